@@ -1,0 +1,230 @@
+//! What the configuration means, checked and complete. How it is written stands in `file`.
+//!
+//! Every value here is usable as it is: defaults are filled in, names are resolved, nothing is
+//! optional that is needed.
+
+mod limits;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+pub use limits::Limits;
+
+use crate::semantics::Policy;
+
+/// One whole configuration, immutable once built.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This process.
+    pub node: Node,
+    /// Memory budget.
+    pub memory: Memory,
+    /// Where clients connect.
+    pub listeners: Vec<Listener>,
+    /// Certificates for the TLS listeners; the first one answers clients without SNI.
+    pub certificates: Vec<CertificateFiles>,
+    /// Every limit and timeout.
+    pub limits: Limits,
+    /// Logs.
+    pub log: Log,
+    /// Admin listener and its tokens.
+    pub admin: Admin,
+    /// Plain listener with only `/metrics`, `/healthz` and `/readyz`.
+    pub watch: Option<SocketAddr>,
+    /// Origins by position; sites refer to them by index.
+    pub origins: Vec<Origin>,
+    /// Sites by position.
+    pub sites: Vec<Site>,
+}
+
+/// This process in the mesh and on the machine.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Name of the node.
+    pub name: String,
+    /// Point of presence it stands in.
+    pub pop: String,
+    /// Worker threads; at least one.
+    pub workers: usize,
+    /// Seed of jitter and early refresh.
+    pub seed: u64,
+    /// Identifier sent in `CDN-Loop` (RFC 8586).
+    pub cdn_id: String,
+}
+
+/// Memory of the process.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    /// Budget of the whole process in bytes; the store gets 70 % of it.
+    pub budget_bytes: u64,
+}
+
+/// One address where clients connect.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Address and port; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// Whether clients speak TLS here.
+    pub tls: bool,
+    /// HTTP/2: offered by ALPN on TLS, taken by prior knowledge in plain.
+    pub http2: bool,
+    /// Whether each connection begins with a PROXY protocol header.
+    pub proxy_protocol: bool,
+}
+
+/// A certificate chain and its key.
+#[derive(Clone, Debug)]
+pub struct CertificateFiles {
+    /// PEM file, leaf first.
+    pub chain: PathBuf,
+    /// PEM file of the private key.
+    pub key: PathBuf,
+}
+
+/// Access log and process log.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Format of the access log; `None` writes none.
+    pub access: Option<AccessFormat>,
+    /// File of the access log; `None` is standard output.
+    pub access_file: Option<PathBuf>,
+    /// Records that may wait for the writer; more are dropped and counted.
+    pub access_queue: usize,
+    /// Process log on standard error as JSON lines rather than text.
+    pub json: bool,
+    /// Filter of the process log, as `tracing` reads it (`info`, `atoll=debug`).
+    pub level: String,
+}
+
+/// Format of the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessFormat {
+    /// One JSON object a line.
+    Json,
+    /// The combined log format.
+    Combined,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Address; `None` where there is none.
+    pub address: Option<SocketAddr>,
+    /// Tokens that it accepts.
+    pub tokens: Vec<Token>,
+    /// Selectors that one token may purge per second.
+    pub purges_per_second: u32,
+    /// Largest request body in bytes.
+    pub body_bytes: usize,
+}
+
+/// A bearer token of the admin listener.
+#[derive(Clone, Debug)]
+pub struct Token {
+    /// Name in logs.
+    pub name: String,
+    /// SHA-256 of the token.
+    pub hash: [u8; 32],
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// Sites it may do it to; empty: all.
+    pub sites: Vec<String>,
+}
+
+/// What a token may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// Look.
+    Read,
+    /// Purge by selectors within its sites.
+    Purge,
+    /// Purge everything.
+    PurgeAll,
+    /// Fetch into the store.
+    Warm,
+    /// Change and reset.
+    Config,
+    /// Drain the node.
+    Drain,
+}
+
+/// A named set of servers.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// Name in sites, logs and metrics.
+    pub name: String,
+    /// Its servers.
+    pub servers: Vec<Server>,
+    /// Certificate authorities that are trusted instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// Active probe, where configured.
+    pub probe: Option<Probe>,
+    /// DNS servers to ask instead of the system's.
+    pub resolvers: Vec<SocketAddr>,
+    /// Accept answers that point to loopback, link-local or metadata addresses.
+    pub allow_internal_addresses: bool,
+}
+
+/// One server of an origin, as the operator wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Whether it is spoken to over TLS.
+    pub tls: bool,
+    /// Host name or literal address, in lower case, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Share of the load beside its fellows.
+    pub weight: u32,
+    /// Used only when every other server is down.
+    pub backup: bool,
+}
+
+/// How a server is asked whether it is well.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// Path of the request.
+    pub path: String,
+    /// `Host` of the request; `None`: the server's own name.
+    pub host: Option<String>,
+    /// Status that counts as well; `None`: any of 200 to 399.
+    pub status: Option<u16>,
+    /// Time between probes of one endpoint, jittered by a tenth.
+    pub interval: Duration,
+    /// Time for one probe.
+    pub timeout: Duration,
+    /// Successes in a row that bring an endpoint back.
+    pub rise: u32,
+    /// Failures in a row that take it out.
+    pub fall: u32,
+}
+
+/// A site: the hosts it answers for, its origin, its rules.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Name in purges, logs and metrics.
+    pub name: Arc<str>,
+    /// Host names in lower case; `*.example.org` covers one label, `*` every host.
+    pub hosts: Vec<String>,
+    /// Index of its origin.
+    pub origin: usize,
+    /// `Host` that the origin sees; `None`: the client's, in canonical form.
+    pub host: Option<HeaderValue>,
+    /// Rules by path prefix; there is always one for `/`.
+    pub rules: Vec<Rule>,
+}
+
+/// A path rule of a site.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Path prefix; matches at a `/` boundary.
+    pub path: String,
+    /// What holds below it.
+    pub policy: Arc<Policy>,
+}

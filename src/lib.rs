@@ -1,0 +1,31 @@
+//! atoll: a CDN edge. A caching reverse proxy that answers from memory, fills from origins it
+//! watches, and kills what a purge names at once.
+//!
+//! The rooms stand on floors and import downwards only; `docs/architecture.md` draws the house.
+//!
+//! ```text
+//! 6 roof     cli  app
+//! 5 service  proxy  admin
+//! 4 doors    listener  origin
+//! 3 state    store
+//! 2 basics   config  telemetry  clock
+//! 1 ground   message  http1  semantics  purge  route  balance  health
+//! ```
+
+pub mod admin;
+pub mod app;
+pub mod balance;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod health;
+pub mod http1;
+pub mod listener;
+pub mod message;
+pub mod origin;
+pub mod proxy;
+pub mod purge;
+pub mod route;
+pub mod semantics;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,12 @@
+//! How HTTP messages travel between the rooms: heads that have been parsed, bodies that may still
+//! be arriving, and the reasons for refusing one.
+//!
+//! Every HTTP version ends in these types; nothing above the doors knows which one it was.
+
+mod body;
+mod head;
+mod refusal;
+
+pub use body::{Blocks, Body, BodyError};
+pub use head::{RequestHead, ResponseHead, Scheme};
+pub use refusal::Refusal;

@@ -1,0 +1,47 @@
+//! One request to an origin and its answer.
+
+use std::net::SocketAddr;
+
+use http::{HeaderMap, Method};
+
+use crate::message::{Body, ResponseHead};
+
+/// A request as it goes to an origin. The door adds framing and connection fields.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Method.
+    pub method: Method,
+    /// Origin-form target.
+    pub target: String,
+    /// End-to-end fields, `Host` among them.
+    pub headers: HeaderMap,
+    /// Body; sent with `Content-Length` where its exact size is known, else chunked. An empty
+    /// body with a method that usually has one (POST, PUT, PATCH) sends `Content-Length: 0`.
+    pub body: Body,
+}
+
+/// How the end of an answer's body is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// No body (HEAD, 204, 304).
+    None,
+    /// `Content-Length`.
+    Length(u64),
+    /// Chunked coding.
+    Chunked,
+    /// The connection's end: no proof of completeness.
+    Close,
+}
+
+/// The final response of an origin, its body still arriving.
+#[derive(Debug)]
+pub struct Answer {
+    /// Status and fields; hop-by-hop fields are removed.
+    pub head: ResponseHead,
+    /// Body. Dropping it before its end closes the connection.
+    pub body: Body,
+    /// How the body ends.
+    pub framing: Framing,
+    /// Who answered.
+    pub endpoint: SocketAddr,
+}

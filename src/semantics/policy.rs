@@ -1,0 +1,119 @@
+//! What an operator decided for a path: the part of a decision that neither client nor origin has.
+
+use std::time::Duration;
+
+use http::Method;
+
+/// Policy of one path rule, complete. Built by `config`, judged by `decide` and `storable`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// Methods that are forwarded; others are refused with 405.
+    pub methods: Vec<Method>,
+    /// Never store, never answer from memory.
+    pub pass: bool,
+    /// Freshness lifetime that overrides the origin's.
+    pub lifetime: Option<Duration>,
+    /// Freshness lifetime where the origin names none; `None` does not store.
+    pub default_lifetime: Option<Duration>,
+    /// Estimate a lifetime from `Last-Modified` (RFC 9111 section 4.2.2) where nothing names one.
+    pub heuristic: bool,
+    /// Stale window while refreshing (RFC 5861 section 3), where the origin names none.
+    pub stale_while_revalidate: Option<Duration>,
+    /// Stale window on origin errors (RFC 5861 section 4), where the origin names none.
+    pub stale_if_error: Option<Duration>,
+    /// Longest lifetime of a stored 4xx or 5xx other than 404 and 410.
+    pub error_lifetime: Duration,
+    /// Share by which lifetimes are shortened at most, in percent.
+    pub jitter_percent: u32,
+    /// Strength of early refresh; 0 switches it off, 1 is the published optimum.
+    pub early_refresh: f64,
+    /// Obey `Cache-Control` of requests beyond `only-if-cached`.
+    pub honour_request_directives: bool,
+    /// Store responses with `Set-Cookie` (the field is stored and replayed).
+    pub store_set_cookie: bool,
+    /// Store responses that vary on `Cookie`.
+    pub vary_on_cookie: bool,
+    /// Hand tag fields on to the client.
+    pub keep_tags: bool,
+    /// Largest request body in bytes.
+    pub body_bytes: u64,
+    /// What to do with hits while the mesh lease is lost.
+    pub without_lease: WithoutLease,
+}
+
+/// What a node that may have missed purges does with its hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WithoutLease {
+    /// Ask the origin before each answer.
+    Revalidate,
+    /// Serve on.
+    Serve,
+}
+
+/// Methods of the IANA registry, except CONNECT, TRACE and PRI.
+pub const REGISTERED_METHODS: [&str; 37] = [
+    "ACL",
+    "BASELINE-CONTROL",
+    "BIND",
+    "CHECKIN",
+    "CHECKOUT",
+    "COPY",
+    "DELETE",
+    "GET",
+    "HEAD",
+    "LABEL",
+    "LINK",
+    "LOCK",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MKREDIRECTREF",
+    "MKWORKSPACE",
+    "MOVE",
+    "OPTIONS",
+    "ORDERPATCH",
+    "PATCH",
+    "POST",
+    "PROPFIND",
+    "PROPPATCH",
+    "PUT",
+    "QUERY",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "UNBIND",
+    "UNCHECKOUT",
+    "UNLINK",
+    "UNLOCK",
+    "UPDATE",
+    "UPDATEREDIRECTREF",
+    "VERSION-CONTROL",
+];
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            methods: REGISTERED_METHODS
+                .iter()
+                .filter_map(|name| Method::from_bytes(name.as_bytes()).ok())
+                .collect(),
+            pass: false,
+            lifetime: None,
+            default_lifetime: None,
+            heuristic: false,
+            stale_while_revalidate: None,
+            stale_if_error: None,
+            error_lifetime: Duration::from_secs(10),
+            jitter_percent: 10,
+            early_refresh: 1.0,
+            honour_request_directives: false,
+            store_set_cookie: false,
+            vary_on_cookie: false,
+            keep_tags: false,
+            body_bytes: 100 * 1024 * 1024,
+            without_lease: WithoutLease::Revalidate,
+        }
+    }
+}
