@@ -76,8 +76,9 @@ impl Handler for Script {
                 let tls = client
                     .tls
                     .as_ref()
-                    .map(|tls| format!("{:?} {} {}", tls.server_name, tls.version, tls.resumed));
-                let text = format!("{} {tls:?}", client.address);
+                    .map(|tls| let name = tls.server_name.as_deref().unwrap_or_default();
+                    format!("{name} {} {}", tls.version, tls.resumed));
+                let text = format!("{} {}", client.address, tls.unwrap_or_default());
                 Response::new(StatusCode::OK, Body::from(text))
             }
             _ => Response::new(StatusCode::OK, Body::from("hello".to_owned())),

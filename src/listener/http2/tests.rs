@@ -357,7 +357,7 @@ async fn a_window_that_does_not_open_ends_the_stream() {
     let (response, _) = send(&client, request("GET", "/big"), true).await;
     let response = response.await.unwrap();
     let mut stream = response.into_body();
-    let error = timeout(LONG, async {
+    let error = timeout(LONG, async move {
         loop {
             // The window is never given back.
             match stream.data().await {
