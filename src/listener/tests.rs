@@ -76,8 +76,7 @@ async fn http2_is_spoken_over_tls_and_sessions_resume_for_their_name_only() {
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
         told.push(ask(stream, &format!("https://{name}/client")).await);
     }
-    let expected =
-        ["a.test TLSv1.3 false", "a.test TLSv1.3 true", "b.test TLSv1.3 false"];
+    let expected = ["a.test TLSv1.3 false", "a.test TLSv1.3 true", "b.test TLSv1.3 false"];
     for (told, expected) in told.iter().zip(expected) {
         assert!(told.contains(expected), "{told}");
     }
