@@ -15,7 +15,7 @@ use super::auth::{covers, covers_site};
 use super::problem::Problem;
 use super::{Admin, Call, Reply, json, milliseconds};
 use crate::clock;
-use crate::config::{Scope, Token};
+use crate::config::{Scope, Token, parse_duration};
 use crate::message::{RequestHead, Scheme};
 use crate::purge::{Selector, Strength};
 use crate::semantics::normalise;
@@ -153,24 +153,11 @@ fn level(wait: Option<&str>) -> Result<Level, Problem> {
 /// Judges the time that the sender would wait. On one node there is nothing to wait for.
 fn timeout(text: Option<&str>) -> Result<(), Problem> {
     let Some(text) = text else { return Ok(()) };
-    let time = duration(text).filter(|time| *time <= LONGEST_WAIT);
+    let time = parse_duration(text).ok().filter(|time| *time <= LONGEST_WAIT);
     time.map(|_| ()).ok_or_else(|| {
         let detail = "`timeout` is a time up to 5m, such as \"500ms\" or \"5s\"";
         Problem::field("value", "timeout", detail)
     })
-}
-
-/// Reads a whole number with one of the units `ms`, `s` and `m`.
-fn duration(text: &str) -> Option<Duration> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at_checked(digits)?;
-    let number: u64 = number.parse().ok()?;
-    match unit {
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_secs(number.checked_mul(60)?)),
-        _ => None,
-    }
 }
 
 /// What a request names, within what its token covers.

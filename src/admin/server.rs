@@ -74,8 +74,7 @@ pub async fn serve(
                     continue;
                 }
             },
-            // A sender that is gone has stopped, too.
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = stopped(&mut stop) => break,
         };
         if connections.len() < CONNECTIONS {
             let task =
@@ -86,6 +85,11 @@ pub async fn serve(
     drop(listener);
     // What is left after the grace period is cut off when the set is dropped.
     let _ = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+/// Waits for the end. A sender that is gone has stopped, too.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 async fn connect(
@@ -137,7 +141,7 @@ async fn converse<IO>(
             return;
         }
         () = sleep(AGE) => {}
-        _ = stop.wait_for(|stop| *stop) => {}
+        () = stopped(&mut stop) => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = timeout(GRACE, connection).await;
