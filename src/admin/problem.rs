@@ -14,40 +14,68 @@ use crate::config::Scope;
 pub struct Problem {
     status: StatusCode,
     code: &'static str,
-    detail: String,
+    detail: Box<str>,
     /// Part of the request that is at fault.
-    field: Option<String>,
-    header: Option<(HeaderName, HeaderValue)>,
+    field: Option<&'static str>,
+    hint: Hint,
+}
+
+/// What the answer's fields add.
+#[derive(Clone, Debug)]
+enum Hint {
+    None,
+    /// `WWW-Authenticate`
+    Token,
+    /// `Allow`
+    Methods(Box<str>),
+    /// `Retry-After`, in seconds.
+    Wait(u64),
+}
+
+impl Hint {
+    fn field(&self) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            Self::None => None,
+            Self::Token => {
+                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"atoll\"")))
+            }
+            Self::Methods(methods) => {
+                HeaderValue::try_from(&**methods).ok().map(|value| (header::ALLOW, value))
+            }
+            Self::Wait(seconds) => Some((header::RETRY_AFTER, HeaderValue::from(*seconds))),
+        }
+    }
 }
 
 impl Problem {
     /// A problem with a code for programs and a sentence for people.
-    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), field: None, header: None }
+    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<Box<str>>) -> Self {
+        Self { status, code, detail: detail.into(), field: None, hint: Hint::None }
     }
 
     /// 400.
-    pub(super) fn bad(code: &'static str, detail: impl Into<String>) -> Self {
+    pub(super) fn bad(code: &'static str, detail: impl Into<Box<str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, detail)
     }
 
     /// 400 for one field of the request.
-    pub(super) fn field(code: &'static str, field: &str, detail: impl Into<String>) -> Self {
-        Self { field: Some(field.to_owned()), ..Self::bad(code, detail) }
+    pub(super) fn field(
+        code: &'static str,
+        field: &'static str,
+        detail: impl Into<Box<str>>,
+    ) -> Self {
+        Self { field: Some(field), ..Self::bad(code, detail) }
     }
 
     /// 403.
-    pub(super) fn forbidden(code: &'static str, detail: impl Into<String>) -> Self {
+    pub(super) fn forbidden(code: &'static str, detail: impl Into<Box<str>>) -> Self {
         Self::new(StatusCode::FORBIDDEN, code, detail)
     }
 
     /// 401: no token, or none that is known.
     pub(super) fn no_token() -> Self {
         Self {
-            header: Some((
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer realm=\"atoll\""),
-            )),
+            hint: Hint::Token,
             ..Self::new(StatusCode::UNAUTHORIZED, "token", "this needs a known bearer token")
         }
     }
@@ -65,7 +93,7 @@ impl Problem {
         }
         let allow = allowed.join(", ");
         Self {
-            header: HeaderValue::try_from(&*allow).ok().map(|value| (header::ALLOW, value)),
+            hint: Hint::Methods(allow.as_str().into()),
             ..Self::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method",
@@ -75,10 +103,10 @@ impl Problem {
     }
 
     /// 429 with the time to wait.
-    pub(super) fn wait(code: &'static str, detail: impl Into<String>, wait: Duration) -> Self {
+    pub(super) fn wait(code: &'static str, detail: impl Into<Box<str>>, wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         Self {
-            header: Some((header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))),
+            hint: Hint::Wait(seconds.max(1)),
             ..Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail)
         }
     }
@@ -101,14 +129,14 @@ impl Problem {
         body.insert("title".into(), self.status.canonical_reason().unwrap_or("Error").into());
         body.insert("status".into(), self.status.as_u16().into());
         body.insert("code".into(), self.code.into());
-        body.insert("detail".into(), self.detail.into());
+        body.insert("detail".into(), String::from(self.detail).into());
         if let Some(field) = self.field {
             body.insert("field".into(), field.into());
         }
         let mut text = Value::Object(body).to_string();
         text.push('\n');
         let mut reply = reply(self.status, "application/problem+json", text);
-        if let Some((name, value)) = self.header {
+        if let Some((name, value)) = self.hint.field() {
             reply.headers_mut().insert(name, value);
         }
         reply

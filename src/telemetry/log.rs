@@ -161,7 +161,10 @@ mod tests {
 
     /// A target that blocks until it is opened.
     #[derive(Clone, Default)]
-    struct Gate(Arc<(Mutex<(bool, Vec<u8>)>, Condvar)>);
+    struct Gate(Arc<(Mutex<State>, Condvar)>);
+
+    /// Whether it is open, and what was written.
+    type State = (bool, Vec<u8>);
 
     impl Gate {
         fn open(&self) {
