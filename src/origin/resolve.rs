@@ -79,7 +79,10 @@ pub(super) async fn run(name: Name, limits: Arc<Limits>, dice: Arc<Dice>) {
         apply(&name, &kept, &outcome, now);
         let wait = match outcome {
             Ok(ttl) => ttl.mul_f64(1.0 - dice.draw() / 10.0).max(limits.dns_ttl_least),
-            Err(_) => jittered(backoff(RETRY_FIRST, RETRY_MOST, kept.failures), dice.draw()),
+            Err(_) => {
+                let first = RETRY_FIRST.min(limits.dns_ttl_least);
+                jittered(backoff(first, RETRY_MOST, kept.failures), dice.draw())
+            }
         };
         tokio::time::sleep(wait).await;
     }
