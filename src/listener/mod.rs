@@ -5,6 +5,7 @@
 mod certificates;
 mod clients;
 mod context;
+mod http1;
 mod limits;
 mod proxy_protocol;
 mod request;
