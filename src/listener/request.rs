@@ -1,8 +1,10 @@
 //! What passes between a door and its handler.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use http::{HeaderMap, StatusCode};
 
@@ -63,26 +65,73 @@ pub struct TlsInfo {
     pub resumed: bool,
 }
 
+/// Interim responses that may wait for their door; more are dropped, as interim responses may be.
+const WAITING_INTERIMS: usize = 8;
+
 /// Sends interim responses (1xx, RFC 9110 section 15.2) of one request; does nothing where the
 /// client could not read them (HTTP/1.0) or once the answer has begun.
+///
+/// The default one leads nowhere; [`Interim::channel`] makes one that leads to a door.
 #[derive(Clone, Debug, Default)]
 pub struct Interim {
-    sender: Option<tokio::sync::mpsc::Sender<ResponseHead>>,
+    queue: Option<Arc<Mutex<InterimQueue>>>,
+}
+
+/// The door's end of [`Interim::channel`].
+#[derive(Debug)]
+pub struct Interims {
+    queue: Arc<Mutex<InterimQueue>>,
+}
+
+#[derive(Debug, Default)]
+struct InterimQueue {
+    waiting: VecDeque<ResponseHead>,
+    door: Option<Waker>,
 }
 
 impl Interim {
-    /// One that leads to a door, which forwards what it receives at once.
+    /// Both ends of a way from a handler to its door. It costs one small allocation, since every
+    /// request has one and few use it.
     #[must_use]
-    pub fn new(sender: tokio::sync::mpsc::Sender<ResponseHead>) -> Self {
-        Self { sender: Some(sender) }
+    pub fn channel() -> (Self, Interims) {
+        let queue = Arc::<Mutex<InterimQueue>>::default();
+        (Self { queue: Some(Arc::clone(&queue)) }, Interims { queue })
     }
 
     /// Sends `head` on. Never waits: where the client does not keep up it is dropped, as interim
     /// responses may be.
     pub fn send(&self, head: ResponseHead) {
-        if let Some(sender) = &self.sender {
-            let _ = sender.try_send(head);
+        let Some(queue) = &self.queue else { return };
+        let door = {
+            let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+            if queue.waiting.len() < WAITING_INTERIMS {
+                queue.waiting.push_back(head);
+            }
+            queue.door.take()
+        };
+        if let Some(door) = door {
+            door.wake();
         }
+    }
+}
+
+impl Interims {
+    /// The next interim response. Pending while there is none, and for good once the handler has
+    /// let go of its end.
+    pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<ResponseHead> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(head) = queue.waiting.pop_front() {
+            return Poll::Ready(head);
+        }
+        if !queue.door.as_ref().is_some_and(|door| door.will_wake(context.waker())) {
+            queue.door = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Waits for the next interim response; dropping the future loses nothing.
+    pub async fn next(&self) -> ResponseHead {
+        std::future::poll_fn(|context| self.poll_next(context)).await
     }
 }
 
@@ -116,5 +165,32 @@ impl Response {
             close: false,
             record: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn interim_responses_arrive_in_order_and_beyond_the_cap_are_dropped() {
+        let (interim, interims) = Interim::channel();
+        let waiting = tokio::spawn(async move {
+            let first = interims.next().await.status;
+            (first, interims)
+        });
+        tokio::task::yield_now().await;
+        interim.send(ResponseHead::new(StatusCode::from_u16(103).unwrap()));
+        let (first, interims) = waiting.await.unwrap();
+        assert_eq!(first, 103);
+        for code in 104..124 {
+            interim.send(ResponseHead::new(StatusCode::from_u16(code).unwrap()));
+        }
+        for code in 104..104 + u16::try_from(WAITING_INTERIMS).unwrap() {
+            assert_eq!(interims.next().await.status, code);
+        }
+        let empty =
+            std::future::poll_fn(|context| Poll::Ready(interims.poll_next(context).is_pending()));
+        assert!(empty.await);
     }
 }

@@ -1,0 +1,166 @@
+//! What the connections of a worker share: limits, measures, the state of draining, the accounts
+//! of the clients, and how short of memory the process is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::clients::Clients;
+use crate::clock::Now;
+use crate::config::Limits;
+use crate::telemetry::Metrics;
+
+/// Whether the process takes work, is finishing, or must go at once.
+///
+/// ```text
+/// Open -- first signal --> Draining -- second signal, or the lead loses patience --> Abort
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// Normal service.
+    Open,
+    /// Finish what was asked, ask clients to go elsewhere. Accepting goes on for `drain_notice`,
+    /// connections end by themselves until `drain` is over, then they are cut off.
+    Draining {
+        /// When the draining began.
+        since: Now,
+    },
+    /// Cut every connection off now.
+    Abort,
+}
+
+/// How short of memory the process is; each step includes the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// Nothing to do.
+    None,
+    /// The store gives memory back.
+    Evict,
+    /// Keep-alive ends and misses are refused.
+    Shed,
+    /// New connections are refused.
+    Refuse,
+}
+
+/// The step of memory pressure in force: written by whoever measures, read by everyone.
+#[derive(Debug, Default)]
+pub struct PressureGauge(AtomicU8);
+
+impl PressureGauge {
+    /// Publishes a step.
+    pub fn set(&self, pressure: Pressure) {
+        let step = match pressure {
+            Pressure::None => 0,
+            Pressure::Evict => 1,
+            Pressure::Shed => 2,
+            Pressure::Refuse => 3,
+        };
+        self.0.store(step, Ordering::Relaxed);
+    }
+
+    /// The step in force.
+    #[must_use]
+    pub fn step(&self) -> Pressure {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Pressure::None,
+            1 => Pressure::Evict,
+            2 => Pressure::Shed,
+            _ => Pressure::Refuse,
+        }
+    }
+}
+
+/// Shared by the connections of the process; cheap to clone through its `Arc`.
+#[derive(Debug)]
+pub struct Context {
+    /// Every limit and timeout.
+    pub limits: Arc<Limits>,
+    /// Counters of the process.
+    pub metrics: Arc<Metrics>,
+    /// Accounts of connections, streams, accepts and handshakes by client.
+    pub clients: Arc<Clients>,
+    /// How short of memory the process is.
+    pub pressure: Arc<PressureGauge>,
+    /// State of draining. Clone it to wait for a change.
+    pub drain: watch::Receiver<Drain>,
+}
+
+impl Context {
+    /// A context with accounts of its own and no memory pressure.
+    #[must_use]
+    pub fn new(
+        limits: Arc<Limits>,
+        metrics: Arc<Metrics>,
+        drain: watch::Receiver<Drain>,
+    ) -> Arc<Self> {
+        let clients = Clients::new(&limits);
+        Arc::new(Self { limits, metrics, clients, pressure: Arc::default(), drain })
+    }
+
+    /// Whether connections should end after the request at hand: the process drains, or sheds
+    /// load for lack of memory.
+    #[must_use]
+    pub fn closing(&self) -> bool {
+        self.draining().is_some() || self.pressure.step() >= Pressure::Shed
+    }
+
+    /// When draining began, if it has. After an abort that is time zero.
+    #[must_use]
+    pub fn draining(&self) -> Option<Now> {
+        match *self.drain.borrow() {
+            Drain::Open => None,
+            Drain::Draining { since } => Some(since),
+            Drain::Abort => {
+                Some(Now { wall: std::time::SystemTime::UNIX_EPOCH, boot: Duration::ZERO })
+            }
+        }
+    }
+
+    /// Resolves when an idle connection should be closed because the process drains: twice
+    /// `drain_notice` after the draining began, so that a client which already sends its next
+    /// request is still answered.
+    pub async fn idle_end(&self) {
+        let mut drain = self.drain.clone();
+        // A sender that is gone means that nobody is left who could tell us to stop.
+        let Ok(state) = drain.wait_for(|state| *state != Drain::Open).await.map(|state| *state)
+        else {
+            return std::future::pending().await;
+        };
+        if let Drain::Draining { since } = state {
+            let notice = self.limits.drain_notice.saturating_mul(2);
+            let left = notice.saturating_sub(crate::clock::now().since(since));
+            let _ =
+                tokio::time::timeout(left, drain.wait_for(|state| *state == Drain::Abort)).await;
+        }
+    }
+
+    /// Age at which this connection ends after its current request: `connection_age` more or less
+    /// a tenth, so that connections made together do not end together. `salt` picks the tenth.
+    #[must_use]
+    pub fn connection_age(&self, salt: u64) -> Duration {
+        let age = self.limits.connection_age;
+        // 0..=200 thousandths, from the middle bits of a multiplicative hash.
+        let spread = (salt.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % 201;
+        let thousandths = 900 + u32::try_from(spread).unwrap_or(100);
+        age.saturating_mul(thousandths) / 1000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressure_reads_back_what_was_set_and_steps_are_ordered() {
+        let gauge = PressureGauge::default();
+        let steps = [Pressure::None, Pressure::Evict, Pressure::Shed, Pressure::Refuse];
+        assert_eq!(gauge.step(), Pressure::None);
+        for step in steps {
+            gauge.set(step);
+            assert_eq!(gauge.step(), step);
+        }
+        assert!(steps.is_sorted());
+    }
+}

@@ -1,0 +1,438 @@
+//! Every number that `/metrics` shows. One value is made at start and handed to whoever counts;
+//! there is no global registry.
+//!
+//! Names are `atoll_<thing>_<unit>[_total]`. Labels are bounded: site and origin names come from
+//! the configuration, everything else from enums of ours. No stranger's text becomes a label.
+
+use std::sync::Arc;
+
+use prometheus::{
+    Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+};
+
+use super::collect::Shelf;
+use super::process;
+use super::sites::{SiteMetrics, Sites};
+use super::stripes::Counter;
+use crate::config::Config;
+use crate::message::Refusal;
+
+/// Upper bounds of the buckets of an origin's time to first byte, in seconds.
+const FIRST_BYTE_BOUNDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Client connections and what came in over them.
+    pub doors: DoorMetrics,
+    /// Stored responses, fills, purges.
+    pub store: StoreMetrics,
+    /// Sites, at their positions in the configuration.
+    pub sites: Vec<SiteMetrics>,
+    /// Origins, at their positions in the configuration.
+    pub origins: Vec<OriginMetrics>,
+    /// The access log.
+    pub log: LogMetrics,
+    /// The node as a whole.
+    pub node: NodeMetrics,
+    registry: Registry,
+}
+
+/// Counts of the client doors.
+#[derive(Debug)]
+pub struct DoorMetrics {
+    /// Connections accepted.
+    pub connections: IntCounter,
+    /// Connections open now.
+    pub connections_open: IntGauge,
+    /// Connections closed at once, for a limit.
+    pub connections_refused: IntCounter,
+    /// TLS handshakes completed.
+    pub handshakes: IntCounter,
+    /// TLS handshakes failed or timed out.
+    pub handshake_failures: IntCounter,
+    /// TLS handshakes that resumed a session.
+    pub handshakes_resumed: IntCounter,
+    /// Requests that came as HTTP/1.
+    pub requests_http1: Counter,
+    /// Requests that came as HTTP/2.
+    pub requests_http2: Counter,
+    /// Bytes read from clients, as HTTP sees them.
+    pub bytes_received: Counter,
+    /// Bytes written to clients, as HTTP sees them.
+    pub bytes_sent: Counter,
+    /// Requests whose handler panicked.
+    pub panics: IntCounter,
+    /// Legal but odd behaviour of clients.
+    pub glitches: IntCounter,
+    /// Connections closed for too many glitches.
+    pub glitch_closes: IntCounter,
+    /// HTTP/2 streams reset by clients.
+    pub streams_reset: IntCounter,
+    /// HTTP/2 streams open now.
+    pub streams_open: IntGauge,
+    /// Requests whose answer was cut off by a deadline or a rate.
+    pub timeouts: IntCounter,
+    refusals: Vec<IntCounter>,
+}
+
+impl DoorMetrics {
+    fn new(shelf: &Shelf<'_>) -> Self {
+        let refusals = shelf.counters(
+            "atoll_refusals_total",
+            "Requests refused before any origin saw them, by reason.",
+            &["reason"],
+        );
+        let [requests_http1, requests_http2] = shelf.striped(
+            "atoll_client_requests_total",
+            "Request heads received, by HTTP version.",
+            "version",
+            ["1", "2"],
+        );
+        let [bytes_received, bytes_sent] = shelf.striped(
+            "atoll_client_bytes_total",
+            "Bytes exchanged with clients, as HTTP sees them.",
+            "direction",
+            ["received", "sent"],
+        );
+        Self {
+            connections: shelf.counter("atoll_connections_total", "Client connections accepted."),
+            connections_open: shelf.gauge("atoll_connections_open", "Client connections open."),
+            connections_refused: shelf.counter(
+                "atoll_connections_refused_total",
+                "Client connections closed at once for a limit.",
+            ),
+            handshakes: shelf.counter("atoll_tls_handshakes_total", "TLS handshakes completed."),
+            handshake_failures: shelf.counter(
+                "atoll_tls_handshake_failures_total",
+                "TLS handshakes failed or timed out.",
+            ),
+            handshakes_resumed: shelf.counter(
+                "atoll_tls_handshakes_resumed_total",
+                "TLS handshakes that resumed a session.",
+            ),
+            requests_http1,
+            requests_http2,
+            bytes_received,
+            bytes_sent,
+            panics: shelf.counter("atoll_panics_total", "Requests whose handler panicked."),
+            glitches: shelf
+                .counter("atoll_glitches_total", "Legal but odd behaviour of client connections."),
+            glitch_closes: shelf.counter(
+                "atoll_glitch_closes_total",
+                "Client connections closed for too much odd behaviour.",
+            ),
+            streams_reset: shelf
+                .counter("atoll_http2_streams_reset_total", "HTTP/2 streams reset by clients."),
+            streams_open: shelf.gauge("atoll_http2_streams_open", "HTTP/2 streams open."),
+            timeouts: shelf.counter(
+                "atoll_client_timeouts_total",
+                "Exchanges ended because the client was too slow.",
+            ),
+            refusals: Refusal::ALL
+                .iter()
+                .map(|reason| refusals.with_label_values(&[reason.label()]))
+                .collect(),
+        }
+    }
+
+    /// Counts a refused request.
+    pub fn refused(&self, refusal: Refusal) {
+        if let Some(counter) = self.refusals.get(refusal as usize) {
+            counter.inc();
+        }
+    }
+}
+
+/// Counts of the store.
+#[derive(Debug)]
+pub struct StoreMetrics {
+    /// Fills begun.
+    pub fills: IntCounter,
+    /// Fills that ended without a complete response.
+    pub fills_failed: IntCounter,
+    /// Fills under way.
+    pub fills_open: IntGauge,
+    /// Requests that joined another request's fill.
+    pub collapsed: IntCounter,
+    /// Background refreshes begun.
+    pub refreshes: IntCounter,
+    /// Stored responses confirmed by a 304.
+    pub revalidated: IntCounter,
+    /// Stored responses pushed out to make room.
+    pub evictions: IntCounter,
+    /// Stored responses that the sweep removed for a purge.
+    pub purged: IntCounter,
+    /// Lookups that found a response killed by a purge.
+    pub killed: IntCounter,
+    /// Purges applied since the start.
+    pub epoch: IntGauge,
+    /// Rows in the purge table.
+    pub purge_rows: IntGauge,
+    /// Bytes that the store may hold.
+    pub budget_bytes: IntGauge,
+    purges: IntCounterVec,
+    not_stored: IntCounterVec,
+    entries: IntGaugeVec,
+    bytes: IntGaugeVec,
+}
+
+impl StoreMetrics {
+    fn new(shelf: &Shelf<'_>) -> Self {
+        Self {
+            fills: shelf.counter("atoll_fills_total", "Fills begun."),
+            fills_failed: shelf
+                .counter("atoll_fills_failed_total", "Fills without a complete response."),
+            fills_open: shelf.gauge("atoll_fills_open", "Fills under way."),
+            collapsed: shelf
+                .counter("atoll_collapsed_total", "Requests that joined another request's fill."),
+            refreshes: shelf.counter("atoll_refreshes_total", "Background refreshes begun."),
+            revalidated: shelf
+                .counter("atoll_revalidated_total", "Stored responses confirmed by their origin."),
+            evictions: shelf
+                .counter("atoll_evictions_total", "Stored responses pushed out to make room."),
+            purged: shelf.counter(
+                "atoll_purged_total",
+                "Stored responses removed by the sweep for a purge.",
+            ),
+            killed: shelf
+                .counter("atoll_killed_total", "Lookups that found a response killed by a purge."),
+            epoch: shelf.gauge("atoll_epoch", "Purges applied since the start."),
+            purge_rows: shelf.gauge("atoll_purge_rows", "Rows in the purge table."),
+            budget_bytes: shelf.gauge("atoll_store_budget_bytes", "Bytes the store may hold."),
+            purges: shelf.counters(
+                "atoll_purges_total",
+                "Selectors of purges applied, by kind.",
+                &["kind"],
+            ),
+            not_stored: shelf.counters(
+                "atoll_not_stored_total",
+                "Responses that were not stored, by reason.",
+                &["reason"],
+            ),
+            entries: shelf.gauges(
+                "atoll_store_entries",
+                "Stored responses, by size class.",
+                &["size_class"],
+            ),
+            bytes: shelf.gauges(
+                "atoll_store_bytes",
+                "Bytes of stored responses, bookkeeping included, by size class.",
+                &["size_class"],
+            ),
+        }
+    }
+
+    /// Counts an applied selector of a purge: `url`, `tag`, `site` and so on.
+    pub fn purges(&self, kind: &'static str) {
+        self.purges.with_label_values(&[kind]).inc();
+    }
+
+    /// Counts a response that could not be stored.
+    pub fn not_stored(&self, reason: &'static str) {
+        self.not_stored.with_label_values(&[reason]).inc();
+    }
+
+    /// Sets what a size class holds. For the store's upkeep, not for the request path.
+    pub fn set_class(&self, class: usize, entries: u64, bytes: u64) {
+        let class = class.to_string();
+        let whole = |number| i64::try_from(number).unwrap_or(i64::MAX);
+        self.entries.with_label_values(&[&class]).set(whole(entries));
+        self.bytes.with_label_values(&[&class]).set(whole(bytes));
+    }
+}
+
+/// Counts of one origin.
+#[derive(Debug)]
+pub struct OriginMetrics {
+    /// Requests sent, repeated ones included.
+    pub requests: IntCounter,
+    /// Requests sent a second time.
+    pub retries: IntCounter,
+    /// Connections opened.
+    pub connections_opened: IntCounter,
+    /// Requests that went over a kept connection.
+    pub connections_reused: IntCounter,
+    /// Probes that failed.
+    pub probes_failed: IntCounter,
+    /// Times an endpoint was ejected.
+    pub ejections: IntCounter,
+    /// DNS lookups that failed.
+    pub dns_failures: IntCounter,
+    /// Connections open now.
+    pub connections_open: IntGauge,
+    /// Requests under way.
+    pub in_flight: IntGauge,
+    /// Requests waiting for a place.
+    pub queued: IntGauge,
+    /// Endpoints known.
+    pub endpoints: IntGauge,
+    /// Endpoints that take traffic.
+    pub endpoints_up: IntGauge,
+    /// Seconds from the end of a request to the head of its answer.
+    pub first_byte: Histogram,
+    failures: IntCounterVec,
+    name: Box<str>,
+}
+
+impl OriginMetrics {
+    /// Counts a failed request under its RFC 9209 name.
+    pub fn failed(&self, label: &'static str) {
+        self.failures.with_label_values(&[&*self.name, label]).inc();
+    }
+}
+
+/// The metrics of all origins before they are told apart by name.
+struct OriginFamilies {
+    counters: [IntCounterVec; 7],
+    gauges: [IntGaugeVec; 5],
+    first_byte: prometheus::HistogramVec,
+    failures: IntCounterVec,
+}
+
+impl OriginFamilies {
+    fn new(shelf: &Shelf<'_>) -> Self {
+        let counter = |name, help| shelf.counters(name, help, &["origin"]);
+        let gauge = |name, help| shelf.gauges(name, help, &["origin"]);
+        Self {
+            counters: [
+                counter("atoll_origin_requests_total", "Requests sent to origins."),
+                counter("atoll_origin_retries_total", "Requests sent to origins a second time."),
+                counter("atoll_origin_connections_total", "Connections opened to origins."),
+                counter(
+                    "atoll_origin_connections_reused_total",
+                    "Requests to origins over kept connections.",
+                ),
+                counter("atoll_origin_probes_failed_total", "Probes of endpoints that failed."),
+                counter("atoll_origin_ejections_total", "Times an endpoint was ejected."),
+                counter("atoll_origin_dns_failures_total", "DNS lookups that failed."),
+            ],
+            gauges: [
+                gauge("atoll_origin_connections_open", "Connections open to origins."),
+                gauge("atoll_origin_in_flight", "Requests under way to origins."),
+                gauge("atoll_origin_queued", "Requests waiting for a place at an origin."),
+                gauge("atoll_origin_endpoints", "Endpoints known of an origin."),
+                gauge("atoll_origin_endpoints_up", "Endpoints of an origin that take traffic."),
+            ],
+            first_byte: shelf.histograms(
+                "atoll_origin_first_byte_seconds",
+                "Time from the end of a request to the head of the origin's answer.",
+                &["origin"],
+                &FIRST_BYTE_BOUNDS,
+            ),
+            failures: shelf.counters(
+                "atoll_origin_failures_total",
+                "Requests to origins that failed, by RFC 9209 error type.",
+                &["origin", "error"],
+            ),
+        }
+    }
+
+    fn of(&self, name: &str) -> OriginMetrics {
+        let counters = self.counters.each_ref().map(|all| all.with_label_values(&[name]));
+        let gauges = self.gauges.each_ref().map(|all| all.with_label_values(&[name]));
+        let [requests, retries, opened, reused, probes_failed, ejections, dns_failures] = counters;
+        let [connections_open, in_flight, queued, endpoints, endpoints_up] = gauges;
+        OriginMetrics {
+            requests,
+            retries,
+            connections_opened: opened,
+            connections_reused: reused,
+            probes_failed,
+            ejections,
+            dns_failures,
+            connections_open,
+            in_flight,
+            queued,
+            endpoints,
+            endpoints_up,
+            first_byte: self.first_byte.with_label_values(&[name]),
+            failures: self.failures.clone(),
+            name: name.into(),
+        }
+    }
+}
+
+/// Counts of the access log.
+#[derive(Clone, Debug)]
+pub struct LogMetrics {
+    /// Records handed to the log's file.
+    pub written: IntCounter,
+    /// Records dropped because the writer was behind.
+    pub dropped: IntCounter,
+    /// Writes that failed.
+    pub failures: IntCounter,
+}
+
+/// The node as a whole.
+#[derive(Debug)]
+pub struct NodeMetrics {
+    /// 1 while the node takes traffic.
+    pub ready: IntGauge,
+    /// 1 while it drains.
+    pub draining: IntGauge,
+    /// Requests to the admin listener.
+    pub admin_requests: IntCounter,
+    /// Requests to the admin listener without a valid token.
+    pub admin_denied: IntCounter,
+}
+
+impl Metrics {
+    /// Metrics for the sites and origins of `config`, all at zero.
+    #[must_use]
+    pub fn new(config: &Config) -> Arc<Self> {
+        let registry = Registry::new();
+        let shelf = Shelf(&registry);
+        let sites: Vec<_> = config
+            .sites
+            .iter()
+            .map(|site| {
+                SiteMetrics::new(site.name.clone(), config.sites.len(), config.node.workers)
+            })
+            .collect();
+        shelf.keep(Sites::new(sites.clone()));
+        shelf.keep(process::Process::new());
+        let origins = OriginFamilies::new(&shelf);
+        Arc::new(Self {
+            doors: DoorMetrics::new(&shelf),
+            store: StoreMetrics::new(&shelf),
+            sites,
+            origins: config.origins.iter().map(|origin| origins.of(&origin.name)).collect(),
+            log: LogMetrics {
+                written: shelf.counter("atoll_access_log_records_total", "Records written."),
+                dropped: shelf.counter(
+                    "atoll_access_log_dropped_total",
+                    "Records dropped because the writer was behind.",
+                ),
+                failures: shelf
+                    .counter("atoll_access_log_failures_total", "Failed writes of the log."),
+            },
+            node: NodeMetrics {
+                ready: shelf.gauge("atoll_ready", "1 while the node takes traffic."),
+                draining: shelf.gauge("atoll_draining", "1 while the node drains."),
+                admin_requests: shelf
+                    .counter("atoll_admin_requests_total", "Requests to the admin listener."),
+                admin_denied: shelf.counter(
+                    "atoll_admin_denied_total",
+                    "Requests to the admin listener without a valid token.",
+                ),
+            },
+            registry,
+        })
+    }
+
+    /// All metrics in the text format of Prometheus, version 0.0.4.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::with_capacity(16 * 1024);
+        let families = self.registry.gather();
+        if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text) {
+            tracing::error!(%error, "metrics could not be written");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;
