@@ -122,16 +122,11 @@ fn a_returning_one_takes_its_part_of_its_share() {
 
 #[test]
 fn a_slow_one_among_fast_ones_is_hardly_used() {
-    let mut set = vec![
-        Candidate {
-            usable: true,
-            latency: Some(0.01),
-            in_flight: 1,
-            weight: 1,
-            ramp: 1.0,
-        };
-        4
-    ];
+    let mut set =
+        vec![
+            Candidate { usable: true, latency: Some(0.01), in_flight: 1, weight: 1, ramp: 1.0 };
+            4
+        ];
     set[2].latency = Some(0.1);
     let mut dice = Dice(3);
     for (name, policy) in POLICIES {

@@ -51,11 +51,8 @@ pub fn pick(candidates: &[Candidate], draws: Draws) -> Option<usize> {
         return Some(first);
     };
     let mean = mean_weight(candidates);
-    let (winner, winning, loser, losing) = if cheaper(two, one, mean) {
-        (second, two, first, one)
-    } else {
-        (first, one, second, two)
-    };
+    let (winner, winning, loser, losing) =
+        if cheaper(two, one, mean) { (second, two, first, one) } else { (first, one, second, two) };
     let lawful = losing.weight > 0 || winning.weight == 0;
     let yields = lawful && winning.ramp < losing.ramp && draws.ramp >= winning.ramp;
     Some(if yields { loser } else { winner })
@@ -63,11 +60,7 @@ pub fn pick(candidates: &[Candidate], draws: Draws) -> Option<usize> {
 
 /// Draws a usable candidate other than `except` in proportion to the weights; where all weigh
 /// nothing, all are alike.
-fn draw(
-    candidates: &[Candidate],
-    except: Option<usize>,
-    draw: f64,
-) -> Option<(usize, &Candidate)> {
+fn draw(candidates: &[Candidate], except: Option<usize>, draw: f64) -> Option<(usize, &Candidate)> {
     let usable = || {
         candidates
             .iter()

@@ -347,8 +347,7 @@ mod tests {
         let results = [false, false, true, false, false, false, true, false, true, true];
         let changes: Vec<_> =
             results.iter().map(|&well| health.observe_probe(well, rules, at(0))).collect();
-        let expected =
-            [None, None, None, None, None, Some(false), None, None, None, Some(true)];
+        let expected = [None, None, None, None, None, Some(false), None, None, None, Some(true)];
         assert_eq!(changes, expected);
         assert!(health.is_up(at(0)));
         health.eject(&RULES, at(0));

@@ -62,8 +62,7 @@ pub fn usable(members: impl Iterator<Item = Member>) -> Tier {
         *count += 1;
         *well += usize::from(member.up);
     }
-    for (backup, count, well) in
-        [(false, *primaries, *primaries_up), (true, *backups, *backups_up)]
+    for (backup, count, well) in [(false, *primaries, *primaries_up), (true, *backups, *backups_up)]
     {
         if well > 0 {
             return Tier { backup: Some(backup), panic: well * BELIEVED < count };
@@ -110,8 +109,7 @@ mod tests {
             let tier_of = |(up, all): (usize, usize), backup| {
                 (0..all).map(move |index| Member { backup, up: index < up })
             };
-            let members: Vec<_> =
-                tier_of(primaries, false).chain(tier_of(backups, true)).collect();
+            let members: Vec<_> = tier_of(primaries, false).chain(tier_of(backups, true)).collect();
             let tier = usable(members.iter().copied());
             let used = |backup| {
                 let of = |member: &&Member| member.backup == backup && tier.uses(**member);

@@ -177,6 +177,12 @@ impl Fills {
         self.claim(key, born, Some(refused))
     }
 
+    /// Whether a fill of this key is under way.
+    #[must_use]
+    pub fn is_open(&self, key: u128) -> bool {
+        self.shard(key).is_some_and(|shard| lock(shard).contains_key(&key))
+    }
+
     /// Heads that have arrived, for the sweep.
     #[must_use]
     pub fn heads(&self) -> Vec<Arc<Head>> {

@@ -63,7 +63,8 @@ pub struct Head {
     must_check: AtomicBool,
     /// Moment of the newest soft purge on the boot clock in nanoseconds, plus one; 0 means none.
     soft_at: AtomicU64,
-    refreshing: AtomicBool,
+    /// Moment on the boot clock, in milliseconds, from which a background refresh may begin.
+    refresh_from: AtomicU64,
 }
 
 impl Head {
@@ -74,7 +75,7 @@ impl Head {
             checked: AtomicU64::new(new.born),
             must_check: AtomicBool::new(false),
             soft_at: AtomicU64::new(0),
-            refreshing: AtomicBool::new(false),
+            refresh_from: AtomicU64::new(0),
             headers: compact(&new.headers),
             key: new.key,
             vary: new.vary,
@@ -135,15 +136,31 @@ impl Head {
         }
     }
 
-    /// Claims the background refresh of this response; `false` if another has it.
-    pub fn claim_refresh(&self) -> bool {
-        !self.refreshing.swap(true, Ordering::AcqRel)
+    /// Claims the background refresh of this response; `false` if another has it or one failed
+    /// a moment ago. A claim whose holder vanished ends by itself.
+    pub fn claim_refresh(&self, now: Duration) -> bool {
+        let from = self.refresh_from.load(Ordering::Acquire);
+        let until = millis(now + CLAIM_TIME);
+        millis(now) >= from
+            && self
+                .refresh_from
+                .compare_exchange(from, until, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
     }
 
-    /// Gives the claim back after a refresh that brought nothing.
-    pub fn release_refresh(&self) {
-        self.refreshing.store(false, Ordering::Release);
+    /// Gives the claim back after a refresh that brought nothing; the next may begin soon.
+    pub fn release_refresh(&self, now: Duration) {
+        self.refresh_from.store(millis(now + RETRY_TIME), Ordering::Release);
     }
+}
+
+/// Longest time that a claim of the background refresh lasts.
+const CLAIM_TIME: Duration = Duration::from_secs(60);
+/// Time from a failed background refresh to the next.
+const RETRY_TIME: Duration = Duration::from_secs(1);
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A body at rest.

@@ -6,6 +6,9 @@
 
 mod access_log;
 mod collect;
+mod file;
+mod format;
+mod log;
 mod metrics;
 mod process;
 mod record;
@@ -14,6 +17,7 @@ mod stripes;
 mod trace;
 
 pub use access_log::{AccessLog, Recorder};
+pub use log::{LogError, ProcessLog, init_log};
 pub use metrics::{DoorMetrics, LogMetrics, Metrics, NodeMetrics, OriginMetrics, StoreMetrics};
 pub use record::Record;
 pub use sites::SiteMetrics;
