@@ -10,8 +10,8 @@ use crate::config::{Config, Flags, Server, parse_address};
 
 use super::demo::{Demo, tour};
 use super::greeting::{TokenFrom, reachable};
-use super::run::admit;
-use super::{DONE, REFUSED, complain};
+use super::run::{admit, conclude};
+use super::{REFUSED, complain};
 
 const ABOUT: &str = "Shows what an edge does: a small site, an edge before it, and things to try";
 

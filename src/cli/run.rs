@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::app;
+use crate::app::{self, Ended, StartError};
 use crate::config::{
     self, CertificateFiles, Config, Flags, Loaded, Server, Token, check_token, new_token,
     parse_address, parse_duration, parse_server, parse_size,
 };
 
 use super::greeting::{Greeting, TokenFrom};
-use super::{DONE, REFUSED, USAGE, complain, print_problems};
+use super::{DONE, LATE, REFUSED, USAGE, complain, print_problems};
 
 const ABOUT: &str = "Runs an edge until it is told to stop, then lets requests under way end";
 
