@@ -31,17 +31,17 @@ impl Edge {
             .args(["--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0"])
             .args(["--admin", "127.0.0.1:0"])
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let address = lines
             .by_ref()
             .map_while(Result::ok)
             .find_map(|line| address_in(&line))
             .expect("atoll says where it listens");
-        // Somebody must go on reading, or the access log would wait.
+        // Somebody must go on reading, or the process log would wait.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         Self { child, address }
     }
