@@ -228,7 +228,7 @@ mod tests {
         let routes = one_site(&texts);
         let none = Policy::default().body_bytes;
         let long = "/".repeat(8192);
-        let rows = [("/3/99998", none), ("/3/99998/x", none), ("/5/1", none), (&long, none)];
+        let rows = [("/4/99998", none), ("/4/99998/x", none), ("/5/1", none), (&long, none)];
         for (path, expected) in rows {
             assert_eq!(routes.policy(0, path).body_bytes, expected, "{path}");
         }
