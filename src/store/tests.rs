@@ -31,6 +31,7 @@ fn terms() -> Terms {
         etag: None,
         last_modified: None,
         date: SystemTime::UNIX_EPOCH,
+        has_hidden_fields: false,
     }
 }
 
