@@ -101,7 +101,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 /// Says what is wrong with it.
-pub fn parse_percent(text: &str) -> Result<u32, String> {
+pub(super) fn parse_percent(text: &str) -> Result<u32, String> {
     text.trim()
         .strip_suffix('%')
         .map(str::trim_end)
