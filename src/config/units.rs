@@ -133,7 +133,7 @@ pub fn format_size(bytes: u64) -> String {
     let exact = SIZES
         .iter()
         .filter(|(name, _)| name.len() == 3)
-        .find(|(_, unit)| bytes >= *unit && bytes % unit == 0);
+        .find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
     match exact {
         Some((name, unit)) => format!("{}{name}", bytes / unit),
         None => format!("{bytes}B"),
