@@ -272,3 +272,42 @@ fn the_reader_of_imports_sees_groups_and_paths() {
     assert!(!allowed("purge", "store", ""));
     assert!(!allowed("listener", "origin", ""));
 }
+
+/// Quoted words of the code that begin with `prefix`.
+fn quoted(code: &str, prefix: &str) -> Vec<String> {
+    code.split('"')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| word.starts_with(prefix))
+        .filter(|word| {
+            word.chars().all(|letter| letter.is_ascii_lowercase() || "_0123456789".contains(letter))
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_metric_is_in_the_operators_book_and_the_other_way_round() {
+    let book = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
+    let book = fs::read_to_string(book).unwrap();
+    let mut measured: Vec<String> = sources()
+        .iter()
+        .filter(|source| source.room == "telemetry")
+        .flat_map(|source| {
+            [quoted(&source.code, "atoll_"), quoted(&source.code, "process_")].concat()
+        })
+        .collect();
+    measured.sort();
+    assert!(measured.len() > 30, "the metrics are elsewhere");
+    for name in &measured {
+        assert!(book.contains(&format!("`{name}`")), "{name} is not in docs/operations.md");
+    }
+    let section = book.split("## Metrics").nth(1).unwrap().split("\n## ").next().unwrap();
+    for name in section.split('`').skip(1).step_by(2).filter(|name| name.starts_with("atoll_")) {
+        let name = name.split(' ').next().unwrap().to_owned();
+        assert!(
+            measured.contains(&name),
+            "docs/operations.md names {name}, which nothing measures"
+        );
+    }
+}

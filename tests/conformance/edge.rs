@@ -24,7 +24,10 @@ impl Edge {
         let mut command = Command::new(env!("CARGO_BIN_EXE_atoll"));
         command.arg("run");
         if profile == Profile::Conformance {
-            command.args(["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/config/conformance.toml")]);
+            command.args([
+                "--config",
+                concat!(env!("CARGO_MANIFEST_DIR"), "/config/conformance.toml"),
+            ]);
         }
         let mut child = command
             .args(["--origin", &format!("http://{origin}")])

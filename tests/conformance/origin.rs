@@ -228,11 +228,7 @@ fn status(
     };
     let fits = matches("last-modified", "if-modified-since").is_some()
         || matches("etag", "if-none-match").is_some();
-    if fits {
-        (304, "Not Modified".to_owned())
-    } else {
-        (999, "304 Not Generated".to_owned())
-    }
+    if fits { (304, "Not Modified".to_owned()) } else { (999, "304 Not Generated".to_owned()) }
 }
 
 fn interim_bytes(interim: &[Value]) -> Vec<u8> {

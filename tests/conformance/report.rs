@@ -57,7 +57,9 @@ fn summary(categories: &[Category], verdicts: &Verdicts) -> String {
 }
 
 fn table(categories: &[Category], columns: &[(Profile, Verdicts)]) -> String {
-    let mut out = String::from("\n| profile | required | optimal | checks answered yes |\n|---|---|---|---|\n");
+    let mut out = String::from(
+        "\n| profile | required | optimal | checks answered yes |\n|---|---|---|---|\n",
+    );
     for (profile, verdicts) in columns {
         let cell = |kind| {
             let (good, all) = count(categories, verdicts, kind);

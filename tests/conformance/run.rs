@@ -26,7 +26,12 @@ fn fail<T>(setup: bool, why: impl Into<String>) -> Result<T, Failure> {
 }
 
 /// Runs a test once, under a fresh identifier.
-pub(crate) fn run(test: &Test, edge: SocketAddr, origin: &Origin, uuid: &str) -> Result<(), Failure> {
+pub(crate) fn run(
+    test: &Test,
+    edge: SocketAddr,
+    origin: &Origin,
+    uuid: &str,
+) -> Result<(), Failure> {
     origin.expect(uuid, test.requests.clone());
     let mut client = Client { edge, wire: None };
     let mut responses: Vec<Response> = Vec::new();
