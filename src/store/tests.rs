@@ -112,7 +112,6 @@ impl World {
     }
 }
 
-
 fn asks(field: Option<(&str, &str)>) -> HeaderMap {
     let mut request = HeaderMap::new();
     if let Some((name, value)) = field {
