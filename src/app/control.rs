@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use super::{Addresses, Shared, StartError};
+use super::{Listening, Shared, StartError};
 use crate::admin::{
     Admin, Control, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass, Surface, serve,
 };
@@ -29,7 +29,7 @@ pub(super) struct Doors {
 pub(super) fn bind(
     config: &Config,
     control: &Runtime,
-    addresses: &mut Addresses,
+    addresses: &mut Listening,
 ) -> Result<Doors, StartError> {
     let open = |address: Option<SocketAddr>| match address {
         None => Ok(None),

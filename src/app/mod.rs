@@ -8,6 +8,7 @@
 //! ```
 
 mod control;
+mod demo;
 mod signals;
 mod upkeep;
 mod workers;
@@ -24,15 +25,16 @@ use tokio::sync::watch;
 use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::listener::{
-    BindError, CertificateError, CertificateStatus, Certificates, Context, Drain, TlsAcceptorState,
+    BindError, CertificateError, Certificates, Context, Drain, TlsAcceptorState,
     bind,
 };
 use crate::origin::{OriginConfigError, Origins};
 use crate::proxy::Edge;
 use crate::purge::Secret;
 use crate::store::{FillLimits, Fills, Purges, Store, StoreLimits};
-use crate::telemetry::{AccessLog, Metrics};
+use crate::telemetry::{AccessLog, LogError, Metrics};
 
+pub use demo::run_with_origin;
 pub use signals::{Ended, run};
 
 /// Share of the memory budget that the store gets, in percent: a full store alone never looks
@@ -43,9 +45,9 @@ const FILLS_PERCENT: u64 = 15;
 /// How long the end of the process waits for the access log's reader.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Addresses that a running edge listens on, ports as the system chose them.
+/// Where a running edge listens, ports as the system chose them.
 #[derive(Clone, Debug, Default)]
-pub struct Addresses {
+pub struct Listening {
     /// Plain HTTP.
     pub plain: Vec<SocketAddr>,
     /// TLS.
@@ -54,6 +56,8 @@ pub struct Addresses {
     pub admin: Option<SocketAddr>,
     /// Listener with only metrics and probes.
     pub watch: Option<SocketAddr>,
+    /// SHA-256 of the certificate in hexadecimal, where TLS uses one made at start.
+    pub self_made: Option<String>,
 }
 
 /// Why an edge did not start.
@@ -74,6 +78,8 @@ pub enum StartError {
     Tls(String),
     /// An origin's configuration cannot be used.
     Origin(OriginConfigError),
+    /// The process log cannot be started.
+    Log(LogError),
     /// The access log cannot be opened or a thread cannot be started.
     System(std::io::Error),
 }
@@ -91,6 +97,7 @@ impl fmt::Display for StartError {
             Self::Certificate(error) => write!(out, "{error}"),
             Self::Tls(why) => write!(out, "TLS cannot be set up: {why}"),
             Self::Origin(error) => write!(out, "{error}"),
+            Self::Log(error) => write!(out, "{error}"),
             Self::System(error) => write!(out, "{error}"),
         }
     }
@@ -108,8 +115,7 @@ pub(crate) struct Shared {
     origins: Arc<Origins>,
     edge: Arc<Edge>,
     log: AccessLog,
-    certificates: Option<Arc<Certificates>>,
-    addresses: Addresses,
+    addresses: Listening,
     incarnation: String,
     started: Now,
     listening: AtomicBool,
@@ -123,14 +129,13 @@ pub struct Running {
     shared: Arc<Shared>,
     control: Option<Runtime>,
     workers: workers::Workers,
-    fingerprint: Option<String>,
 }
 
 impl Running {
     /// Binds every socket and starts every thread; when this returns, requests are answered.
     ///
     /// # Errors
-    /// Addresses that are taken, files that cannot be used, threads that cannot be started.
+    /// Listening that are taken, files that cannot be used, threads that cannot be started.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let metrics = Metrics::new(&config);
@@ -139,9 +144,10 @@ impl Running {
             .map_err(StartError::System)?;
         let origins = Origins::new(&config.origins, Arc::clone(&limits), Arc::clone(&metrics))
             .map_err(StartError::Origin)?;
-        let (tls, certificates, fingerprint) = tls(&config)?;
+        let (tls, fingerprint) = tls(&config)?;
         let sockets = bind(&config.listeners, config.node.workers).map_err(StartError::Bind)?;
         let mut addresses = addresses(&config, sockets.first().map(|s| s.addresses()));
+        addresses.self_made = fingerprint;
 
         let (drain, draining) = watch::channel(Drain::Open);
         let context = Context::new(Arc::clone(&limits), Arc::clone(&metrics), draining);
@@ -174,7 +180,6 @@ impl Running {
             origins,
             edge,
             log,
-            certificates,
             addresses,
             drain,
         });
@@ -184,19 +189,13 @@ impl Running {
             workers::start(&shared, sockets, tls, &context).map_err(StartError::System)?;
         shared.listening.store(true, Ordering::Release);
         shared.metrics.node.ready.set(1);
-        Ok(Self { shared, control: Some(control), workers, fingerprint })
+        Ok(Self { shared, control: Some(control), workers })
     }
 
     /// Where it listens.
     #[must_use]
-    pub fn addresses(&self) -> &Addresses {
+    pub fn addresses(&self) -> &Listening {
         &self.shared.addresses
-    }
-
-    /// SHA-256 of the self-made certificate in hexadecimal; `None` where certificates are given.
-    #[must_use]
-    pub fn fingerprint(&self) -> Option<&str> {
-        self.fingerprint.as_deref()
     }
 
     /// Begins to drain: readiness goes false, then accepting ends, then connections as their
@@ -257,10 +256,6 @@ impl Shared {
             tracing::info!(deadline = ?self.config.limits.drain, "draining");
         }
     }
-
-    fn certificates(&self) -> Vec<CertificateStatus> {
-        self.certificates.as_ref().map(|certificates| certificates.status()).unwrap_or_default()
-    }
 }
 
 /// The shared state, within its shares of the memory budget.
@@ -285,12 +280,12 @@ fn state(config: &Config) -> (Arc<Store>, Arc<Purges>, Arc<Fills>) {
     (Arc::new(store), Arc::new(purges), Arc::new(fills))
 }
 
-type Tls = (Option<Arc<TlsAcceptorState>>, Option<Arc<Certificates>>, Option<String>);
+type Tls = (Option<Arc<TlsAcceptorState>>, Option<String>);
 
 /// What the TLS listeners need: the certificates given, else one made here.
 fn tls(config: &Config) -> Result<Tls, StartError> {
     if !config.listeners.iter().any(|listener| listener.tls) {
-        return Ok((None, None, None));
+        return Ok((None, None));
     }
     let named: Vec<String> = config.sites.iter().flat_map(|site| site.hosts.clone()).collect();
     let open = named.iter().any(|host| host == "*");
@@ -302,13 +297,13 @@ fn tls(config: &Config) -> Result<Tls, StartError> {
         (Certificates::load(&config.certificates).map_err(StartError::Certificate)?, None)
     };
     let certificates = Arc::new(certificates.refuse_unknown(!open));
-    let acceptor = TlsAcceptorState::new(Arc::clone(&certificates))
+    let acceptor = TlsAcceptorState::new(certificates)
         .map_err(|error| StartError::Tls(error.to_string()))?;
-    Ok((Some(acceptor), Some(certificates), fingerprint))
+    Ok((Some(acceptor), fingerprint))
 }
 
-fn addresses(config: &Config, bound: Option<Vec<SocketAddr>>) -> Addresses {
-    let mut addresses = Addresses::default();
+fn addresses(config: &Config, bound: Option<Vec<SocketAddr>>) -> Listening {
+    let mut addresses = Listening::default();
     for (listener, address) in config.listeners.iter().zip(bound.unwrap_or_default()) {
         if listener.tls {
             addresses.tls.push(address);

@@ -5,9 +5,10 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Running, StartError};
+use super::{Listening, Running, StartError};
 use crate::config::Config;
 use crate::listener::Drain;
+use crate::telemetry::init_log;
 
 /// How an edge ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +25,8 @@ pub enum Ended {
 ///
 /// # Errors
 /// When it cannot start.
-pub fn run(config: Config, up: impl FnOnce(&Running)) -> Result<Ended, StartError> {
+pub fn run(config: Config, up: impl FnOnce(&Listening)) -> Result<Ended, StartError> {
+    let log = init_log(&config.log).map_err(StartError::Log)?;
     let running = Running::start(config)?;
     let shared = std::sync::Arc::clone(&running.shared);
     if let Some(control) = &running.control {
@@ -34,9 +36,10 @@ pub fn run(config: Config, up: impl FnOnce(&Running)) -> Result<Ended, StartErro
             }
         });
     }
-    up(&running);
+    up(running.addresses());
     let shared = std::sync::Arc::clone(&running.shared);
     let clean = running.wait();
+    drop(log);
     let aborted = *shared.drain.borrow() == Drain::Abort;
     Ok(match (clean, aborted) {
         (false, _) => Ended::Failed,

@@ -22,8 +22,8 @@ pub struct Flags {
     pub listen_tls: Vec<SocketAddr>,
     /// Certificates with their keys.
     pub certificates: Vec<CertificateFiles>,
-    /// Admin listener.
-    pub admin: Option<SocketAddr>,
+    /// Admin listener; `Some(None)` for none.
+    pub admin: Option<Option<SocketAddr>>,
     /// Seed of jitter and early refresh.
     pub seed: Option<u64>,
     /// Worker threads.
@@ -86,7 +86,7 @@ impl Flags {
             draft.certificates = self.certificates.iter().map(found).collect();
         }
         if let Some(address) = self.admin {
-            draft.admin.address = Some(Found::elsewhere(Some(address), "--admin"));
+            draft.admin.address = Some(Found::elsewhere(address, "--admin"));
         }
         if let Some(bytes) = self.memory {
             draft.budget = Found::elsewhere(bytes, "--memory");

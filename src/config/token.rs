@@ -8,7 +8,7 @@ use aws_lc_rs::{digest, rand};
 const PREFIX: &str = "sha256:";
 
 /// Shortest token that is taken from a file or the environment.
-pub const SHORTEST_TOKEN_BYTES: usize = 16;
+const SHORTEST_TOKEN_BYTES: usize = 16;
 
 /// A new token: 256 random bits, with a beginning that scanners for leaked secrets can know.
 ///

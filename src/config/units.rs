@@ -101,7 +101,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 /// Says what is wrong with it.
-pub fn parse_percent(text: &str) -> Result<u32, String> {
+pub(super) fn parse_percent(text: &str) -> Result<u32, String> {
     text.trim()
         .strip_suffix('%')
         .map(str::trim_end)
@@ -133,7 +133,7 @@ pub fn format_size(bytes: u64) -> String {
     let exact = SIZES
         .iter()
         .filter(|(name, _)| name.len() == 3)
-        .find(|(_, unit)| bytes >= *unit && bytes % unit == 0);
+        .find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
     match exact {
         Some((name, unit)) => format!("{}{name}", bytes / unit),
         None => format!("{bytes}B"),

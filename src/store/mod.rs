@@ -244,7 +244,7 @@ impl Store {
                     return;
                 }
                 left = left.saturating_sub(u64::from(slot.weight()));
-                class.invalidate(&hash);
+                class.invalidate(&*hash);
             }
         }
     }
