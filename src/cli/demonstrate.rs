@@ -10,8 +10,8 @@ use crate::config::{Config, Flags, Server, parse_address};
 
 use super::demo::{Demo, tour};
 use super::greeting::{TokenFrom, reachable};
-use super::run::admit;
-use super::{DONE, REFUSED, complain};
+use super::run::{admit, conclude};
+use super::{REFUSED, complain};
 
 const ABOUT: &str = "Shows what an edge does: a small site, an edge before it, and things to try";
 
@@ -66,7 +66,7 @@ impl Demonstrate {
             println!("\natoll {}, the demo. Ctrl-C ends it.\n\n{text}", env!("CARGO_PKG_VERSION"));
         };
         match app::run_with_origin(Arc::new(Demo::new()), configure, greet) {
-            Ok(()) => DONE,
+            Ok(ended) => conclude(ended),
             Err(error) => {
                 complain(&error);
                 REFUSED

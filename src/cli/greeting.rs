@@ -63,7 +63,8 @@ impl Greeting {
         for address in &listening.plain {
             line(&mut out, "plain", &format!("http://{}", at(*address)));
         }
-        let note = if listening.self_made { "   (self-made certificate: curl -k)" } else { "" };
+        let note =
+            if listening.self_made.is_some() { "   (self-made certificate: curl -k)" } else { "" };
         for address in &listening.tls {
             line(&mut out, "TLS", &format!("https://{}{note}", at(*address)));
         }
@@ -99,7 +100,9 @@ impl Greeting {
     fn example(&self, listening: &Listening) -> Option<String> {
         let (scheme, flag, address) = match (listening.plain.first(), listening.tls.first()) {
             (Some(address), _) => ("http", "", reachable(*address)),
-            (None, Some(address)) if listening.self_made => ("https", "k", reachable(*address)),
+            (None, Some(address)) if listening.self_made.is_some() => {
+                ("https", "k", reachable(*address))
+            }
             (None, Some(address)) => ("https", "", reachable(*address)),
             (None, None) => return None,
         };
@@ -172,7 +175,7 @@ mod tests {
             tls: vec!["127.0.0.1:8443".parse().expect("an address")],
             admin: Some("127.0.0.1:9080".parse().expect("an address")),
             watch: None,
-            self_made: true,
+            self_made: Some("ab".repeat(32)),
         };
         let version = env!("CARGO_PKG_VERSION");
         let expected = format!(

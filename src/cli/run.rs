@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::app;
+use crate::app::{self, Ended, StartError};
 use crate::config::{
     self, CertificateFiles, Config, Flags, Loaded, Server, Token, check_token, new_token,
     parse_address, parse_duration, parse_server, parse_size,
 };
 
 use super::greeting::{Greeting, TokenFrom};
-use super::{DONE, REFUSED, USAGE, complain, print_problems};
+use super::{DONE, LATE, REFUSED, USAGE, complain, print_problems};
 
 const ABOUT: &str = "Runs an edge until it is told to stop, then lets requests under way end";
 
@@ -148,10 +148,17 @@ fn start(Loaded { mut config, warnings }: Loaded) -> u8 {
         }
     };
     let greeting = Greeting::of(&config, token);
-    match app::run(config, |listening| eprint!("{}", greeting.text(listening))) {
-        Ok(()) => DONE,
+    conclude(app::run(config, |listening| eprint!("{}", greeting.text(listening))))
+}
+
+/// Exit code of an edge that has ended, or never began.
+pub(super) fn conclude(ended: Result<Ended, StartError>) -> u8 {
+    match ended {
+        Ok(Ended::Drained) => DONE,
+        Ok(Ended::Aborted) => LATE,
+        Ok(Ended::Failed) => REFUSED,
         Err(error) => {
-            complain(&error);
+            complain(&error.to_string());
             REFUSED
         }
     }

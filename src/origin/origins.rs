@@ -1,77 +1,157 @@
-//! All origins of a configuration, shared by the workers, and each worker's own connections.
+//! All origins of a configuration, shared by the workers.
 
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use rustls::pki_types::ServerName;
+use tokio::task::JoinSet;
+
+use crate::clock;
 use crate::config::{self, Limits};
-use crate::message::ResponseHead;
 use crate::telemetry::Metrics;
 
-use super::{Answer, OriginStatus, Outgoing, SendError};
+use super::dice::Dice;
+use super::pool::Pool;
+use super::resolve::{self, Name};
+use super::set::Origin;
+use super::tls::{TlsIdentity, TlsSettings};
+use super::{OriginStatus, WorkerOrigins, probe};
+
+/// Time between two settings of the gauges that time alone changes.
+const MEASURE: Duration = Duration::from_secs(1);
+
+/// Pause before a background task that panicked is started again.
+const RESTART: Duration = Duration::from_secs(1);
 
 /// All origins: names, endpoints, health, limits. One value serves all workers.
+#[derive(Debug)]
 pub struct Origins {
+    origins: Vec<Arc<Origin>>,
     limits: Arc<Limits>,
-    metrics: Arc<Metrics>,
+    dice: Arc<Dice>,
 }
 
 impl Origins {
     /// Prepares the origins of a configuration; reads certificate authorities, opens no socket.
     ///
     /// # Errors
-    /// When an origin's `ca` cannot be used.
+    /// When an origin's `ca` cannot be used, or a server's host cannot be in a certificate.
     pub fn new(
         origins: &[config::Origin],
         limits: Arc<Limits>,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, OriginConfigError> {
-        let _ = origins;
-        Ok(Arc::new(Self { limits, metrics }))
+        let mut settings = TlsSettings::default();
+        let shared = Arc::clone(&limits);
+        let build = move |(index, config): (usize, &config::Origin)| {
+            let tls = identities(config, &mut settings)?;
+            let (limits, metrics) = (Arc::clone(&shared), Arc::clone(&metrics));
+            Ok(Arc::new(Origin::new(index, config.clone(), tls, limits, metrics)))
+        };
+        let origins = origins.iter().enumerate().map(build).collect::<Result<Vec<_>, _>>()?;
+        Ok(Arc::new(Self { origins, limits, dice: Arc::new(Dice::new()) }))
     }
 
-    /// Resolves names and probes endpoints until `shutdown` resolves. Runs on the control runtime.
+    /// Resolves names and probes endpoints until `shutdown` resolves. Runs on the control runtime;
+    /// requests to names wait for its first answers.
     pub async fn run_background(self: Arc<Self>, shutdown: impl Future<Output = ()> + Send) {
-        shutdown.await;
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut tasks = JoinSet::new();
+        for task in self.tasks() {
+            tasks.spawn(supervise(task));
+        }
+        loop {
+            tokio::select! {
+                () = &mut shutdown => return,
+                () = tokio::time::sleep(MEASURE) => {
+                    let now = clock::now().boot;
+                    self.origins.iter().for_each(|origin| origin.measure_endpoints(now));
+                }
+            }
+        }
+    }
+
+    fn tasks(&self) -> Vec<Task> {
+        let mut tasks: Vec<Task> = Vec::new();
+        for name in Name::of(&self.origins) {
+            let (limits, dice) = (Arc::clone(&self.limits), Arc::clone(&self.dice));
+            tasks.push(Box::new(move || {
+                Box::pin(resolve::run(name.clone(), Arc::clone(&limits), Arc::clone(&dice)))
+            }));
+        }
+        for origin in &self.origins {
+            if let Some(rules) = origin.config.probe.clone() {
+                let (origin, dice) = (Arc::clone(origin), Arc::clone(&self.dice));
+                tasks.push(Box::new(move || {
+                    Box::pin(probe::run(Arc::clone(&origin), rules.clone(), Arc::clone(&dice)))
+                }));
+            }
+        }
+        tasks
     }
 
     /// How the origins stand, for people.
     #[must_use]
     pub fn status(&self) -> Vec<OriginStatus> {
-        let _ = (&self.limits, &self.metrics);
-        Vec::new()
+        let now = clock::now().boot;
+        self.origins.iter().map(|origin| origin.status(now)).collect()
     }
 
     /// The connections of one worker. Call it once for each worker.
     #[must_use]
     pub fn worker(self: &Arc<Self>) -> WorkerOrigins {
-        WorkerOrigins { origins: Arc::clone(self) }
+        WorkerOrigins::new(Arc::clone(self), Pool::new(Arc::clone(&self.limits)))
+    }
+
+    pub(super) fn origin(&self, index: usize) -> Option<&Arc<Origin>> {
+        self.origins.get(index)
+    }
+
+    pub(super) fn dice(&self) -> &Dice {
+        &self.dice
     }
 }
 
-/// One worker's way to the origins: its own connections, everything else shared.
-pub struct WorkerOrigins {
-    origins: Arc<Origins>,
+/// Starts something that never ends.
+type Task = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+/// Starts a task anew when it panics: a fault in one answer must not end the watching for good.
+async fn supervise(task: Task) {
+    loop {
+        let mut running = JoinSet::new();
+        running.spawn(task());
+        if let Some(Err(error)) = running.join_next().await
+            && error.is_panic()
+        {
+            tracing::error!(%error, "a task that watches origins panicked and is started again");
+        }
+        tokio::time::sleep(RESTART).await;
+    }
 }
 
-impl WorkerOrigins {
-    /// Sends a request to an origin and waits for the head of its final answer. `origin` is the
-    /// position in the configuration; connections are never shared between two `site`s. Interim
-    /// responses (1xx other than 100 and 101) go to `interim` as they come.
-    ///
-    /// # Errors
-    /// When no usable final head came; everything that is safe to retry has been retried.
-    pub async fn send(
-        &self,
-        origin: usize,
-        site: usize,
-        request: Outgoing,
-        interim: impl FnMut(ResponseHead) + Send,
-    ) -> Result<Answer, SendError> {
-        let _ = (&self.origins, origin, site, request, interim);
-        Err(SendError::DestinationUnavailable)
-    }
+fn identities(
+    config: &config::Origin,
+    settings: &mut TlsSettings,
+) -> Result<Vec<Option<TlsIdentity>>, OriginConfigError> {
+    let mut shared = None;
+    let mut identity = |server: &config::Server| {
+        if !server.tls {
+            return Ok(None);
+        }
+        let config_of_origin = match &shared {
+            Some(shared) => Arc::clone(shared),
+            None => Arc::clone(shared.insert(settings.of(config)?)),
+        };
+        let name = ServerName::try_from(server.host.clone()).map_err(|_invalid| {
+            OriginConfigError::Host { origin: config.name.clone(), host: server.host.clone() }
+        })?;
+        Ok(Some(TlsIdentity { config: config_of_origin, name }))
+    };
+    config.servers.iter().map(&mut identity).collect()
 }
 
 /// Why an origin's configuration cannot be used.

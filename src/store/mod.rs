@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use moka::ops::compute::Op;
+use moka::ops::compute::{CompResult, Op};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
@@ -119,6 +119,12 @@ impl Store {
         self.secret
     }
 
+    /// Bytes that stored responses may take.
+    #[must_use]
+    pub fn budget_bytes(&self) -> u64 {
+        self.limits.budget_bytes
+    }
+
     /// Largest body that may be stored, in bytes.
     #[must_use]
     pub fn largest_body(&self) -> u64 {
@@ -181,10 +187,15 @@ impl Store {
             Some(_) => head.variant_hash(self.secret),
         };
         for class in &self.classes {
-            class.entry(hash).and_compute_with(|there| match there.map(moka::Entry::into_value) {
-                Some(Slot::Response(other)) if Arc::ptr_eq(&other, stored) => Op::Remove,
-                _ => Op::Nop,
+            let done = class.entry(hash).and_compute_with(|there| {
+                match there.map(moka::Entry::into_value) {
+                    Some(Slot::Response(other)) if Arc::ptr_eq(&other, stored) => Op::Remove,
+                    _ => Op::Nop,
+                }
             });
+            if matches!(done, CompResult::Removed(_)) {
+                self.gauge.removed(1);
+            }
         }
     }
 
@@ -207,6 +218,7 @@ impl Store {
     /// Empties the store.
     pub fn clear(&self) {
         for class in &self.classes {
+            self.gauge.removed(class.entry_count());
             class.invalidate_all();
         }
         self.uncacheable.invalidate_all();
@@ -220,6 +232,21 @@ impl Store {
             class.run_pending_tasks();
         }
         self.uncacheable.run_pending_tasks();
+    }
+
+    /// Removes stored responses, the largest first, until about `bytes` are given back: memory is
+    /// short, whatever the budget says.
+    pub fn give_back(&self, bytes: u64) {
+        let mut left = bytes;
+        for class in self.classes.iter().rev() {
+            for (hash, slot) in class {
+                if left == 0 {
+                    return;
+                }
+                left = left.saturating_sub(u64::from(slot.weight()));
+                class.invalidate(&*hash);
+            }
+        }
     }
 
     /// Stored responses and their bytes in one size class, those still being sent included.
@@ -301,7 +328,7 @@ impl Store {
         let most = self.limits.variants.max(1);
         let mut pushed_out = Vec::new();
         let [small, rest @ ..] = &self.classes;
-        small.entry(head.key.hash).and_compute_with(|there| {
+        let done = small.entry(head.key.hash).and_compute_with(|there| {
             let mut variants = match there.map(moka::Entry::into_value) {
                 Some(Slot::Variants(variants)) => Variants::clone(&variants),
                 _ => Variants::default(),
@@ -309,6 +336,9 @@ impl Store {
             pushed_out = variants.add(fields, hash, most);
             Op::Put(Slot::Variants(Arc::new(variants)))
         });
+        if matches!(done, CompResult::Inserted(_)) {
+            self.gauge.inserted();
+        }
         for class in rest {
             class.invalidate(&head.key.hash);
         }
@@ -321,27 +351,26 @@ impl Store {
 
     fn put(&self, hash: u128, stored: &Arc<Stored>) -> bool {
         let own = class_of(stored.body().len());
-        let born = stored.head().born;
+        let head = stored.head();
         let mut kept = false;
         for (index, class) in self.classes.iter().enumerate() {
-            if index == own {
-                class.entry(hash).and_compute_with(|there| {
-                    let newer = match there.map(moka::Entry::into_value) {
-                        Some(Slot::Response(other)) => {
-                            other.head().born > born
-                                && other.head().key.parts == stored.head().key.parts
-                        }
-                        _ => false,
-                    };
-                    kept = !newer;
-                    if newer { Op::Nop } else { Op::Put(Slot::Response(Arc::clone(stored))) }
-                });
-            } else {
+            if index != own {
                 class.invalidate(&hash);
+                continue;
             }
-        }
-        if kept {
-            self.gauge.inserted();
+            let done = class.entry(hash).and_compute_with(|there| {
+                let newer = match there.map(moka::Entry::into_value) {
+                    Some(Slot::Response(other)) => {
+                        other.head().born > head.born && other.head().key.parts == head.key.parts
+                    }
+                    _ => false,
+                };
+                kept = !newer;
+                if newer { Op::Nop } else { Op::Put(Slot::Response(Arc::clone(stored))) }
+            });
+            if matches!(done, CompResult::Inserted(_)) {
+                self.gauge.inserted();
+            }
         }
         kept
     }
@@ -358,10 +387,12 @@ impl Store {
 }
 
 fn class_of(body_bytes: u64) -> usize {
-    match body_bytes {
-        0..=SMALL_BYTES => 0,
-        ..=MIDDLE_BYTES => 1,
-        _ => 2,
+    if body_bytes <= SMALL_BYTES {
+        0
+    } else if body_bytes <= MIDDLE_BYTES {
+        1
+    } else {
+        2
     }
 }
 

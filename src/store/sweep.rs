@@ -24,7 +24,6 @@ pub fn sweep(store: &Store, purges: &Purges, fills: &Fills) -> Sweep {
         if purges.verdict(stored.head(), epoch).is_none() {
             seen.removed += 1;
             seen.freed_bytes += stored.weight();
-            store.gauge.removed(1);
             store.remove(&stored);
         }
     }

@@ -47,6 +47,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Records as they come and go. Boxed, since they are handed from list to list and each is several
+/// hundred bytes.
+type Records = Vec<Box<Record>>;
+
 /// Handle of the access log; clones are the same log.
 #[derive(Clone, Debug)]
 pub struct AccessLog(Arc<Shared>);
@@ -182,9 +186,9 @@ pub struct Recorder {
 /// Records of one worker that wait for the writer, and used ones for the next requests.
 #[derive(Debug, Default)]
 struct Lot {
-    waiting: Vec<Box<Record>>,
+    waiting: Records,
     text_bytes: usize,
-    free: Vec<Box<Record>>,
+    free: Records,
 }
 
 impl Lot {
@@ -255,7 +259,7 @@ struct Writer {
     file: LogFile,
     buffer: Vec<u8>,
     /// Records of one recorder, while they are formatted.
-    records: Vec<Box<Record>>,
+    records: Records,
     /// Lines in `buffer`.
     in_buffer: u64,
 }

@@ -2,7 +2,7 @@
 //! go through a bounded queue to a thread of their own, and those that find no place are counted.
 
 use std::fmt;
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -154,13 +154,17 @@ fn write_lines(lines: &Receiver<Message>, dropped: &AtomicU64, mut target: impl 
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::sync::{Condvar, Mutex};
 
     use super::*;
 
     /// A target that blocks until it is opened.
     #[derive(Clone, Default)]
-    struct Gate(Arc<(Mutex<(bool, Vec<u8>)>, Condvar)>);
+    struct Gate(Arc<(Mutex<State>, Condvar)>);
+
+    /// Whether it is open, and what was written.
+    type State = (bool, Vec<u8>);
 
     impl Gate {
         fn open(&self) {

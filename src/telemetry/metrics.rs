@@ -435,4 +435,4 @@ impl Metrics {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -23,3 +23,6 @@ pub use record::Record;
 pub use sites::SiteMetrics;
 pub use stripes::Counter;
 pub use trace::{RequestId, RequestIds, TraceParent};
+
+#[cfg(test)]
+pub(crate) use metrics::tests::config as test_config;

@@ -10,6 +10,7 @@ pub(in crate::cli) fn tour(
     token: &str,
     origin: &str,
 ) -> String {
+    let program = program();
     format!(
         "\
   The site           {edge_http}/   {edge_https}/ (self-made certificate)
@@ -26,11 +27,11 @@ Things to try, in another terminal:
   curl -ik --http2 {edge_https}/
 
   # Purge by tag: the article's page and its data bear article-1, and both are gone at once.
-  curl -X POST {admin}/v1/purge -H 'Authorization: Bearer {token}' -d '{{\"tags\": [\"article-1\"]}}'
+  curl -X POST {admin}/v1/purge -H \"Authorization: Bearer {token}\" -d '{{\"tags\": [\"article-1\"]}}'
   curl -i {edge_http}/api/articles/1
 
   # The same from the command line, softly: the old answer may still be shown while it is renewed.
-  ATOLL_ADMIN_TOKEN={token} atoll purge --soft --tag articles --admin {admin}
+  ATOLL_ADMIN_TOKEN={token} {program} purge --soft --tag articles --admin {admin}
 
   # Twenty clients, one slow page (1 s), one question to the origin: all say the same version.
   for i in $(seq 20); do curl -s {edge_http}/slow | grep version & done; wait
@@ -55,9 +56,16 @@ Things to try, in another terminal:
 
   # What the origin was asked in all this, and what the edge counted.
   curl -s {origin}/demo/hits
-  curl -s {admin}/metrics | grep ^atoll_requests
+  curl -s {admin}/metrics | grep ^atoll_requests_total
 "
     )
+}
+
+/// The program as one would call it from here.
+fn program() -> String {
+    let path = std::env::current_exe().unwrap_or_else(|_| "atoll".into());
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(&path).display().to_string()
 }
 
 #[cfg(test)]
@@ -71,6 +79,6 @@ mod tests {
         {
             assert!(text.contains(part), "{part}");
         }
-        assert!(text.lines().all(|line| line.chars().count() < 120));
+        assert!(text.lines().all(|line| line.chars().count() < 160));
     }
 }
