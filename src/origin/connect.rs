@@ -80,20 +80,7 @@ pub(super) async fn connect(
     let mut trying = Arc::clone(first);
     let all = async {
         let (tcp, endpoint) = race(origin, first, second, &mut trying).await?;
-        // A socket without the option still works, only less promptly.
-        let _ = tcp.set_nodelay(true);
-        let io = match &endpoint.tls {
-            None => Io::Plain(tcp),
-            Some(identity) => Io::Tls(Box::new(handshake(identity, tcp).await?)),
-        };
-        Ok(Connection {
-            io,
-            endpoint,
-            buffer: BytesMut::new(),
-            opened: clock::now().boot,
-            reused: false,
-            _open: Open::new(origin),
-        })
+        establish(origin, endpoint, tcp).await
     };
     let outcome = tokio::time::timeout(origin.limits.origin_connect, all)
         .await
@@ -110,13 +97,23 @@ pub(super) async fn connect_once(
     endpoint: &Arc<Endpoint>,
 ) -> Result<Connection, SendError> {
     let tcp = TcpStream::connect(endpoint.address).await.map_err(|error| tcp_error(&error))?;
+    establish(origin, Arc::clone(endpoint), tcp).await
+}
+
+async fn establish(
+    origin: &Arc<Origin>,
+    endpoint: Arc<Endpoint>,
+    tcp: TcpStream,
+) -> Result<Connection, SendError> {
+    // A socket without the option still works, only less promptly.
+    let _ = tcp.set_nodelay(true);
     let io = match &endpoint.tls {
         None => Io::Plain(tcp),
         Some(identity) => Io::Tls(Box::new(handshake(identity, tcp).await?)),
     };
     Ok(Connection {
         io,
-        endpoint: Arc::clone(endpoint),
+        endpoint,
         buffer: BytesMut::new(),
         opened: clock::now().boot,
         reused: false,

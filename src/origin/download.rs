@@ -21,8 +21,8 @@ use crate::message::{Body, BodyError};
 use super::connect::Connection;
 use super::endpoint::Flight;
 use super::pace::{Pace, PaceRules};
+use super::place::Place;
 use super::pool::Pool;
-use super::set::Place;
 use super::upload::Upload;
 
 /// Bytes read at once.

@@ -73,13 +73,16 @@ pub(super) async fn run(name: Name, limits: Arc<Limits>, dice: Arc<Dice>) {
     let mut asker = Asker::new(name.resolvers.clone(), limits.origin_dns);
     let mut kept = Kept::default();
     loop {
-        let reply = asker.ask(&name.host).await;
+        let reply = reachable(asker.ask(&name.host).await, has_route);
         let now = clock::now().boot;
         let outcome = kept.take(reply, name.allow_internal, &limits, now);
         apply(&name, &kept, &outcome, now);
         let wait = match outcome {
             Ok(ttl) => ttl.mul_f64(1.0 - dice.draw() / 10.0).max(limits.dns_ttl_least),
-            Err(_) => jittered(backoff(RETRY_FIRST, RETRY_MOST, kept.failures), dice.draw()),
+            Err(_) => {
+                let first = RETRY_FIRST.min(limits.dns_ttl_least);
+                jittered(backoff(first, RETRY_MOST, kept.failures), dice.draw())
+            }
         };
         tokio::time::sleep(wait).await;
     }
@@ -143,6 +146,32 @@ impl Kept {
         self.v4.truncate(most - self.v6.len());
         Ok(ttl.clamp(limits.dns_ttl_least, limits.dns_ttl_most.max(limits.dns_ttl_least)))
     }
+}
+
+/// A family to which this machine has no route is left out while the other has addresses: most
+/// machines without IPv6 ask about names that have it.
+fn reachable(reply: Reply, has_route: impl Fn(IpAddr) -> bool) -> Reply {
+    let routed = |family: &Family| match family {
+        Family::Addresses(addresses, _) => addresses.iter().any(|&address| has_route(address)),
+        Family::Nothing | Family::Failed(_) => false,
+    };
+    let absent = |family: &Family| matches!(family, Family::Addresses(..)) && !routed(family);
+    if routed(&reply.v4) && absent(&reply.v6) {
+        return Reply { v6: Family::Nothing, ..reply };
+    }
+    if routed(&reply.v6) && absent(&reply.v4) {
+        return Reply { v4: Family::Nothing, ..reply };
+    }
+    reply
+}
+
+/// Whether a packet to `address` would leave this machine. Sends none.
+fn has_route(address: IpAddr) -> bool {
+    let any: IpAddr = match address {
+        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    std::net::UdpSocket::bind((any, 0)).and_then(|socket| socket.connect((address, 9))).is_ok()
 }
 
 /// What is left of a family's answer without addresses that a name must not point to.
@@ -270,6 +299,26 @@ mod tests {
             let first: Vec<_> = shown(&kept).into_iter().filter(|a| a.contains('.')).collect();
             assert_eq!(first, ["192.0.2.0", "192.0.2.1", "192.0.2.2"], "{from}");
             assert_eq!(kept.addresses().count(), 4);
+        }
+    }
+
+    #[test]
+    fn a_family_without_a_route_is_left_out_while_the_other_has_one() {
+        let v4 = || some(&["192.0.2.1"], 60);
+        let v6 = || some(&["2001:db8::1"], 60);
+        let (all, none) = ((true, true), (false, false));
+        let cases = [
+            (all, v4(), v6(), v4(), v6()),
+            ((true, false), v4(), v6(), v4(), Family::Nothing),
+            ((false, true), v4(), v6(), Family::Nothing, v6()),
+            (none, v4(), v6(), v4(), v6()),
+            ((true, false), v4(), failed(), v4(), failed()),
+            ((true, false), Family::Nothing, v6(), Family::Nothing, v6()),
+        ];
+        for ((has_v4, has_v6), v4, v6, left_v4, left_v6) in cases {
+            let has_route = |address: IpAddr| if address.is_ipv4() { has_v4 } else { has_v6 };
+            let left = reachable(Reply { v4, v6 }, has_route);
+            assert_eq!(left, Reply { v4: left_v4, v6: left_v6 });
         }
     }
 

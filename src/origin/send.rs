@@ -27,9 +27,10 @@ use super::download::{self, Return};
 use super::endpoint::{Endpoint, Flight};
 use super::origins::Origins;
 use super::pace::PaceRules;
+use super::place::Place;
 use super::pool::Pool;
 use super::roundtrip::{Exchange, Failure, Response, Sent};
-use super::set::{Origin, Place};
+use super::set::Origin;
 use super::upload::Upload;
 use super::{Answer, Framing, Outgoing, SendError};
 
@@ -74,7 +75,7 @@ impl WorkerOrigins {
         mut interim: impl FnMut(ResponseHead) + Send,
     ) -> Result<Answer, SendError> {
         origin.ready().await?;
-        let place = origin.place().await?;
+        let place = Place::take(origin).await?;
         origin.budget.lock().deposit();
         let mut body = std::mem::replace(&mut request.body, Body::Empty);
         let mut attempts = Attempts { origin, tried: SmallVec::new(), retries: 0 };

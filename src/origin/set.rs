@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::balance::{Candidate, Draws, pick};
 use crate::config::{self, Limits};
@@ -19,6 +19,7 @@ use crate::telemetry::{Metrics, OriginMetrics};
 use super::dice::Dice;
 use super::endpoint::Endpoint;
 use super::lock::Lock;
+use super::place::Places;
 use super::tls::TlsIdentity;
 use super::{OriginStatus, SendError, ServerStatus};
 
@@ -33,8 +34,8 @@ pub(super) struct Origin {
     /// Held while `endpoints` is made anew, or while it is decided who may be ejected.
     editing: Lock<()>,
     changed: watch::Sender<()>,
-    places: Arc<Semaphore>,
-    queued: AtomicUsize,
+    pub(super) places: Places,
+    panic: AtomicBool,
     rules: HealthRules,
     index: usize,
     metrics: Arc<Metrics>,
@@ -84,16 +85,14 @@ impl Origin {
                 slow_start: limits.slow_start,
             },
             budget: Lock::new(RetryBudget::new(limits.retry_budget_percent)),
-            places: Arc::new(Semaphore::new(
-                limits.origin_connections.clamp(1, Semaphore::MAX_PERMITS),
-            )),
+            places: Places::new(limits.origin_connections),
             config,
             limits,
             servers,
             endpoints: ArcSwap::default(),
             editing: Lock::default(),
             changed: watch::Sender::new(()),
-            queued: AtomicUsize::new(0),
+            panic: AtomicBool::new(false),
             index,
             metrics,
         };
@@ -372,28 +371,24 @@ impl Origin {
         }
     }
 
-    /// Sets the gauges; called on changes, and now and then for those that time makes.
+    /// Sets the gauges and tells of panic; called on changes, and now and then for those that time
+    /// makes.
     pub(super) fn measure_endpoints(&self, now: Duration) {
         let endpoints = self.endpoints.load();
-        let up = self.judge(&endpoints, now).iter().filter(|known| known.member.up).count();
+        let known = self.judge(&endpoints, now);
+        let up = known.iter().filter(|known| known.member.up).count();
         self.measure(|metrics| {
             metrics.endpoints.set(i64::try_from(endpoints.len()).unwrap_or(i64::MAX));
             metrics.endpoints_up.set(i64::try_from(up).unwrap_or(i64::MAX));
         });
-    }
-
-    /// Waits for a place among the requests under way to this origin.
-    pub(super) async fn place(self: &Arc<Self>) -> Result<Place, SendError> {
-        if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
-            return Ok(Place::new(permit, self));
-        }
-        let waiting = Waiting::new(self).ok_or(SendError::ConnectionLimitReached)?;
-        let acquire = Arc::clone(&self.places).acquire_owned();
-        let permit = tokio::time::timeout(self.limits.origin_queue_wait, acquire).await;
-        drop(waiting);
-        match permit {
-            Ok(Ok(permit)) => Ok(Place::new(permit, self)),
-            Ok(Err(_)) | Err(_) => Err(SendError::ConnectionLimitReached),
+        let panic = !known.is_empty() && usable(known.iter().map(|known| known.member)).panic;
+        let (origin, all) = (&self.config.name, known.len());
+        match (self.panic.swap(panic, Ordering::Relaxed), panic) {
+            (false, true) => {
+                tracing::warn!(origin, up, all, "nearly all endpoints look down; all are used");
+            }
+            (true, false) => tracing::info!(origin, up, all, "endpoints are believed again"),
+            _ => {}
         }
     }
 
@@ -404,11 +399,8 @@ impl Origin {
         let tier: Tier = usable(known.iter().map(|known| known.member));
         OriginStatus {
             name: self.config.name.clone(),
-            in_flight: self
-                .limits
-                .origin_connections
-                .saturating_sub(self.places.available_permits()),
-            queued: self.queued.load(Ordering::Relaxed),
+            in_flight: self.places.taken(),
+            queued: self.places.queued(),
             healthy: known.iter().any(|known| known.member.up),
             panic: tier.panic && !endpoints.is_empty(),
             servers: self.servers.iter().map(|server| server.status(now)).collect(),
@@ -444,50 +436,5 @@ impl Server {
                 .map(|good| now.saturating_sub(good).as_secs_f64()),
             dns_error: resolution.error.as_ref().map(ToString::to_string),
         }
-    }
-}
-
-/// A request's place; held until its answer's body has ended.
-#[derive(Debug)]
-pub(super) struct Place {
-    origin: Arc<Origin>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Place {
-    fn new(permit: OwnedSemaphorePermit, origin: &Arc<Origin>) -> Self {
-        origin.measure(|metrics| metrics.in_flight.inc());
-        Self { origin: Arc::clone(origin), _permit: permit }
-    }
-
-    pub(super) fn limits(&self) -> &Limits {
-        &self.origin.limits
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.origin.measure(|metrics| metrics.in_flight.dec());
-    }
-}
-
-/// A request in the queue.
-struct Waiting<'a>(&'a Origin);
-
-impl<'a> Waiting<'a> {
-    /// `None`: the queue is full.
-    fn new(origin: &'a Origin) -> Option<Self> {
-        let most = origin.limits.origin_queue;
-        let join = |queued: usize| (queued < most).then_some(queued + 1);
-        origin.queued.fetch_update(Ordering::Relaxed, Ordering::Relaxed, join).ok()?;
-        origin.measure(|metrics| metrics.queued.inc());
-        Some(Self(origin))
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.queued.fetch_sub(1, Ordering::Relaxed);
-        self.0.measure(|metrics| metrics.queued.dec());
     }
 }

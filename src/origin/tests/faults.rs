@@ -68,10 +68,7 @@ async fn bodies_that_break_off_end_in_an_error() {
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
             BodyError::Incomplete,
         ),
-        (
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
-            BodyError::Incomplete,
-        ),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", BodyError::Incomplete),
         (
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello0\r\n\r\n",
             BodyError::Malformed(""),
@@ -105,8 +102,8 @@ async fn a_reset_in_a_body_until_close_is_an_error() {
 
 #[tokio::test]
 async fn bytes_beyond_the_length_close_the_connection() {
-    let origin = Script::always(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n")
-        .await;
+    let origin =
+        Script::always(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n").await;
     let side = side(&[origin.url()]);
     for seen in 1..=3 {
         assert_eq!(side.text().await.unwrap(), "ok");

@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,7 +41,6 @@ pub(super) async fn until(mut condition: impl FnMut() -> bool) {
 pub(super) struct Script {
     pub(super) address: SocketAddr,
     pub(super) connections: Arc<AtomicUsize>,
-    task: Arc<Mutex<Option<tokio::task::JoinHandle<()>>>>,
 }
 
 impl Script {
@@ -63,12 +62,12 @@ impl Script {
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&connections);
-        let task = tokio::spawn(async move {
+        tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(play(count.fetch_add(1, Ordering::SeqCst), stream));
             }
         });
-        Self { address, connections, task: Arc::new(Mutex::new(Some(task))) }
+        Self { address, connections }
     }
 
     /// One that answers every request of every connection with the same bytes.
@@ -97,13 +96,6 @@ impl Script {
 
     pub(super) fn seen(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
-    }
-
-    /// Stops listening.
-    pub(super) fn stop(&self) {
-        if let Some(task) = self.task.lock().unwrap().take() {
-            task.abort();
-        }
     }
 }
 
@@ -239,6 +231,25 @@ impl http_body::Body for ByHand {
     ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
         self.0.poll_recv(context).map(|piece| piece.map(|piece| piece.map(http_body::Frame::data)))
     }
+}
+
+/// A certificate in PEM.
+pub(super) fn certificate_pem(der: &[u8]) -> String {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    for (index, three) in der.chunks(3).enumerate() {
+        let bits = three.iter().fold(0_usize, |bits, &byte| bits << 8 | usize::from(byte));
+        let bits = bits << (8 * (3 - three.len()));
+        for place in 0..4 {
+            let letter = LETTERS[bits >> (18 - 6 * place) & 63];
+            text.push(if place <= three.len() { char::from(letter) } else { '=' });
+        }
+        if index % 16 == 15 {
+            text.push('\n');
+        }
+    }
+    text.push_str("\n-----END CERTIFICATE-----\n");
+    text
 }
 
 /// A status that answers are expected to have.
