@@ -46,9 +46,10 @@ impl Origins {
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, OriginConfigError> {
         let mut settings = TlsSettings::default();
-        let build = |(index, config): (usize, &config::Origin)| {
+        let shared = Arc::clone(&limits);
+        let build = move |(index, config): (usize, &config::Origin)| {
             let tls = identities(config, &mut settings)?;
-            let (limits, metrics) = (Arc::clone(&limits), Arc::clone(&metrics));
+            let (limits, metrics) = (Arc::clone(&shared), Arc::clone(&metrics));
             Ok(Arc::new(Origin::new(index, config.clone(), tls, limits, metrics)))
         };
         let origins = origins.iter().enumerate().map(build).collect::<Result<Vec<_>, _>>()?;

@@ -98,12 +98,15 @@ impl Worker {
         self.finish(ask, shape, body, &status, outcome, now, record)
     }
 
-    /// Answers with what is arriving, to be read along.
+    /// Answers with what is arriving, to be read along. `own` has all fields of the answer, for the
+    /// request that it answers: they are not the stored ones, and have no `Age` of ours.
+    #[expect(clippy::too_many_arguments, reason = "each is one independent part of an answer")]
     pub(super) fn from_arriving(
         &self,
         ask: &Ask,
         fill: &Arc<Fill>,
         arrived: &FillHead,
+        own: Option<&HeaderMap>,
         status: CacheStatus,
         outcome: Outcome,
         record: Box<Record>,
@@ -113,9 +116,9 @@ impl Worker {
         let shape = shape(
             &ask.request,
             head.status,
-            &head.headers,
+            own.unwrap_or(&head.headers),
             arrived.length,
-            Some(&head.terms),
+            own.is_none().then_some(&head.terms),
             &ask.policy,
             now,
         );

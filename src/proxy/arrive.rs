@@ -13,10 +13,10 @@ use crate::listener::Interim;
 use crate::message::{Body, ResponseHead};
 use crate::origin::{Answer, Framing, SendError};
 use crate::semantics::{
-    NotStored, Terms, VaryFields, conditions, confirms, freshened, may_serve_on_error, storable,
-    stored_fields, tags, unconditional,
+    HeadVerdict, NotStored, Request, Terms, VaryFields, conditions, confirms, freshened,
+    judge_head, may_serve_on_error, storable, stored_fields, tags, unconditional,
 };
-use crate::store::{Arrived, FillHead, FillWriter, Head, NewHead, Stored};
+use crate::store::{Arrived, FillHead, FillWriter, Head, Lookup, NewHead, Stored};
 
 /// What a fill is to bring.
 pub(super) struct Job {
@@ -26,23 +26,29 @@ pub(super) struct Job {
     pub(super) stale: Option<Arc<Stored>>,
     /// Where interim responses go.
     pub(super) interim: Interim,
-    /// Where an answer goes that may not be shared.
-    pub(super) private: oneshot::Sender<PrivateAnswer>,
+    /// What only the request that started the fill may have.
+    pub(super) own: oneshot::Sender<Own>,
 }
 
-/// An answer for the request that started the fill, and for nobody else.
-pub(super) struct PrivateAnswer {
-    /// The answer.
-    pub(super) answer: Answer,
-    /// It is a stored response that the origin confirmed, on terms that do not allow to keep it.
-    pub(super) confirmed: bool,
+/// What the request that started the fill gets, and nobody else.
+pub(super) enum Own {
+    /// All fields of an answer that is shared, those that are not kept among them.
+    Fields(HeaderMap),
+    /// An answer that may not be shared.
+    Answer {
+        /// The answer.
+        answer: Box<Answer>,
+        /// It is a stored response that the origin confirmed, on terms that do not allow to keep
+        /// it.
+        confirmed: bool,
+    },
 }
 
 /// When the origin was asked, and when its head was there.
 #[derive(Clone, Copy)]
-struct Moments {
-    requested: Now,
-    received: Now,
+pub(super) struct Moments {
+    pub(super) requested: Now,
+    pub(super) received: Now,
 }
 
 impl Worker {
@@ -127,12 +133,15 @@ impl Worker {
         let mut head = ResponseHead::new(old.status);
         head.headers = freshened(&old.headers, &answer.head.headers);
         add_date(&mut head.headers, moments.received);
-        match self.judge(&job, &head, Some(stale.body().len()), moments, writer.fill().number) {
+        let fill = writer.fill();
+        let length = Some(stale.body().len());
+        match self.judge(&job.ask, &job.ask.request, &head, length, moments, fill.number) {
             Ok(kept) => {
-                let head = self.make_head(&writer, &job, &head, kept);
+                let fields = head.headers.clone();
+                let head = self.make_head(&job.ask, &head, kept, fill.born, fill.number);
+                let _ = job.own.send(Own::Fields(fields));
                 let stored = self.edge.store.stored(Arc::clone(&head), stale.body().clone());
                 self.edge.store.insert(&stored, &self.edge.purges);
-                let length = Some(stale.body().len());
                 writer.head(FillHead { head, length, confirmed: true });
                 writer.adopt(stale.body());
                 writer.complete();
@@ -161,7 +170,7 @@ impl Worker {
         moments: Moments,
     ) {
         add_date(&mut answer.head.headers, moments.received);
-        if answer.head.status.is_server_error() && self.stale_allowed(&job, moments.received) {
+        if is_error(answer.head.status) && self.stale_allowed(&job, moments.received) {
             writer.dismiss(Arrived::Failed(answer.head.status, "http_upstream_status"));
             return;
         }
@@ -173,11 +182,14 @@ impl Worker {
         let judged = if answer.framing == Framing::Close {
             Err(NotStored::CloseDelimited)
         } else {
-            self.judge(&job, &answer.head, length, moments, writer.fill().number)
+            let number = writer.fill().number;
+            self.judge(&job.ask, &job.ask.request, &answer.head, length, moments, number)
         };
         match judged {
             Ok(kept) => {
-                let head = self.make_head(&writer, &job, &answer.head, kept);
+                let (born, number) = (writer.fill().born, writer.fill().number);
+                let head = self.make_head(&job.ask, &answer.head, kept, born, number);
+                let _ = job.own.send(Own::Fields(answer.head.headers));
                 writer.head(FillHead { head: Arc::clone(&head), length, confirmed: false });
                 self.keep(writer, head, answer.body).await;
             }
@@ -243,7 +255,7 @@ impl Worker {
             self.edge.store.remember_uncacheable(key, clock::now().boot);
         }
         // If the one that asked is gone, nobody may have this answer.
-        let _ = job.private.send(PrivateAnswer { answer, confirmed });
+        let _ = job.own.send(Own::Answer { answer: Box::new(answer), confirmed });
         writer.dismiss(Arrived::Private(why));
     }
 
@@ -256,19 +268,44 @@ impl Worker {
         })
     }
 
+    /// A HEAD told about the resource: freshen what is stored under its GET, or let it be stale
+    /// (RFC 9111 section 4.3.5).
+    pub(super) fn head_seen(&self, ask: &Ask, epoch: u64, head: &ResponseHead, moments: Moments) {
+        let edge = &self.edge;
+        let request = &ask.request;
+        let found = edge.store.lookup(&ask.key, &request.headers, &edge.purges, epoch);
+        let Lookup::Found(stored, _) = found else { return };
+        let (old, length) = (stored.head(), stored.body().len());
+        match judge_head(&old.headers, length, head.status, &head.headers) {
+            HeadVerdict::Silent => {}
+            HeadVerdict::Invalidates => old.make_stale(moments.received.boot),
+            HeadVerdict::Freshens => {
+                let mut fresh = ResponseHead::new(old.status);
+                fresh.headers = freshened(&old.headers, &head.headers);
+                add_date(&mut fresh.headers, moments.received);
+                let request = Request { method: http::Method::GET, ..request.clone() };
+                let judged = self.judge(ask, &request, &fresh, Some(length), moments, old.fill);
+                let Ok(kept) = judged else { return };
+                let head = self.make_head(ask, &fresh, kept, epoch, old.fill);
+                let stored = edge.store.stored(head, stored.body().clone());
+                edge.store.insert(&stored, &edge.purges);
+            }
+        }
+    }
+
     /// Whether a response may be stored, and what is needed to store it.
     fn judge(
         &self,
-        job: &Job,
+        ask: &Ask,
+        request: &Request,
         head: &ResponseHead,
         length: Option<u64>,
         moments: Moments,
         fill: u64,
     ) -> Result<Kept, NotStored> {
-        let ask = &job.ask;
         let draw = self.edge.dice.jitter(&ask.key.parts, fill);
         let Moments { requested, received } = moments;
-        let terms = storable(&ask.request, head, &ask.policy, requested, received, draw)?;
+        let terms = storable(request, head, &ask.policy, requested, received, draw)?;
         if length.is_some_and(|length| length > self.edge.store.largest_body()) {
             return Err(NotStored::TooLarge);
         }
@@ -280,12 +317,12 @@ impl Worker {
 
     fn make_head(
         &self,
-        writer: &FillWriter,
-        job: &Job,
+        ask: &Ask,
         head: &ResponseHead,
         kept: Kept,
+        born: u64,
+        fill: u64,
     ) -> Arc<Head> {
-        let ask = &job.ask;
         let site = self.edge.config.sites.get(ask.site).map_or("", |site| &*site.name);
         let secondary = kept.vary.as_ref().map(|fields| fields.secondary(&ask.request.headers));
         let target = ask.request.target();
@@ -297,10 +334,15 @@ impl Worker {
             headers: stored_fields(&head.headers, &ask.policy),
             terms: kept.terms,
             selectors: self.edge.purges.selectors(site, &ask.request.host, &target, &kept.tags),
-            born: writer.fill().born,
-            fill: writer.fill().number,
+            born,
+            fill,
         }))
     }
+}
+
+/// Answers that something stale may bridge (RFC 5861 section 4).
+fn is_error(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
 /// What makes a response storable.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::arrive::{Job, PrivateAnswer};
+use super::arrive::{Job, Own};
 use super::serve::Step;
 use super::{Ask, Worker};
 use crate::clock;
@@ -22,8 +22,8 @@ struct Waiting {
     why: Forward,
     stale: Option<Arc<Stored>>,
     epoch: u64,
-    /// The answer itself, where it may not be shared; only for the one that started the fill.
-    private: Option<oneshot::Receiver<PrivateAnswer>>,
+    /// What only the one that started the fill gets.
+    own: Option<oneshot::Receiver<Own>>,
 }
 
 impl Worker {
@@ -61,7 +61,7 @@ impl Worker {
         match claim {
             Claim::Joined(fill) => {
                 edge.metrics.store.collapsed.inc();
-                let waiting = Waiting { fill, why, stale, epoch, private: None };
+                let waiting = Waiting { fill, why, stale, epoch, own: None };
                 self.wait(ask, waiting, refused, record).await
             }
             Claim::Started(writer) => {
@@ -71,8 +71,8 @@ impl Worker {
                     return Step::Again(record);
                 }
                 let fill = Arc::clone(writer.fill());
-                let private = self.start(ask, writer, stale.clone(), ask.interim.clone());
-                let waiting = Waiting { fill, why, stale, epoch, private: Some(private) };
+                let own = self.start(ask, writer, stale.clone(), ask.interim.clone());
+                let waiting = Waiting { fill, why, stale, epoch, own: Some(own) };
                 self.wait(ask, waiting, refused, record).await
             }
             Claim::Full => {
@@ -114,11 +114,11 @@ impl Worker {
         writer: FillWriter,
         stale: Option<Arc<Stored>>,
         interim: Interim,
-    ) -> oneshot::Receiver<PrivateAnswer> {
-        let (private, receiver) = oneshot::channel();
+    ) -> oneshot::Receiver<Own> {
+        let (own, receiver) = oneshot::channel();
         let metrics = &self.edge.metrics.store;
         metrics.fills.inc();
-        let job = Job { ask: Arc::clone(ask), stale, interim, private };
+        let job = Job { ask: Arc::clone(ask), stale, interim, own };
         let worker = Arc::clone(self);
         // A panic in there drops the writer, and the writer's end breaks the fill off visibly.
         tokio::spawn(async move { worker.run(writer, job).await });
@@ -128,12 +128,12 @@ impl Worker {
     async fn wait(
         self: &Arc<Self>,
         ask: &Arc<Ask>,
-        waiting: Waiting,
+        mut waiting: Waiting,
         refused: &mut Option<Arc<Fill>>,
         record: Box<Record>,
     ) -> Step {
         let limit = self.edge.config.limits.fill_wait;
-        let started = waiting.private.is_some();
+        let started = waiting.own.is_some();
         let arrived = if started {
             waiting.fill.arrived().await
         } else {
@@ -145,7 +145,7 @@ impl Worker {
         match arrived {
             Arrived::Head(head) => {
                 if started || self.may_join(ask, &head, waiting.epoch) {
-                    Step::Answer(self.from_fill(ask, &waiting, &head, record))
+                    Step::Answer(self.from_fill(ask, &mut waiting, &head, record))
                 } else if refused.is_some() {
                     let status = CacheStatus::forward(waiting.why);
                     Step::Answer(self.pass(ask, Body::Empty, status, record).await)
@@ -190,16 +190,16 @@ impl Worker {
     ) -> Step {
         let status =
             CacheStatus { detail: Some(not_stored.label()), ..CacheStatus::forward(waiting.why) };
-        let answer = match waiting.private {
+        let own = match waiting.own {
             Some(receiver) => receiver.await.ok(),
             None => None,
         };
-        Step::Answer(match answer {
-            Some(PrivateAnswer { answer, confirmed }) => {
+        Step::Answer(match own {
+            Some(Own::Answer { answer, confirmed }) => {
                 let outcome = if confirmed { Outcome::Revalidated } else { Outcome::Miss };
-                self.relay(ask, answer, status, outcome, record)
+                self.relay(ask, *answer, status, outcome, record)
             }
-            None => self.pass(ask, Body::Empty, status, record).await,
+            Some(Own::Fields(_)) | None => self.pass(ask, Body::Empty, status, record).await,
         })
     }
 
@@ -232,11 +232,15 @@ impl Worker {
     fn from_fill(
         &self,
         ask: &Ask,
-        waiting: &Waiting,
+        waiting: &mut Waiting,
         arrived: &FillHead,
         record: Box<Record>,
     ) -> crate::listener::Response {
-        let started = waiting.private.is_some();
+        let started = waiting.own.is_some();
+        let own = waiting.own.as_mut().and_then(|own| match own.try_recv() {
+            Ok(Own::Fields(fields)) => Some(fields),
+            Ok(Own::Answer { .. }) | Err(_) => None,
+        });
         let mut status = CacheStatus::forward(waiting.why);
         status.collapsed = !started;
         status.stored = started;
@@ -248,6 +252,6 @@ impl Worker {
             (true, true) => Outcome::Revalidated,
             (true, false) => Outcome::Miss,
         };
-        self.from_arriving(ask, &waiting.fill, arrived, status, outcome, record)
+        self.from_arriving(ask, &waiting.fill, arrived, own.as_ref(), status, outcome, record)
     }
 }

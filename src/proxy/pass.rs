@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::arrive::Moments;
 use super::body::Limited;
 use super::{Ask, Worker};
 use crate::clock;
@@ -26,6 +27,7 @@ impl Worker {
         let outgoing = self.outgoing(ask, ask.request.headers.clone(), body);
         let origin = self.edge.config.sites.get(ask.site).map_or(0, |site| site.origin);
         let interim = ask.interim.clone();
+        let epoch = self.edge.purges.epoch();
         let requested = clock::now();
         let sent =
             self.origins.send(origin, ask.site, outgoing, move |head| interim.send(head)).await;
@@ -39,7 +41,9 @@ impl Worker {
             }
         };
         let received = clock::now();
-        if is_unsafe(&ask.request.method) {
+        if ask.request.method == http::Method::HEAD {
+            self.head_seen(ask, epoch, &answer.head, Moments { requested, received });
+        } else if is_unsafe(&ask.request.method) {
             self.invalidate(ask, answer.head.status);
         } else if status.detail == Some("uncacheable") && answer.framing != Framing::Close {
             // What it was remembered for may be over.

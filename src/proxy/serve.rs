@@ -62,6 +62,9 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
         return worker.pass(&ask, body, CacheStatus::forward(why), record).await;
     }
     if let Err(why) = lookup_allowed(&ask.request, &ask.policy) {
+        if ask.request.forbids_forwarding() {
+            return worker.only_if_cached(record, arrived);
+        }
         return worker.pass(&ask, body, CacheStatus::forward(why), record).await;
     }
     worker.answer(&Arc::new(ask), arrived, record).await

@@ -220,6 +220,22 @@ mod tests {
         assert_eq!(*routes.policy(9, "/").as_ref(), Policy::default());
     }
 
+    #[test]
+    fn a_hundred_thousand_routes_and_a_hostile_path_are_no_matter() {
+        let rules: Vec<String> =
+            (0..100_000).map(|number| format!("/{}/{number}", number % 7)).collect();
+        let texts: Vec<&str> = rules.iter().map(String::as_str).collect();
+        let routes = one_site(&texts);
+        let none = Policy::default().body_bytes;
+        let long = "/".repeat(8192);
+        let rows = [("/4/99998", none), ("/4/99998/x", none), ("/5/1", none), (&long, none)];
+        for (path, expected) in rows {
+            assert_eq!(routes.policy(0, path).body_bytes, expected, "{path}");
+        }
+        let known = format!("/{}/99998/x", 99_998 % 7);
+        assert_eq!(routes.policy(0, &known).body_bytes, 99_998);
+    }
+
     proptest! {
         #[test]
         fn tree_agrees_with_the_definition(

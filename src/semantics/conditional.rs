@@ -236,7 +236,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::semantics::test_support::fields;
+    use crate::semantics::test_support::{Fields, fields};
 
     #[test]
     fn none_match_compares_weakly_in_lists() {
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn not_modified_confirms_only_what_it_names() {
-        let rows: [(&[(&str, &str)], &[(&str, &str)], bool); 7] = [
+        let rows: [(Fields<'_>, Fields<'_>, bool); 7] = [
             (&[("etag", "\"a\"")], &[], true),
             (&[("etag", "\"a\"")], &[("etag", "\"a\"")], true),
             (&[("etag", "\"a\"")], &[("etag", "W/\"a\"")], true),
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn head_freshens_or_invalidates() {
         let stored = fields(&[("etag", "\"a\"")]);
-        let rows: [(u16, &[(&str, &str)], HeadVerdict); 5] = [
+        let rows: [(u16, Fields<'_>, HeadVerdict); 5] = [
             (200, &[("etag", "\"a\""), ("content-length", "3")], HeadVerdict::Freshens),
             (200, &[("etag", "\"a\"")], HeadVerdict::Freshens),
             (200, &[("etag", "\"b\"")], HeadVerdict::Invalidates),

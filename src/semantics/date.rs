@@ -121,7 +121,7 @@ fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
         return None;
     }
     let index = usize::try_from(month.checked_sub(1)?).ok()?;
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let length = LENGTH.get(index)? + u64::from(leap && month == 2);
     if day == 0 || day > length {
         return None;

@@ -47,7 +47,7 @@ pub struct CacheKey {
 impl CacheKey {
     /// The key of `request` within `site`. The method is not in it: HEAD is answered from GET.
     #[must_use]
-    pub fn of(secret: KeySecret, site: &str, request: &Request, policy: &Policy) -> Self {
+    pub fn of(secret: KeySecret, site: &str, request: &Request, _policy: &Policy) -> Self {
         let query = request.query.as_deref();
         let text = site.len() + request.host.len() + request.path.len() + query.map_or(0, str::len);
         let mut parts = Vec::with_capacity(text + 48);
@@ -59,7 +59,8 @@ impl CacheKey {
         // `/a` and `/a?` are two URLs: the absent query is no part, the empty one an empty part.
         parts.push(u8::from(query.is_some()));
         push(&mut parts, query.unwrap_or_default().as_bytes());
-        push_extra(&mut parts, policy);
+        // What policy adds: no policy key adds anything, so the part is there and empty.
+        push(&mut parts, &[]);
         let hash = secret.hash(&[&parts]);
         Self { hash, parts: parts.into_boxed_slice() }
     }
@@ -69,11 +70,6 @@ impl CacheKey {
     pub fn variant(&self, secret: KeySecret, secondary: &[u8]) -> u128 {
         secret.hash(&[&self.hash.to_le_bytes(), secondary])
     }
-}
-
-/// What policy adds: nothing yet but the count of additions, so that later ones change the key.
-fn push_extra(parts: &mut Vec<u8>, _policy: &Policy) {
-    push(parts, &[]);
 }
 
 /// Appends `part` behind its length.

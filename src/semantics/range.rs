@@ -201,7 +201,8 @@ mod tests {
         let text: String = pieces
             .iter()
             .map(|(head, _, size)| {
-                String::from_utf8(head.to_vec()).unwrap() + &"#".repeat(*size as usize)
+                String::from_utf8(head.to_vec()).unwrap()
+                    + &"#".repeat(usize::try_from(*size).unwrap())
             })
             .collect();
         let whole = text + std::str::from_utf8(&tail).unwrap();

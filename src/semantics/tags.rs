@@ -127,13 +127,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::semantics::test_support::fields;
+    use crate::semantics::test_support::{Fields, fields};
 
     const LIMITS: TagLimits = TagLimits { tags: 4, tag_bytes: 8, tags_bytes: 20 };
 
     #[test]
     fn five_fields_fill_one_namespace() {
-        let rows: [(&[(&str, &str)], Option<&[&str]>); 13] = [
+        let rows: [(Fields<'_>, Option<&[&str]>); 13] = [
             (&[], Some(&[])),
             (&[("surrogate-key", "B a  b")], Some(&["a", "b"])),
             (&[("surrogate-key", "a,b")], Some(&["a,b"])),

@@ -13,7 +13,10 @@ use crate::semantics::{FreshnessSource, Terms};
 /// When test responses arrive.
 pub(super) const ARRIVAL: u64 = 1_000_000_000;
 
-pub(super) fn fields(rows: &[(&str, &str)]) -> HeaderMap {
+/// Field lines by name and value.
+pub(super) type Fields<'a> = &'a [(&'a str, &'a str)];
+
+pub(super) fn fields(rows: Fields<'_>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in rows {
         headers.append(
@@ -25,7 +28,7 @@ pub(super) fn fields(rows: &[(&str, &str)]) -> HeaderMap {
 }
 
 /// Head of a request for a URL such as `http://h/a?b`; `Host` is written as it stands there.
-pub(super) fn head(method: &str, url: &str, headers: &[(&str, &str)]) -> RequestHead {
+pub(super) fn head(method: &str, url: &str, headers: Fields<'_>) -> RequestHead {
     let (scheme, rest) = url.split_once("://").unwrap();
     let (host, target) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let mut all = fields(&[("host", host)]);
@@ -40,7 +43,7 @@ pub(super) fn head(method: &str, url: &str, headers: &[(&str, &str)]) -> Request
     }
 }
 
-pub(super) fn request(method: &str, url: &str, headers: &[(&str, &str)]) -> Request {
+pub(super) fn request(method: &str, url: &str, headers: Fields<'_>) -> Request {
     let mut head = head(method, url, &[]);
     for (name, value) in &fields(headers) {
         head.headers.append(name.clone(), value.clone());
@@ -48,11 +51,11 @@ pub(super) fn request(method: &str, url: &str, headers: &[(&str, &str)]) -> Requ
     normalise(head).unwrap()
 }
 
-pub(super) fn get(url: &str, headers: &[(&str, &str)]) -> Request {
+pub(super) fn get(url: &str, headers: Fields<'_>) -> Request {
     request("GET", url, headers)
 }
 
-pub(super) fn response(status: u16, headers: &[(&str, &str)]) -> ResponseHead {
+pub(super) fn response(status: u16, headers: Fields<'_>) -> ResponseHead {
     let mut head = ResponseHead::new(StatusCode::from_u16(status).unwrap());
     head.headers = fields(headers);
     head
@@ -61,7 +64,7 @@ pub(super) fn response(status: u16, headers: &[(&str, &str)]) -> ResponseHead {
 /// Judges a response to a plain GET that took no time and is not jittered.
 pub(super) fn judged(
     status: u16,
-    headers: &[(&str, &str)],
+    headers: Fields<'_>,
     policy: &Policy,
 ) -> Result<Terms, NotStored> {
     let at = Now::at(ARRIVAL);
@@ -76,7 +79,7 @@ pub(super) fn date(seconds: u64) -> String {
 /// Lifetime in seconds and its source, or why it is not stored.
 pub(super) fn lifetime(
     status: u16,
-    headers: &[(&str, &str)],
+    headers: Fields<'_>,
     policy: &Policy,
 ) -> Result<(u64, FreshnessSource), NotStored> {
     judged(status, headers, policy).map(|terms| (terms.lifetime.as_secs(), terms.source))

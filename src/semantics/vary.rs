@@ -288,7 +288,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::semantics::test_support::fields;
+    use crate::semantics::test_support::{Fields, fields};
 
     fn vary(value: &str) -> VaryFields {
         VaryFields::of(&fields(&[("vary", value)]), 8, &Policy::default()).unwrap().unwrap()
@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn names_are_judged() {
         let policy = Policy::default();
-        let rows: [(&[(&str, &str)], Result<Option<usize>, NotStored>); 10] = [
+        let rows: [(Fields<'_>, Result<Option<usize>, NotStored>); 10] = [
             (&[], Ok(None)),
             (&[("vary", "")], Ok(None)),
             (&[("vary", "Host")], Ok(None)),

@@ -31,8 +31,8 @@ use crate::semantics::NotStored;
 /// Shards of the table: fills of different keys seldom meet on one lock.
 const SHARDS: usize = 64;
 
-/// How far a fill whose body is too large to keep may run ahead of its fastest reader.
-const AHEAD_BYTES: u64 = 1024 * 1024;
+/// Bytes kept of one body while all bodies together take too much.
+const SHORT_BYTES: u64 = 1024 * 1024;
 
 /// Bounds on what is arriving.
 #[derive(Clone, Copy, Debug)]
@@ -306,28 +306,36 @@ impl FillWriter {
         self.end(FillEnd::Broken(BodyError::Cancelled));
     }
 
-    /// Publishes a chunk, in memory of its own. Waits only while the body is too large to keep and
-    /// no reader keeps up; fails when such a body has no reader left.
+    /// Publishes a chunk, in memory of its own. A body that grows beyond what is kept goes on at
+    /// the pace of its fastest reader; one that lags behind what is kept is cut off.
+    ///
+    /// # Errors
+    /// When such a body has no reader left.
     pub async fn push(&self, chunk: &[u8]) -> Result<(), BodyError> {
         if chunk.is_empty() {
             return Ok(());
         }
-        self.append(Bytes::copy_from_slice(chunk));
+        let limits = self.fills.limits;
+        let short = self.fills.bytes() >= limits.bytes;
+        let most = if short { limits.body_bytes.min(SHORT_BYTES) } else { limits.body_bytes };
+        let size = chunk.len() as u64;
         poll_fn(|context| {
             let mut state = lock(&self.fill.state);
-            if !state.outgrown {
+            if state.arrived_bytes + size <= most {
                 return Poll::Ready(Ok(()));
             }
             if state.readers == 0 {
                 return Poll::Ready(Err(BodyError::Cancelled));
             }
-            if state.arrived_bytes.saturating_sub(state.read_bytes) <= AHEAD_BYTES {
+            if state.read_bytes + most >= state.arrived_bytes + size {
                 return Poll::Ready(Ok(()));
             }
             state.writer = Some(context.waker().clone());
             Poll::Pending
         })
-        .await
+        .await?;
+        self.append(Bytes::copy_from_slice(chunk), most);
+        Ok(())
     }
 
     /// Whether the body has grown beyond what is kept.
@@ -347,10 +355,10 @@ impl FillWriter {
     pub fn adopt(&self, body: &StoredBody) {
         match body {
             StoredBody::One(bytes) if bytes.is_empty() => {}
-            StoredBody::One(bytes) => self.append(bytes.clone()),
+            StoredBody::One(bytes) => self.append(bytes.clone(), u64::MAX),
             StoredBody::Many(blocks, _) => {
                 for block in blocks.iter() {
-                    self.append(block.clone());
+                    self.append(block.clone(), u64::MAX);
                 }
             }
         }
@@ -380,14 +388,14 @@ impl FillWriter {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn append(&self, chunk: Bytes) {
+    fn append(&self, chunk: Bytes, most: u64) {
         let size = chunk.len() as u64;
         let (wakers, freed) = {
             let mut state = lock(&self.fill.state);
             state.arrived_bytes += size;
             state.kept_bytes += size;
             state.chunks.push(chunk);
-            let freed = shrink(&mut state, self.fills.limits.body_bytes);
+            let freed = shrink(&mut state, most);
             if state.outgrown {
                 // Late readers could not begin at the first byte any more.
                 self.fills.forget(&self.fill);

@@ -136,6 +136,11 @@ impl Head {
         }
     }
 
+    /// Lets it be stale from `at` on: something else than a purge told that it is out of date.
+    pub fn make_stale(&self, at: Duration) {
+        self.mark(Found { soft_at: Some(at), ..Found::default() });
+    }
+
     /// Claims the background refresh of this response; `false` if another has it or one failed
     /// a moment ago. A claim whose holder vanished ends by itself.
     pub fn claim_refresh(&self, now: Duration) -> bool {

@@ -1,1 +1,6 @@
+//! Connections over a pipe in memory, with a handler that plays the part its path names.
 
+mod answers;
+mod bodies;
+mod support;
+mod waiting;

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::semantics::test_support::fields;
+use crate::semantics::test_support::{Fields, fields};
 
 fn response(lines: &[&str]) -> ResponseDirectives {
     let rows: Vec<_> = lines.iter().map(|line| ("cache-control", *line)).collect();
@@ -105,7 +105,7 @@ fn endless_lists_count_as_no_store() {
 
 #[test]
 fn targeted_fields_replace_cache_control_when_valid() {
-    let rows: [(&[(&str, &str)], Source, Option<u64>, bool); 16] = [
+    let rows: [(Fields<'_>, Source, Option<u64>, bool); 16] = [
         (&[("cdn-cache-control", "max-age=10")], Source::Cdn, Some(10), false),
         (&[("cdn-cache-control", "max-age=10, max-age=20")], Source::Cdn, Some(20), false),
         (&[("cdn-cache-control", "max-age=99999999999")], Source::Cdn, Some(1 << 31), false),
@@ -166,7 +166,7 @@ fn targeted_fields_replace_cache_control_when_valid() {
 
 #[test]
 fn request_directives_are_read() {
-    let of = |headers: &[(&str, &str)]| RequestDirectives::of(&fields(headers));
+    let of = |headers: Fields<'_>| RequestDirectives::of(&fields(headers));
     let none = RequestDirectives::default();
     assert_eq!(of(&[("cache-control", "nothing-to-see-here"), ("pragma", "foo")]), none);
     assert!(of(&[("pragma", "no-cache")]).no_cache);

@@ -1,13 +1,13 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::semantics::test_support::{ARRIVAL, get, judged, request};
+use crate::semantics::test_support::{ARRIVAL, Fields, get, judged, request};
 
 fn after(seconds: u64) -> Now {
     Now::at(ARRIVAL + seconds)
 }
 
-fn terms(line: &str, headers: &[(&str, &str)]) -> Terms {
+fn terms(line: &str, headers: Fields<'_>) -> Terms {
     let mut all = vec![("cache-control", line)];
     all.extend_from_slice(headers);
     judged(200, &all, &Policy::default()).unwrap()

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::semantics::test_support::{fields, get, head};
+use crate::semantics::test_support::{Fields, fields, get, head};
 
 fn refusal(head: RequestHead) -> Option<Refusal> {
     normalise(head).err()
@@ -198,7 +198,7 @@ fn fields_that_are_not_end_to_end_or_not_to_be_believed_go() {
 
 #[test]
 fn repeated_singletons_foreign_expectations_and_nominated_framing_are_refused() {
-    let rows: [(&[(&str, &str)], Option<Refusal>); 10] = [
+    let rows: [(Fields<'_>, Option<Refusal>); 10] = [
         (&[("range", "bytes=0-1"), ("range", "bytes=0-2")], Some(Refusal::RepeatedField)),
         (&[("authorization", "a"), ("authorization", "a")], Some(Refusal::RepeatedField)),
         (&[("content-type", "a/b"), ("content-type", "a/b")], Some(Refusal::RepeatedField)),

@@ -1,7 +1,7 @@
 use super::*;
-use crate::semantics::test_support::{ARRIVAL, date, fields, get, judged, request};
+use crate::semantics::test_support::{ARRIVAL, Fields, date, fields, get, judged, request};
 
-const TEXT: &[(&str, &str)] = &[
+const TEXT: Fields<'_> = &[
     ("cache-control", "max-age=60"),
     ("content-type", "text/plain"),
     ("content-encoding", "br"),
@@ -15,7 +15,7 @@ const TEXT: &[(&str, &str)] = &[
 ];
 
 /// Shapes 10 bytes that arrived five seconds ago.
-fn shaped(request: &Request, status: u16, stored: &[(&str, &str)], policy: &Policy) -> Shape {
+fn shaped(request: &Request, status: u16, stored: Fields<'_>, policy: &Policy) -> Shape {
     let terms = judged(status, stored, policy).unwrap();
     let status = StatusCode::from_u16(status).unwrap();
     let now = Now::at(ARRIVAL + 5);
@@ -75,7 +75,7 @@ fn conditions_are_answered() {
     let old = "Sun, 09 Sep 2001 01:45:00 GMT";
     let same = "Sun, 09 Sep 2001 01:46:00 GMT";
     let same_obsolete = "Sunday, 09-Sep-01 01:46:00 GMT";
-    let rows: [(&[(&str, &str)], u16); 12] = [
+    let rows: [(Fields<'_>, u16); 12] = [
         (&[("if-none-match", "\"a\"")], 304),
         (&[("if-none-match", "W/\"a\"")], 304),
         (&[("if-none-match", "\"x\", \"a\"")], 304),
@@ -134,7 +134,7 @@ fn dates_stand_in_for_last_modified() {
 fn ranges_are_cut_from_complete_responses() {
     let single = |start, length| Part::Range { start, length };
     let same = "Sun, 09 Sep 2001 01:46:00 GMT";
-    let rows: [(&[(&str, &str)], u16, Part, &str); 12] = [
+    let rows: [(Fields<'_>, u16, Part, &str); 12] = [
         (&[("range", "bytes=2-4")], 206, single(2, 3), "bytes 2-4/10"),
         (&[("range", "bytes=-4")], 206, single(6, 4), "bytes 6-9/10"),
         (&[("range", "bytes=0-3,2-5")], 206, single(0, 6), "bytes 0-5/10"),
@@ -182,8 +182,8 @@ fn several_ranges_are_a_multipart() {
     let asked = get("http://h/", &[("range", "bytes=0-1,8-")]);
     let shape = shaped(&asked, 200, TEXT, &Policy::default());
     let Part::Multipart { pieces, tail, length } = &shape.part else { panic!("{:?}", shape.part) };
-    let total: usize = pieces.iter().map(|(head, _, size)| head.len() + *size as usize).sum();
-    assert_eq!((total + tail.len()) as u64, *length);
+    let total: u64 = pieces.iter().map(|(head, _, size)| head.len() as u64 + size).sum();
+    assert_eq!(total + tail.len() as u64, *length);
     assert_eq!(pieces.iter().map(|piece| (piece.1, piece.2)).collect::<Vec<_>>(), [(0, 2), (8, 2)]);
     let boundary = text(&shape, "content-type");
     let boundary = boundary.strip_prefix("multipart/byteranges; boundary=").unwrap();

@@ -1,6 +1,6 @@
 use super::*;
 use crate::semantics::test_support::{
-    ARRIVAL, date, fields, get, judged, lifetime, request, response,
+    ARRIVAL, Fields, date, fields, get, judged, lifetime, request, response,
 };
 
 fn heuristic() -> Policy {
@@ -16,7 +16,7 @@ fn lifetime_comes_from_the_first_source_that_speaks() {
     let lent = Policy { default_lifetime: Some(Duration::from_secs(8)), ..Policy::default() };
     let guess = heuristic();
     use FreshnessSource as From;
-    type Row<'a> = (&'a Policy, u16, &'a [(&'a str, &'a str)], Result<(u64, From), NotStored>);
+    type Row<'a> = (&'a Policy, u16, Fields<'a>, Result<(u64, From), NotStored>);
     let rows: [Row<'_>; 33] = [
         (&plain, 200, &[], Err(NotStored::NoFreshness)),
         (&plain, 200, &[("etag", "\"a\"")], Err(NotStored::NoFreshness)),
@@ -76,9 +76,9 @@ fn lifetime_comes_from_the_first_source_that_speaks() {
 fn errors_stay_briefly_and_only_if_the_origin_says_so() {
     use FreshnessSource::{Heuristic, MaxAge};
     let changed = date(ARRIVAL - 10_000);
-    let fresh: &[(&str, &str)] = &[("cache-control", "max-age=60")];
-    let guessed: &[(&str, &str)] = &[("last-modified", &changed)];
-    let public: &[(&str, &str)] = &[("last-modified", &changed), ("cache-control", "public")];
+    let fresh: Fields<'_> = &[("cache-control", "max-age=60")];
+    let guessed: Fields<'_> = &[("last-modified", &changed)];
+    let public: Fields<'_> = &[("last-modified", &changed), ("cache-control", "public")];
     let rows = [
         (400, fresh, Ok((10, MaxAge))),
         (404, fresh, Ok((60, MaxAge))),
@@ -106,7 +106,7 @@ fn errors_stay_briefly_and_only_if_the_origin_says_so() {
 
 #[test]
 fn sharing_is_judged() {
-    let rows: [(u16, &[(&str, &str)], Option<NotStored>); 15] = [
+    let rows: [(u16, Fields<'_>, Option<NotStored>); 15] = [
         (200, &[("cache-control", "max-age=60")], None),
         (299, &[("cache-control", "max-age=60")], None),
         (302, &[("cache-control", "max-age=60")], None),
@@ -143,7 +143,7 @@ fn sharing_is_judged() {
         );
     }
     let cookies = Policy { store_set_cookie: true, ..Policy::default() };
-    let row: &[(&str, &str)] = &[("cache-control", "max-age=60"), ("set-cookie", "a=b")];
+    let row: Fields<'_> = &[("cache-control", "max-age=60"), ("set-cookie", "a=b")];
     assert!(judged(200, row, &cookies).is_ok());
 }
 
@@ -193,7 +193,7 @@ fn request_and_policy_have_a_say() {
 fn age_on_arrival_is_the_greatest_that_can_be_argued() {
     let at = |offset: i64| date(ARRIVAL.checked_add_signed(offset).unwrap());
     let (now, before, ahead) = (at(0), at(-50), at(50));
-    let rows: [(&[(&str, &str)], u64); 17] = [
+    let rows: [(Fields<'_>, u64); 17] = [
         (&[], 2),
         (&[("date", &now)], 2),
         (&[("date", &before)], 50),
@@ -260,7 +260,7 @@ fn stale_windows_obey_the_origin_first() {
 #[test]
 fn what_is_stale_on_arrival_is_kept_for_its_window_only() {
     let plain = Policy::default();
-    let old: &[(&str, &str)] = &[("cache-control", "max-age=60"), ("age", "100")];
+    let old: Fields<'_> = &[("cache-control", "max-age=60"), ("age", "100")];
     assert_eq!(judged(200, old, &plain).err(), Some(NotStored::Expired));
     let lent = Policy { stale_if_error: Some(Duration::from_secs(100)), ..Policy::default() };
     assert!(judged(200, old, &lent).is_ok());
