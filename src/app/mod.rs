@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::listener::{
-    BindError, CertificateError, CertificateStatus, Certificates, Context, Drain, TlsAcceptorState,
+    BindError, CertificateError, Certificates, Context, Drain, TlsAcceptorState,
     bind,
 };
 use crate::origin::{OriginConfigError, Origins};
@@ -115,7 +115,6 @@ pub(crate) struct Shared {
     origins: Arc<Origins>,
     edge: Arc<Edge>,
     log: AccessLog,
-    certificates: Option<Arc<Certificates>>,
     addresses: Listening,
     incarnation: String,
     started: Now,
@@ -145,7 +144,7 @@ impl Running {
             .map_err(StartError::System)?;
         let origins = Origins::new(&config.origins, Arc::clone(&limits), Arc::clone(&metrics))
             .map_err(StartError::Origin)?;
-        let (tls, certificates, fingerprint) = tls(&config)?;
+        let (tls, fingerprint) = tls(&config)?;
         let sockets = bind(&config.listeners, config.node.workers).map_err(StartError::Bind)?;
         let mut addresses = addresses(&config, sockets.first().map(|s| s.addresses()));
         addresses.self_made = fingerprint;
@@ -181,7 +180,6 @@ impl Running {
             origins,
             edge,
             log,
-            certificates,
             addresses,
             drain,
         });
@@ -258,10 +256,6 @@ impl Shared {
             tracing::info!(deadline = ?self.config.limits.drain, "draining");
         }
     }
-
-    fn certificates(&self) -> Vec<CertificateStatus> {
-        self.certificates.as_ref().map(|certificates| certificates.status()).unwrap_or_default()
-    }
 }
 
 /// The shared state, within its shares of the memory budget.
@@ -286,12 +280,12 @@ fn state(config: &Config) -> (Arc<Store>, Arc<Purges>, Arc<Fills>) {
     (Arc::new(store), Arc::new(purges), Arc::new(fills))
 }
 
-type Tls = (Option<Arc<TlsAcceptorState>>, Option<Arc<Certificates>>, Option<String>);
+type Tls = (Option<Arc<TlsAcceptorState>>, Option<String>);
 
 /// What the TLS listeners need: the certificates given, else one made here.
 fn tls(config: &Config) -> Result<Tls, StartError> {
     if !config.listeners.iter().any(|listener| listener.tls) {
-        return Ok((None, None, None));
+        return Ok((None, None));
     }
     let named: Vec<String> = config.sites.iter().flat_map(|site| site.hosts.clone()).collect();
     let open = named.iter().any(|host| host == "*");
@@ -303,9 +297,9 @@ fn tls(config: &Config) -> Result<Tls, StartError> {
         (Certificates::load(&config.certificates).map_err(StartError::Certificate)?, None)
     };
     let certificates = Arc::new(certificates.refuse_unknown(!open));
-    let acceptor = TlsAcceptorState::new(Arc::clone(&certificates))
+    let acceptor = TlsAcceptorState::new(certificates)
         .map_err(|error| StartError::Tls(error.to_string()))?;
-    Ok((Some(acceptor), Some(certificates), fingerprint))
+    Ok((Some(acceptor), fingerprint))
 }
 
 fn addresses(config: &Config, bound: Option<Vec<SocketAddr>>) -> Listening {

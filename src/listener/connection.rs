@@ -111,7 +111,8 @@ async fn over_tls<H: Handler>(
     if http2 {
         serve_http2(stream, BytesMut::new(), client, seat.as_ref(), handler, context).await;
     } else {
-        serve_http1(stream, BytesMut::new(), client, handler, context).await;
+        // TLS tells a cut-off from an end by itself: the stream is dropped without its farewell.
+        drop(serve_http1(stream, BytesMut::new(), client, handler, context).await);
     }
 }
 
@@ -126,14 +127,22 @@ async fn in_plain<H: Handler>(
     let client = Arc::new(client);
     let (handler, context) = (Arc::clone(&door.handler), Arc::clone(&door.context));
     if !door.listener.http2 {
-        return serve_http1(stream, first, client, handler, context).await;
+        return reset(serve_http1(stream, first, client, handler, context).await);
     }
     match timeout_at(deadline, is_http2(&mut stream, &mut first)).await {
         Ok(Ok(true)) => {
             serve_http2(stream, first, client, seat.as_ref(), handler, context).await;
         }
-        Ok(Ok(false)) => serve_http1(stream, first, client, handler, context).await,
+        Ok(Ok(false)) => reset(serve_http1(stream, first, client, handler, context).await),
         Ok(Err(_)) | Err(_) => {}
+    }
+}
+
+/// Ends a connection with RST where a FIN would look like the end of an answer.
+fn reset(stream: Option<TcpStream>) {
+    if let Some(stream) = stream {
+        // If this fails the connection ends with FIN, and there is no other way to tell.
+        let _ = socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));
     }
 }
 

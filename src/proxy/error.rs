@@ -59,12 +59,17 @@ impl Worker {
         if let Some(head) = head {
             record.set_head(head, head.authority.as_deref().unwrap_or_default());
         }
-        self.refusal(refusal, record, now)
+        // The door has counted it.
+        self.refused(refusal, record, now)
     }
 
-    /// Answer for a request that is refused; the connection closes.
-    pub(super) fn refusal(&self, refusal: Refusal, mut record: Box<Record>, now: Now) -> Response {
+    /// Answer for a request that is refused here; the connection closes.
+    pub(super) fn refusal(&self, refusal: Refusal, record: Box<Record>, now: Now) -> Response {
         self.edge.metrics.doors.refused(refusal);
+        self.refused(refusal, record, now)
+    }
+
+    fn refused(&self, refusal: Refusal, mut record: Box<Record>, now: Now) -> Response {
         record.refusal = Some(refusal);
         let mut response = self.own(refusal.status(), refusal.label(), record, now);
         if refusal == Refusal::Overload {
@@ -78,15 +83,11 @@ impl Worker {
     pub(super) fn method_not_allowed(
         &self,
         policy: &Policy,
-        mut record: Box<Record>,
+        record: Box<Record>,
         now: Now,
     ) -> Response {
-        let refusal = Refusal::MethodNotAllowed;
-        self.edge.metrics.doors.refused(refusal);
-        record.refusal = Some(refusal);
-        let mut response = self.own(refusal.status(), refusal.label(), record, now);
+        let mut response = self.refusal(Refusal::MethodNotAllowed, record, now);
         response.headers.insert(ALLOW, allow(policy));
-        response.close = true;
         response
     }
 
