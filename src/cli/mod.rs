@@ -1,6 +1,175 @@
-//! Under construction.
+//! The command line: reads it, runs the command, and turns the outcome into an exit code.
+
+mod check;
+mod client;
+mod demo;
+mod demonstrate;
+mod greeting;
+mod purge;
+mod remote;
+mod run;
+mod status;
+mod token;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Problems;
+
+/// Done.
+const DONE: u8 = 0;
+/// Refused, or failed.
+const REFUSED: u8 = 1;
+/// Wrong flags, or a wrong file named by them.
+const USAGE: u8 = 2;
+/// Accepted, but not done in time.
+const LATE: u8 = 3;
+/// Nobody answers.
+const UNREACHABLE: u8 = 4;
+
+const ABOUT: &str =
+    "A CDN edge: answers from memory, fills from origins, forgets at once what is purged.";
+
+const EXAMPLES: &str = "\
+Examples:
+  atoll demo                                     a site, an edge before it, and things to try
+  atoll run --origin http://127.0.0.1:3000       an edge before your own server
+  atoll check atoll.toml && atoll run --config atoll.toml
+  atoll purge --tag article-1                    needs ATOLL_ADMIN_TOKEN
+
+Environment:
+  ATOLL_ADMIN_TOKEN   the token of the admin listener: `run` accepts it, the others send it
+  ATOLL_ADMIN         the address that purge, status and drain ask, unless --admin says it
+  NO_COLOR            messages without colours
+
+`atoll COMMAND --help` tells more, with the exit codes of each.";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "atoll", version, about = ABOUT, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(Box<run::Run>),
+    Demo(demonstrate::Demonstrate),
+    Check(check::Check),
+    Purge(purge::Purge),
+    Status(status::Status),
+    Drain(status::Drain),
+    Token(token::Token),
+}
+
 /// Runs the program.
 #[must_use]
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way, too, and are no mistake.
+            let code = if error.use_stderr() { USAGE } else { DONE };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    ExitCode::from(match cli.command {
+        Command::Run(run) => run.run(),
+        Command::Demo(demo) => demo.run(),
+        Command::Check(check) => check.run(),
+        Command::Purge(purge) => purge.run(),
+        Command::Status(status) => status.run(),
+        Command::Drain(drain) => drain.run(),
+        Command::Token(token) => token.run(),
+    })
+}
+
+/// Prints an error for a person.
+fn complain(message: &str) {
+    eprintln!("atoll: {message}");
+}
+
+/// Prints problems of a configuration, in colours where a person looks on.
+fn print_problems(problems: &Problems) {
+    if !problems.is_empty() {
+        let styled = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        eprintln!("{}\n", problems.render(styled));
+    }
+}
+
+/// `1 error`, `2 errors`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_flags_are_refused_with_what_would_be_right() {
+        for (line, expected) in [
+            ("run", "--origin"),
+            ("run --origin 127.0.0.1:3000", "\"http://127.0.0.1:3000\""),
+            ("run --origin http://a --listen 8080", "\"127.0.0.1:8080\""),
+            ("run --origin http://a --cert a.pem", "--key"),
+            ("run --origin http://a --default-lifetime 60", "\"60s\""),
+            ("run --origin http://a --memory 64k", "\"64KiB\""),
+            ("run --origin http://a --workers 0", "0 is not in"),
+            ("run --orign http://a", "--origin"),
+            ("purge", "--tag"),
+            ("purge --all --tag a", "cannot be used with"),
+            ("purge --tag a --wait soon", "acknowledged"),
+            ("purge --tag a --admin 127.0.0.1:9080", "http://127.0.0.1:9080"),
+            ("token new", "--scope"),
+            ("token new --scope all", "purge-all"),
+            ("check", "FILE"),
+        ] {
+            let error = Cli::try_parse_from(std::iter::once("atoll").chain(line.split(' ')));
+            let error = error.expect_err(line).to_string();
+            assert!(error.contains(expected), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn right_flags_are_taken() {
+        for line in [
+            "demo",
+            "demo --listen 127.0.0.1:0",
+            "run --config atoll.toml",
+            "run --origin http://a --listen [::1]:80 --listen 127.0.0.1:80 --admin none",
+            "run --origin http://a --cert a.pem --key a.key --cert b.pem --key b.key",
+            "check atoll.toml",
+            "purge --url https://a.example/b --tag x --soft --wait everywhere --timeout 5s --json",
+            "purge --all --site main --dry-run",
+            "purge --file list.txt",
+            "status",
+            "status --json",
+            "drain --admin http://127.0.0.1:9080",
+            "token new --scope purge --scope read --site main --name deploy",
+            "token new --scope purge,read",
+        ] {
+            let parsed = Cli::try_parse_from(std::iter::once("atoll").chain(line.split(' ')));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.expect_err("refused"));
+        }
+    }
+
+    #[test]
+    fn every_help_names_its_exit_codes() {
+        for command in Cli::command().get_subcommands_mut() {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Exit codes:"), "{}", command.get_name());
+        }
+    }
 }

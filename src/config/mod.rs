@@ -3,7 +3,21 @@
 //! Every value here is usable as it is: defaults are filled in, names are resolved, nothing is
 //! optional that is needed.
 
+mod certificates;
+mod check;
+mod error;
+mod file;
+mod flags;
 mod limits;
+mod load;
+mod machine;
+mod names;
+mod reader;
+mod token;
+mod units;
+
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,7 +26,14 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+pub use certificates::{CertificateFacts, inspect_certificate};
+pub use error::{Problem, Problems, Severity};
+pub use flags::Flags;
 pub use limits::Limits;
+pub use load::{LARGEST_FILE_BYTES, Loaded, load, read};
+pub use names::{parse_address, parse_host, parse_host_field, parse_server};
+pub use token::{check_token, format_hash, hash_token, new_token};
+pub use units::{format_duration, format_size, parse_duration, parse_size};
 
 use crate::semantics::Policy;
 
@@ -100,6 +121,18 @@ pub struct Log {
     pub level: String,
 }
 
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            access: Some(AccessFormat::Json),
+            access_file: None,
+            access_queue: 8192,
+            json: false,
+            level: "info".to_owned(),
+        }
+    }
+}
+
 /// Format of the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -121,6 +154,13 @@ pub struct Admin {
     pub purges_per_second: u32,
     /// Largest request body in bytes.
     pub body_bytes: usize,
+}
+
+impl Admin {
+    /// Default of `purges_per_second`.
+    pub const PURGES_PER_SECOND: u32 = 100;
+    /// Default of `body_bytes`.
+    pub const BODY_BYTES: usize = 1024 * 1024;
 }
 
 /// A bearer token of the admin listener.
@@ -152,6 +192,38 @@ pub enum Scope {
     Config,
     /// Drain the node.
     Drain,
+}
+
+impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Read, Self::Purge, Self::PurgeAll, Self::Warm, Self::Config, Self::Drain];
+
+    /// Its name in configuration files and messages.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Purge => "purge",
+            Self::PurgeAll => "purge-all",
+            Self::Warm => "warm",
+            Self::Config => "config",
+            Self::Drain => "drain",
+        }
+    }
+}
+
+impl Token {
+    /// A token that may do everything on every site.
+    #[must_use]
+    pub fn full(name: &str, token: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            hash: hash_token(token),
+            scopes: Scope::ALL.to_vec(),
+            sites: Vec::new(),
+        }
+    }
 }
 
 /// A named set of servers.
@@ -203,6 +275,20 @@ pub struct Probe {
     pub rise: u32,
     /// Failures in a row that take it out.
     pub fall: u32,
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Self {
+            path: "/".to_owned(),
+            host: None,
+            status: None,
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            rise: 2,
+            fall: 3,
+        }
+    }
 }
 
 /// A site: the hosts it answers for, its origin, its rules.

@@ -244,7 +244,7 @@ impl Seat {
 
     /// The right to one more HTTP/2 stream.
     pub(super) fn stream(&self) -> Result<StreamSeat, TooMany> {
-        let Some(place) = self.place else { return Ok(StreamSeat { held: None }) };
+        let Some(place) = self.place else { return Ok(StreamSeat::free()) };
         let most = self.clients.most_streams;
         let granted = self.clients.with(place, |account| {
             let granted = account.streams < most;
@@ -254,8 +254,15 @@ impl Seat {
         match granted {
             Some(true) => Ok(StreamSeat { held: Some((Arc::clone(&self.clients), place)) }),
             Some(false) => Err(TooMany::Streams),
-            None => Ok(StreamSeat { held: None }),
+            None => Ok(StreamSeat::free()),
         }
+    }
+}
+
+impl StreamSeat {
+    /// One that no account is charged for.
+    pub(super) fn free() -> Self {
+        Self { held: None }
     }
 }
 

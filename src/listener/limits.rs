@@ -53,6 +53,11 @@ impl Pace {
         Self { rate: 0, ..Self::new(limits.tunnel_idle, limits, Duration::ZERO) }
     }
 
+    /// Shortens the gap that is allowed to `gap`.
+    pub fn cap_gap(&mut self, gap: Duration) {
+        self.gap = self.gap.min(gap);
+    }
+
     fn new(gap: Duration, limits: &Limits, grace: Duration) -> Self {
         Self {
             gap,

@@ -2,16 +2,22 @@
 //!
 //! What a request means is the business of the [`Handler`] that it is given.
 
+mod accept;
 mod certificates;
 mod clients;
+mod connection;
 mod context;
 mod http1;
+mod http2;
 mod limits;
 mod proxy_protocol;
 mod request;
+#[cfg(test)]
+mod testing;
 mod tls;
 mod x509;
 
+pub use accept::{BindError, WorkerSockets, bind, run};
 pub use certificates::{
     CertificateError, CertificateProblem, CertificateStatus, Certificates, SelfMade,
 };

@@ -1,8 +1,42 @@
 //! The doors to origins: names resolved, endpoints chosen and watched, connections kept, requests
 //! sent and answers read.
+//!
+//! ```text
+//! origins.rs   all origins; background tasks        send.rs       place, endpoint, retries
+//! set.rs       one origin: endpoints; place.rs       roundtrip.rs  request out, final head in
+//! endpoint.rs  one address and what is known of it  upload.rs     the request as it goes
+//! resolve.rs   names: dns.rs asks, address.rs       download.rs   the answer's body, pace.rs
+//! probe.rs     active health                        connect.rs    TCP and tls.rs;  pool.rs
+//! ```
+//!
+//! What endpoints are worth and which is chosen is decided below, by `health` and `balance`.
 
+mod address;
+mod connect;
+mod dice;
+mod dns;
+mod download;
+mod endpoint;
 mod error;
 mod exchange;
+mod lock;
+mod origins;
+mod pace;
+mod place;
+mod pool;
+mod probe;
+mod resolve;
+mod roundtrip;
+mod send;
+mod set;
+mod status;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod upload;
 
 pub use error::SendError;
 pub use exchange::{Answer, Framing, Outgoing};
+pub use origins::{OriginConfigError, Origins};
+pub use send::WorkerOrigins;
+pub use status::{EndpointStatus, OriginStatus, ServerStatus};

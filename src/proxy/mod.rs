@@ -1,1 +1,155 @@
-//! Under construction.
+//! What a client's request means to us: the way from request to answer.
+//!
+//! `serve` shows the whole of it. A decision is a value that is returned; one short function acts
+//! on each. What all steps share about one request is [`Ask`], which nobody changes.
+
+mod answer;
+mod arrive;
+mod body;
+mod dice;
+mod error;
+mod fill;
+mod outgoing;
+mod pass;
+mod serve;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::clock::Now;
+use crate::config::Config;
+use crate::listener::{Client, Handler, Interim, PressureGauge, Request, Response};
+use crate::message::{Refusal, RequestHead};
+use crate::origin::WorkerOrigins;
+use crate::route::Routes;
+use crate::semantics::{self, CacheKey, Policy, TagLimits};
+use crate::store::{Fills, Purges, Store};
+use crate::telemetry::{Metrics, Recorder, RequestId, RequestIds};
+use dice::Dice;
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Edge {
+    config: Arc<Config>,
+    routes: Routes,
+    store: Arc<Store>,
+    purges: Arc<Purges>,
+    fills: Arc<Fills>,
+    metrics: Arc<Metrics>,
+    pressure: Arc<PressureGauge>,
+    dice: Dice,
+    via: http::HeaderValue,
+    /// Sites whose operator has been told that the origin names no freshness.
+    hinted: Vec<AtomicBool>,
+}
+
+impl Edge {
+    /// Everything that answering needs besides a way to the origins.
+    #[must_use]
+    pub fn new(
+        config: Arc<Config>,
+        store: Arc<Store>,
+        purges: Arc<Purges>,
+        fills: Arc<Fills>,
+        metrics: Arc<Metrics>,
+        pressure: Arc<PressureGauge>,
+    ) -> Self {
+        let routes = Routes::new(config.sites.iter().map(|site| {
+            let rules = site.rules.iter().map(|rule| (rule.path.clone(), Arc::clone(&rule.policy)));
+            (site.hosts.clone(), rules)
+        }));
+        let dice = Dice::new(config.node.seed, &config.node.name);
+        let via = http::HeaderValue::from_static("1.1 atoll");
+        let hinted = config.sites.iter().map(|_| AtomicBool::new(false)).collect();
+        Self { config, routes, store, purges, fills, metrics, pressure, dice, via, hinted }
+    }
+
+    /// Site and canonical target of a URL that an operator names: an absolute URL, or a path of
+    /// `site`'s only host. `None` where no site answers for the host.
+    #[must_use]
+    pub fn site_of(&self, host: &str) -> Option<usize> {
+        self.routes.site(host)
+    }
+
+    fn tag_limits(&self) -> TagLimits {
+        let limits = &self.config.limits;
+        TagLimits { tags: limits.tags, tag_bytes: limits.tag_bytes, tags_bytes: limits.tags_bytes }
+    }
+}
+
+/// Answers the requests of one worker.
+#[derive(Clone)]
+pub struct Proxy {
+    worker: Arc<Worker>,
+}
+
+/// What the tasks of one worker share.
+pub(crate) struct Worker {
+    edge: Arc<Edge>,
+    origins: WorkerOrigins,
+    recorder: Arc<Recorder>,
+    ids: RequestIds,
+}
+
+impl Proxy {
+    /// The proxy of one worker.
+    #[must_use]
+    pub fn new(
+        edge: Arc<Edge>,
+        origins: WorkerOrigins,
+        recorder: Arc<Recorder>,
+        ids: RequestIds,
+    ) -> Self {
+        Self { worker: Arc::new(Worker { edge, origins, recorder, ids }) }
+    }
+}
+
+impl Worker {
+    /// Says once per site what to do about an origin that names no freshness.
+    fn hint_freshness(&self, site: usize) {
+        let Some(hinted) = self.edge.hinted.get(site) else { return };
+        if !hinted.swap(true, Ordering::Relaxed) {
+            let name = self.edge.config.sites.get(site).map_or("", |site| &*site.name);
+            tracing::warn!(
+                site = name,
+                "the origin's answers name no freshness, so they are not stored: send Cache-Control \
+                 (s-maxage or max-age) from the origin, or set default_lifetime for the site \
+                 (--default-lifetime without a file)"
+            );
+        }
+    }
+}
+
+impl Handler for Proxy {
+    async fn serve(&self, request: Request) -> Response {
+        serve::serve(&self.worker, request).await
+    }
+
+    fn refuse(
+        &self,
+        refusal: Refusal,
+        head: Option<&RequestHead>,
+        client: &Client,
+        now: Now,
+    ) -> Response {
+        self.worker.refuse(refusal, head, client, now)
+    }
+}
+
+/// One request as every step sees it.
+pub(crate) struct Ask {
+    /// The request in canonical form.
+    request: semantics::Request,
+    /// Position of its site.
+    site: usize,
+    /// Policy of its path.
+    policy: Arc<Policy>,
+    /// Its cache key.
+    key: CacheKey,
+    /// Its connection.
+    client: Arc<Client>,
+    /// Way to send interim responses.
+    interim: Interim,
+    /// Its id.
+    id: RequestId,
+}

@@ -1,1 +1,428 @@
-//! Under construction.
+//! What is kept in memory: stored responses, the purge table, fills under way.
+//!
+//! Bounded and shared by all workers; opens no socket. Three owners, one each:
+//! [`Store`] of the stored responses and their variants, [`Purges`] of the purge table and the
+//! epoch, [`Fills`] of what is arriving.
+
+mod fills;
+mod memory;
+mod purges;
+mod stored;
+mod sweep;
+mod variants;
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use moka::ops::compute::{CompResult, Op};
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+
+pub use fills::{Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills};
+pub use purges::{Applied, Purges};
+pub use stored::{Head, NewHead, Stored, StoredBody};
+pub use sweep::{Sweep, sweep};
+
+use crate::semantics::{CacheKey, KeySecret, Verdict};
+use memory::Gauge;
+use stored::Slot;
+use variants::Variants;
+
+/// Bodies up to this size are in the first class.
+const SMALL_BYTES: u64 = 64 * 1024;
+/// Bodies up to this size are in the second class.
+const MIDDLE_BYTES: u64 = 1024 * 1024;
+
+/// Number of size classes.
+pub const CLASSES: usize = 3;
+
+/// Shares of the store's budget per size class, in percent.
+const SHARES: [u64; CLASSES] = [40, 30, 30];
+
+type Class = Cache<u128, Slot, BuildHasherDefault<Ready>>;
+
+/// What the store has for a request.
+#[derive(Clone, Debug)]
+pub enum Lookup {
+    /// Nothing under the key.
+    Miss,
+    /// Responses under the key, none that this request selects.
+    VaryMiss,
+    /// A stored response that no purge has killed.
+    Found(Arc<Stored>, Verdict),
+}
+
+/// Bounds of the store.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreLimits {
+    /// Memory for stored responses in bytes.
+    pub budget_bytes: u64,
+    /// Largest stored body in bytes; a sixteenth of the budget is a bound of its own.
+    pub stored_bytes: u64,
+    /// Variants of one key.
+    pub variants: usize,
+    /// Keys remembered as uncacheable.
+    pub uncacheable_keys: u64,
+    /// How long they are remembered.
+    pub uncacheable_memory: Duration,
+}
+
+/// Stored responses by key. One instance a size class, since admission weighs a newcomer against
+/// the sum of what it would push out and would never admit a large body among small ones.
+pub struct Store {
+    classes: [Class; CLASSES],
+    gauge: Arc<Gauge>,
+    uncacheable: Cache<u128, Duration, BuildHasherDefault<Ready>>,
+    secret: KeySecret,
+    limits: StoreLimits,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Store").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// An empty store.
+    #[must_use]
+    pub fn new(limits: StoreLimits) -> Self {
+        let class = |index: usize| {
+            let share = SHARES.get(index).copied().unwrap_or(0);
+            Cache::builder()
+                .max_capacity(limits.budget_bytes * share / 100)
+                .eviction_policy(if index + 1 == CLASSES {
+                    EvictionPolicy::lru()
+                } else {
+                    EvictionPolicy::tiny_lfu()
+                })
+                .weigher(|_: &u128, slot: &Slot| slot.weight())
+                .build_with_hasher(BuildHasherDefault::default())
+        };
+        Self {
+            classes: [class(0), class(1), class(2)],
+            gauge: Arc::default(),
+            uncacheable: Cache::builder()
+                .max_capacity(limits.uncacheable_keys)
+                .build_with_hasher(BuildHasherDefault::default()),
+            secret: random_secret(),
+            limits,
+        }
+    }
+
+    /// Secret of the cache keys of this process.
+    #[must_use]
+    pub fn secret(&self) -> KeySecret {
+        self.secret
+    }
+
+    /// Bytes that stored responses may take.
+    #[must_use]
+    pub fn budget_bytes(&self) -> u64 {
+        self.limits.budget_bytes
+    }
+
+    /// Largest body that may be stored, in bytes.
+    #[must_use]
+    pub fn largest_body(&self) -> u64 {
+        self.limits.stored_bytes.min(self.limits.budget_bytes / 16)
+    }
+
+    /// What is stored for a request, judged by the purges up to `epoch`. What a purge killed is
+    /// removed and counts as absent.
+    #[must_use]
+    pub fn lookup(
+        &self,
+        key: &CacheKey,
+        request: &HeaderMap,
+        purges: &Purges,
+        epoch: u64,
+    ) -> Lookup {
+        match self.slot(key.hash) {
+            None => Lookup::Miss,
+            Some(Slot::Response(stored)) => self.judge(stored, key, purges, epoch),
+            Some(Slot::Variants(variants)) => {
+                self.select(&variants, key, request, purges, epoch).unwrap_or(Lookup::VaryMiss)
+            }
+        }
+    }
+
+    /// Key under which a fill for this request is shared: of the variant as far as it is known.
+    #[must_use]
+    pub fn fill_key(&self, key: &CacheKey, request: &HeaderMap) -> u128 {
+        match self.slot(key.hash) {
+            Some(Slot::Variants(variants)) => variants
+                .newest()
+                .map_or(key.hash, |fields| key.variant(self.secret, &fields.secondary(request))),
+            _ => key.hash,
+        }
+    }
+
+    /// Stores a response, unless a purge that came meanwhile has killed it or a response to a
+    /// later request is there already. Says whether it is stored.
+    pub fn insert(&self, stored: &Arc<Stored>, purges: &Purges) -> bool {
+        let head = stored.head();
+        if purges.verdict(head, purges.epoch()).is_none() {
+            return false;
+        }
+        let hash = match &head.vary {
+            None => head.key.hash,
+            Some(_) => {
+                let hash = head.variant_hash(self.secret);
+                self.add_variant(head, hash);
+                hash
+            }
+        };
+        self.put(hash, stored)
+    }
+
+    /// Removes one stored response, if it is still the one under its key.
+    pub fn remove(&self, stored: &Arc<Stored>) {
+        let head = stored.head();
+        let hash = match &head.vary {
+            None => head.key.hash,
+            Some(_) => head.variant_hash(self.secret),
+        };
+        for class in &self.classes {
+            let done = class.entry(hash).and_compute_with(|there| {
+                match there.map(moka::Entry::into_value) {
+                    Some(Slot::Response(other)) if Arc::ptr_eq(&other, stored) => Op::Remove,
+                    _ => Op::Nop,
+                }
+            });
+            if matches!(done, CompResult::Removed(_)) {
+                self.gauge.removed(1);
+            }
+        }
+    }
+
+    /// Remembers that answers under this key are not shared, so that requests do not queue.
+    pub fn remember_uncacheable(&self, fill_key: u128, now: Duration) {
+        self.uncacheable.insert(fill_key, now + self.limits.uncacheable_memory);
+    }
+
+    /// Whether answers under this key were not shared lately.
+    #[must_use]
+    pub fn is_uncacheable(&self, fill_key: u128, now: Duration) -> bool {
+        self.uncacheable.get(&fill_key).is_some_and(|until| now < until)
+    }
+
+    /// Forgets that answers under this key are not shared.
+    pub fn forget_uncacheable(&self, fill_key: u128) {
+        self.uncacheable.invalidate(&fill_key);
+    }
+
+    /// Empties the store.
+    pub fn clear(&self) {
+        for class in &self.classes {
+            self.gauge.removed(class.entry_count());
+            class.invalidate_all();
+        }
+        self.uncacheable.invalidate_all();
+        self.upkeep();
+    }
+
+    /// Evicts what is over budget. Called by a thread of its own every few milliseconds, so that
+    /// requests seldom have to.
+    pub fn upkeep(&self) {
+        for class in &self.classes {
+            class.run_pending_tasks();
+        }
+        self.uncacheable.run_pending_tasks();
+    }
+
+    /// Removes stored responses, the largest first, until about `bytes` are given back: memory is
+    /// short, whatever the budget says.
+    pub fn give_back(&self, bytes: u64) {
+        let mut left = bytes;
+        for class in self.classes.iter().rev() {
+            for (hash, slot) in class {
+                if left == 0 {
+                    return;
+                }
+                left = left.saturating_sub(u64::from(slot.weight()));
+                class.invalidate(&*hash);
+            }
+        }
+    }
+
+    /// Stored responses and their bytes in one size class, those still being sent included.
+    #[must_use]
+    pub fn class(&self, index: usize) -> (u64, u64) {
+        self.gauge.class(index)
+    }
+
+    /// Bytes of all stored responses.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        (0..CLASSES).map(|index| self.class(index).1).sum()
+    }
+
+    /// Responses that had to make room since the start.
+    #[must_use]
+    pub fn evictions(&self) -> u64 {
+        self.gauge.evictions(self.classes.iter().map(Class::entry_count).sum())
+    }
+
+    /// A gauge entry for a response of `body_bytes` and `weight`.
+    fn account(&self, body_bytes: u64, weight: u64) -> memory::Accounted {
+        memory::Accounted::new(&self.gauge, class_of(body_bytes), weight)
+    }
+
+    /// Makes a stored response of a head and a body.
+    #[must_use]
+    pub fn stored(&self, head: Arc<Head>, body: StoredBody) -> Arc<Stored> {
+        let weight = stored::weight(&head, &body);
+        let accounted = self.account(body.len(), weight);
+        Arc::new(Stored::new(head, body, weight, accounted))
+    }
+
+    fn slot(&self, hash: u128) -> Option<Slot> {
+        self.classes.iter().find_map(|class| class.get(&hash))
+    }
+
+    fn judge(&self, stored: Arc<Stored>, key: &CacheKey, purges: &Purges, epoch: u64) -> Lookup {
+        if stored.head().key.parts != key.parts {
+            return Lookup::Miss;
+        }
+        match purges.verdict(stored.head(), epoch) {
+            Some(verdict) => Lookup::Found(stored, verdict),
+            None => {
+                self.remove(&stored);
+                Lookup::Miss
+            }
+        }
+    }
+
+    /// The newest of the variants that the request selects (RFC 9111 section 4.1).
+    fn select(
+        &self,
+        variants: &Variants,
+        key: &CacheKey,
+        request: &HeaderMap,
+        purges: &Purges,
+        epoch: u64,
+    ) -> Option<Lookup> {
+        let mut best: Option<(Arc<Stored>, Verdict)> = None;
+        for fields in variants.sets() {
+            let hash = key.variant(self.secret, &fields.secondary(request));
+            let Some(Slot::Response(stored)) = self.slot(hash) else { continue };
+            let Lookup::Found(stored, verdict) = self.judge(stored, key, purges, epoch) else {
+                continue;
+            };
+            let newer = best.as_ref().is_none_or(|(other, _)| {
+                stored.head().terms.received.boot >= other.head().terms.received.boot
+            });
+            if newer && stored.head().is_selected_by(request) {
+                best = Some((stored, verdict));
+            }
+        }
+        best.map(|(stored, verdict)| Lookup::Found(stored, verdict))
+    }
+
+    fn add_variant(&self, head: &Head, hash: u128) {
+        let Some(fields) = &head.vary else { return };
+        let most = self.limits.variants.max(1);
+        let mut pushed_out = Vec::new();
+        let [small, rest @ ..] = &self.classes;
+        let done = small.entry(head.key.hash).and_compute_with(|there| {
+            let mut variants = match there.map(moka::Entry::into_value) {
+                Some(Slot::Variants(variants)) => Variants::clone(&variants),
+                _ => Variants::default(),
+            };
+            pushed_out = variants.add(fields, hash, most);
+            Op::Put(Slot::Variants(Arc::new(variants)))
+        });
+        if matches!(done, CompResult::Inserted(_)) {
+            self.gauge.inserted();
+        }
+        for class in rest {
+            class.invalidate(&head.key.hash);
+        }
+        for hash in pushed_out {
+            for class in &self.classes {
+                class.invalidate(&hash);
+            }
+        }
+    }
+
+    fn put(&self, hash: u128, stored: &Arc<Stored>) -> bool {
+        let own = class_of(stored.body().len());
+        let head = stored.head();
+        let mut kept = false;
+        for (index, class) in self.classes.iter().enumerate() {
+            if index != own {
+                class.invalidate(&hash);
+                continue;
+            }
+            let done = class.entry(hash).and_compute_with(|there| {
+                let newer = match there.map(moka::Entry::into_value) {
+                    Some(Slot::Response(other)) => {
+                        other.head().born > head.born && other.head().key.parts == head.key.parts
+                    }
+                    _ => false,
+                };
+                kept = !newer;
+                if newer { Op::Nop } else { Op::Put(Slot::Response(Arc::clone(stored))) }
+            });
+            if matches!(done, CompResult::Inserted(_)) {
+                self.gauge.inserted();
+            }
+        }
+        kept
+    }
+
+    /// Every stored response, for the sweep.
+    fn iter(&self) -> impl Iterator<Item = Arc<Stored>> + '_ {
+        self.classes.iter().flat_map(|class| {
+            class.iter().filter_map(|(_, slot)| match slot {
+                Slot::Response(stored) => Some(stored),
+                Slot::Variants(_) => None,
+            })
+        })
+    }
+}
+
+fn class_of(body_bytes: u64) -> usize {
+    if body_bytes <= SMALL_BYTES {
+        0
+    } else if body_bytes <= MIDDLE_BYTES {
+        1
+    } else {
+        2
+    }
+}
+
+/// Two random words from the standard library's per-process keys.
+fn random_secret() -> KeySecret {
+    let word = || RandomState::new().build_hasher().finish();
+    KeySecret([word(), word()])
+}
+
+/// Keys are keyed hashes already: their own bits serve.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ready(u64);
+
+impl Hasher for Ready {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, value: u128) {
+        #[expect(clippy::cast_possible_truncation, reason = "half of a hash is a hash")]
+        let low = value as u64;
+        self.0 = low;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,9 @@
 
 mod access_log;
 mod collect;
+mod file;
+mod format;
+mod log;
 mod metrics;
 mod process;
 mod record;
@@ -14,8 +17,12 @@ mod stripes;
 mod trace;
 
 pub use access_log::{AccessLog, Recorder};
+pub use log::{LogError, ProcessLog, init_log};
 pub use metrics::{DoorMetrics, LogMetrics, Metrics, NodeMetrics, OriginMetrics, StoreMetrics};
 pub use record::Record;
 pub use sites::SiteMetrics;
 pub use stripes::Counter;
 pub use trace::{RequestId, RequestIds, TraceParent};
+
+#[cfg(test)]
+pub(crate) use metrics::tests::config as test_config;

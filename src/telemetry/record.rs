@@ -133,6 +133,14 @@ impl Record {
         }
     }
 
+    /// Forgets the former request but keeps the memory.
+    pub(super) fn reset(&mut self, recorder: Arc<Recorder>) {
+        let mut text = std::mem::take(&mut self.text);
+        text.fill([b""; 4]);
+        *self = Self::blank(Some(recorder));
+        self.text = text;
+    }
+
     /// Takes method, target, version, scheme and the logged fields from a request's head. `host`
     /// is what the log shows as the host.
     pub fn set_head(&mut self, head: &RequestHead, host: &str) {

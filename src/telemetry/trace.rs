@@ -74,9 +74,9 @@ impl RequestIds {
     /// A maker that starts at `seed`; give every worker other random bytes.
     #[must_use]
     pub fn new(seed: [u8; 16]) -> Self {
-        let number = u128::from_le_bytes(seed);
-        let [low, high] = [number as u64, (number >> 64) as u64];
-        Self { seed: [low, high], next: AtomicU64::new(0) }
+        let half = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let (first, second) = seed.split_at(8);
+        Self { seed: [half(first), half(second)], next: AtomicU64::new(0) }
     }
 
     /// The next id.

@@ -30,7 +30,8 @@ fn key_pem(key: &rcgen::KeyPair) -> String {
 fn leaf(names: &[&str], from: i32, until: i32) -> (String, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    let mut parameters = rcgen::CertificateParams::new(names).unwrap();
+    let mut parameters = rcgen::CertificateParams::new(names.clone()).unwrap();
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, names.concat());
     parameters.not_before = rcgen::date_time_ymd(from, 1, 1);
     parameters.not_after = rcgen::date_time_ymd(until, 1, 1);
     (to_pem(parameters.self_signed(&key).unwrap().der()), key_pem(&key))
@@ -81,7 +82,7 @@ fn each_fault_is_named_with_its_file_and_all_at_once() {
         .chain([CertificateFiles { chain: folder.0.join("missing"), key: folder.0.join("x") }])
         .collect();
     let error = Certificates::load(&files).unwrap_err();
-    assert_eq!(error.problems.len(), rows.len() + 1);
+    assert_eq!(error.problems.len(), rows.len() + 1, "{error}");
     for ((case, _, _, expected), problem) in rows.iter().zip(&error.problems) {
         let text = problem.to_string();
         assert!(text.contains(expected) && text.contains(case), "{case}: {text}");

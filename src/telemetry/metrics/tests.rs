@@ -7,7 +7,7 @@ use crate::config::{Limits, Log, Memory, Node, Origin, Site};
 use crate::semantics::Outcome;
 
 /// A configuration with two sites and one origin.
-pub(in super::super) fn config() -> Config {
+pub(crate) fn config() -> Config {
     let site = |name: &str| Site {
         name: Arc::from(name),
         hosts: vec![format!("{name}.example")],

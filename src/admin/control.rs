@@ -1,0 +1,113 @@
+//! What the admin listener needs of the node behind it. The application implements it; the tests
+//! of this room play it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::clock::Now;
+use crate::origin::OriginStatus;
+use crate::purge::{Selector, Strength};
+use crate::store::Applied;
+
+/// What a node can be told and asked.
+pub trait Control: Send + Sync + 'static {
+    /// Applies one purge, all selectors at one epoch, and counts them in the metrics. In force
+    /// when this returns. The selectors are canonical and there is at least one.
+    fn purge(&self, selectors: &[Selector], strength: Strength, now: Now) -> Applied;
+
+    /// Empties the store, fills under way included, and gives the epoch from which that holds.
+    fn reset(&self, now: Now) -> u64;
+
+    /// Begins to drain, as SIGTERM does. Asking again changes nothing.
+    fn drain(&self, now: Now);
+
+    /// Whether the node takes traffic, and if not why.
+    fn readiness(&self) -> Readiness;
+
+    /// What the node is doing.
+    fn status(&self) -> NodeStatus;
+
+    /// Every origin with its endpoints.
+    fn origins(&self) -> Vec<OriginStatus>;
+
+    /// Site that answers for a host in canonical form.
+    fn site_of(&self, host: &str) -> Option<Arc<str>>;
+
+    /// Brings gauges up to date that nobody counts on the way; called before metrics are shown.
+    fn observe(&self);
+}
+
+/// Who this node is. A purge's identity is made of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Identity {
+    /// Name of the node.
+    pub name: String,
+    /// Point of presence.
+    pub pop: String,
+    /// Random number of this run of the process, in hexadecimal.
+    pub incarnation: String,
+}
+
+/// Whether a node takes traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Readiness {
+    /// Its listeners are open.
+    pub listening: bool,
+    /// It has missed no purge.
+    pub caught_up: bool,
+    /// It has been told to stop.
+    pub draining: bool,
+}
+
+impl Readiness {
+    /// Whether traffic may come.
+    #[must_use]
+    pub fn ready(self) -> bool {
+        self.listening && self.caught_up && !self.draining
+    }
+}
+
+/// What a node is doing.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct NodeStatus {
+    /// Purges applied.
+    pub epoch: u64,
+    /// Rows in the purge table.
+    pub purge_rows: u64,
+    /// Whether the node holds the lease.
+    pub lease: bool,
+    /// Bytes that the store may hold.
+    pub store_budget_bytes: u64,
+    /// What the store holds.
+    pub store: Vec<StoreClass>,
+    /// Fills under way.
+    pub fills: u64,
+    /// Client connections open.
+    pub connections: u64,
+    /// Where clients connect.
+    pub listeners: Vec<ListenerStatus>,
+}
+
+/// What one size class of the store holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StoreClass {
+    /// Number of the class, from small to large.
+    pub size_class: usize,
+    /// Stored responses.
+    pub entries: u64,
+    /// Their bytes, bookkeeping included.
+    pub bytes: u64,
+}
+
+/// One address where clients connect.
+#[derive(Clone, Debug, Serialize)]
+pub struct ListenerStatus {
+    /// Address with the port that is really open.
+    pub address: SocketAddr,
+    /// Clients speak TLS here.
+    pub tls: bool,
+    /// HTTP/2 is spoken here.
+    pub http2: bool,
+}

@@ -1,0 +1,349 @@
+use std::sync::Mutex;
+
+use http::HeaderMap;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::*;
+use crate::origin::OriginStatus;
+use crate::purge::{Selector, Strength};
+use crate::store::Applied;
+use crate::telemetry::test_config;
+
+/// A node that remembers what it was told.
+#[derive(Default)]
+pub(super) struct Played {
+    pub(super) purges: Mutex<Vec<(Vec<Selector>, Strength)>>,
+    told: Mutex<Vec<&'static str>>,
+    draining: Mutex<bool>,
+}
+
+impl Control for Played {
+    fn purge(&self, selectors: &[Selector], strength: Strength, _now: Now) -> Applied {
+        let mut purges = self.purges.lock().unwrap();
+        purges.push((selectors.to_vec(), strength));
+        let sequence = purges.len() as u64;
+        Applied { sequence, epoch: 40 + sequence }
+    }
+
+    fn reset(&self, _now: Now) -> u64 {
+        self.told.lock().unwrap().push("reset");
+        77
+    }
+
+    fn drain(&self, _now: Now) {
+        self.told.lock().unwrap().push("drain");
+        *self.draining.lock().unwrap() = true;
+    }
+
+    fn readiness(&self) -> Readiness {
+        let draining = *self.draining.lock().unwrap();
+        Readiness { listening: true, caught_up: true, draining }
+    }
+
+    fn status(&self) -> NodeStatus {
+        let store = vec![StoreClass { size_class: 0, entries: 3, bytes: 4096 }];
+        NodeStatus { epoch: 41, store, ..NodeStatus::default() }
+    }
+
+    fn origins(&self) -> Vec<OriginStatus> {
+        let origin = |name: &str, healthy| OriginStatus {
+            name: name.to_owned(),
+            in_flight: 0,
+            queued: 0,
+            healthy,
+            panic: false,
+            servers: Vec::new(),
+            endpoints: Vec::new(),
+        };
+        vec![origin("back", false), origin("other", true)]
+    }
+
+    fn site_of(&self, host: &str) -> Option<Arc<str>> {
+        let (name, domain) = host.split_once('.')?;
+        (domain == "example" && matches!(name, "shop" | "blog")).then(|| Arc::from(name))
+    }
+
+    fn observe(&self) {
+        self.told.lock().unwrap().push("observe");
+    }
+}
+
+pub(super) struct Bench {
+    pub(super) control: Arc<Played>,
+    pub(super) admin: Arc<Admin>,
+}
+
+pub(super) struct Answer {
+    pub(super) status: u16,
+    headers: HeaderMap,
+    pub(super) body: String,
+}
+
+impl Answer {
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers[name].to_str().unwrap()
+    }
+
+    pub(super) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+/// Scopes by their names; a token of the same name has each, and `all` has all.
+const SCOPES: [(&str, Scope); 6] = [
+    ("read", Scope::Read),
+    ("purge", Scope::Purge),
+    ("purge-all", Scope::PurgeAll),
+    ("warm", Scope::Warm),
+    ("config", Scope::Config),
+    ("drain", Scope::Drain),
+];
+
+fn token(name: &str, scopes: &[Scope], sites: &[&str]) -> Token {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, name.as_bytes());
+    Token {
+        name: name.to_owned(),
+        hash: digest.as_ref().try_into().unwrap(),
+        scopes: scopes.to_vec(),
+        sites: sites.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// A node with the sites `shop` and `blog`, whose tokens are called as their secrets.
+pub(super) fn bench() -> Bench {
+    let mut config = test_config();
+    let all = SCOPES.map(|(_, scope)| scope);
+    config.admin.tokens = SCOPES.iter().map(|(name, scope)| token(name, &[*scope], &[])).collect();
+    config.admin.tokens.push(token("all", &all, &[]));
+    config.admin.tokens.push(token("blogger", &all, &["blog"]));
+    config.admin.tokens.push(token("stranger", &all, &["gone"]));
+    let control = Arc::new(Played::default());
+    let identity = Identity { name: "n1".into(), pop: "p1".into(), incarnation: "00ff".into() };
+    let metrics = Metrics::new(&config);
+    let admin = Admin::new(&config, identity, Arc::clone(&control) as _, metrics, clock::now());
+    Bench { control, admin }
+}
+
+impl Bench {
+    pub(super) async fn ask(&self, method: &str, path: &str, token: &str, body: &str) -> Answer {
+        self.ask_on(Surface::Full, method, path, token, body).await
+    }
+
+    async fn ask_on(
+        &self,
+        surface: Surface,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: &str,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        if !token.is_empty() {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap();
+        let client = SocketAddr::from(([127, 0, 0, 1], 1));
+        let (head, body) = self.admin.answer(request, client, surface).await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Answer {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_scope_opens_its_routes_and_no_other() {
+    for route in &ROUTES {
+        let Access::Scoped(needed, _) = route.access else { continue };
+        for (name, scope) in SCOPES {
+            let bench = bench();
+            let body = if route.path == "/v1/purge" { r#"{"tags":["a"]}"# } else { "" };
+            let answer = bench.ask(route.method.as_str(), route.path, name, body).await;
+            let may = scope == needed || (scope == Scope::PurgeAll && needed == Scope::Purge);
+            assert_eq!(answer.status == 403, !may, "{name} {}", route.path);
+            assert_eq!(answer.status < 300, may, "{name} {}: {}", route.path, answer.body);
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_everything_under_v1_looks_the_same() {
+    for path in ["/v1/purge", "/v1/status", "/v1/nothing", "/v1/"] {
+        for method in ["GET", "POST", "PATCH"] {
+            for token in ["", "wrong"] {
+                let answer = bench().ask(method, path, token, "{").await;
+                assert_eq!(answer.status, 401, "{method} {path}");
+                assert_eq!(answer.headers["www-authenticate"], "Bearer realm=\"atoll\"");
+                assert_eq!(answer.json()["code"], "token");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn errors_are_problem_details() {
+    let rows = [
+        ("GET", "/", "", 404, "path", None),
+        ("GET", "/v1/nothing", "read", 404, "path", None),
+        ("GET", "/v1/purge", "purge", 405, "method", Some("POST")),
+        ("DELETE", "/metrics", "", 405, "method", Some("GET")),
+        ("POST", "/v1/reset", "read", 403, "scope", None),
+        ("POST", "/v1/reset", "blogger", 403, "site", None),
+        ("POST", "/v1/drain", "blogger", 403, "site", None),
+    ];
+    for (method, path, token, status, code, allow) in rows {
+        let answer = bench().ask(method, path, token, "").await;
+        assert_eq!(answer.status, status, "{method} {path}");
+        assert_eq!(answer.headers["content-type"], "application/problem+json");
+        let body = answer.json();
+        assert_eq!((&body["status"], &body["code"]), (&status.into(), &code.into()));
+        assert!(body["title"].is_string() && body["detail"].is_string());
+        assert_eq!(answer.headers.get("allow").map(|v| v.to_str().unwrap()), allow);
+    }
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused() {
+    let body = format!(r#"{{"tags":["{}"]}}"#, "x".repeat(2000));
+    let answer = bench().ask("POST", "/v1/purge", "purge", &body).await;
+    assert_eq!((answer.status, &answer.json()["code"]), (413, &"body-too-large".into()));
+}
+
+#[tokio::test]
+async fn probes_and_metrics_need_no_token_and_tell_of_draining() {
+    let bench = bench();
+    let alive = bench.ask("GET", "/healthz", "", "").await;
+    assert_eq!((alive.status, &*alive.body), (200, "{\"alive\":true}\n"));
+    let ready = bench.ask("HEAD", "/readyz?x", "", "").await;
+    assert_eq!(ready.status, 200);
+    let body = ready.json();
+    assert_eq!((&body["ready"], &body["listening"]), (&true.into(), &true.into()));
+    assert_eq!((&body["caught_up"], &body["draining"]), (&true.into(), &false.into()));
+    assert_eq!(body["origins"][0]["healthy"], false);
+    assert_eq!(bench.ask("POST", "/v1/drain", "drain", "").await.status, 202);
+    let ready = bench.ask("GET", "/readyz", "", "").await;
+    assert_eq!((ready.status, &ready.json()["draining"]), (503, &true.into()));
+    assert_eq!(bench.ask("GET", "/healthz", "", "").await.status, 200);
+    let metrics = bench.ask("GET", "/metrics", "", "").await;
+    assert!(
+        metrics.body.contains("\natoll_draining 1\n") && metrics.body.contains("\natoll_ready 0\n")
+    );
+    assert_eq!(*bench.control.told.lock().unwrap(), ["drain", "observe"]);
+}
+
+#[tokio::test]
+async fn watch_surface_shows_only_the_open_routes() {
+    for route in &ROUTES {
+        let answer =
+            bench().ask_on(Surface::Watch, route.method.as_str(), route.path, "all", "{}").await;
+        let open = matches!(route.access, Access::Open(_));
+        assert_eq!(answer.status, if open { 200 } else { 404 }, "{}", route.path);
+    }
+}
+
+#[tokio::test]
+async fn reset_and_drain_take_no_body_and_report() {
+    let bench = bench();
+    let answer = bench.ask("POST", "/v1/reset", "config", "").await;
+    assert_eq!((answer.status, &answer.json()["epoch"]), (200, &77.into()));
+    assert_eq!(bench.ask("POST", "/v1/drain", "drain", " {} ").await.status, 202);
+    assert_eq!(bench.ask("POST", "/v1/reset", "config", "{\"site\":\"a\"}").await.status, 400);
+    assert_eq!(*bench.control.told.lock().unwrap(), ["reset", "drain"]);
+}
+
+#[tokio::test]
+async fn status_tells_what_the_token_may_know() {
+    let bench = bench();
+    let body = bench.ask("GET", "/v1/status", "read", "").await.json();
+    assert_eq!(body["node"]["name"], "n1");
+    assert_eq!(body["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!((&body["ready"], &body["epoch"]), (&true.into(), &41.into()));
+    assert_eq!(body["store"][0]["bytes"], 4096);
+    assert_eq!(body["sites"], serde_json::json!(["shop", "blog"]));
+    assert_eq!(body["origins"].as_array().unwrap().len(), 2);
+    let body = bench.ask("GET", "/v1/status", "blogger", "").await.json();
+    assert_eq!(body["sites"], serde_json::json!(["blog"]));
+    let body = bench.ask("GET", "/v1/origins", "blogger", "").await.json();
+    assert_eq!(body["origins"].as_array().unwrap().len(), 1);
+    assert_eq!(body["origins"][0]["name"], "back");
+    let body = bench.ask("GET", "/v1/origins", "stranger", "").await.json();
+    assert_eq!(body["origins"], serde_json::json!([]));
+}
+
+/// One exchange over a socket; reads to the end of the connection.
+async fn exchange(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn listener_answers_over_a_socket_and_stops() {
+    let bench = bench();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let server =
+        tokio::spawn(serve(listener, None, Arc::clone(&bench.admin), Surface::Full, stopped));
+    let text = exchange(
+        address,
+        "POST /v1/purge HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer purge\r\n\
+         Connection: close\r\nContent-Length: 14\r\n\r\n{\"tags\":[\"A\"]}",
+    )
+    .await;
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+    assert!(text.contains("\"id\":\"n1.00ff.1\""), "{text}");
+    assert_eq!(bench.control.purges.lock().unwrap().len(), 1);
+    let head = exchange(address, "HEAD /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert!(head.await.ends_with("\r\n\r\n"));
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    stop.send(true).unwrap();
+    server.await.unwrap();
+    assert_eq!(idle.read(&mut [0; 8]).await.unwrap_or(0), 0);
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+/// Path, method and scope of every operation of the document, from its indentation.
+fn documented() -> Vec<(String, String, String)> {
+    let document = include_str!("../../docs/openapi.yaml");
+    let (mut path, mut method) = ("", "");
+    let mut operations = Vec::new();
+    let paths = document.lines().skip_while(|line| *line != "paths:").skip(1);
+    for line in paths.take_while(|line| line.starts_with(' ') || line.is_empty()) {
+        let text = line.trim_start();
+        match (line.len() - text.len(), text.strip_suffix(':')) {
+            (2, Some(name)) => path = name,
+            (4, Some(name)) => method = name,
+            (6, _) => {
+                if let Some(scope) = text.strip_prefix("x-scope: ") {
+                    operations.push((path.to_owned(), method.to_uppercase(), scope.to_owned()));
+                }
+            }
+            _ => {}
+        }
+    }
+    operations.sort();
+    operations
+}
+
+#[test]
+fn document_and_router_agree() {
+    let mut routed: Vec<_> = ROUTES
+        .iter()
+        .map(|route| {
+            let scope = match route.access {
+                Access::Open(_) => "none",
+                Access::Scoped(scope, _) => problem::scope_name(scope),
+            };
+            (route.path.to_owned(), route.method.to_string(), scope.to_owned())
+        })
+        .collect();
+    routed.sort();
+    assert_eq!(documented(), routed);
+}

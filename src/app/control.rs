@@ -1,0 +1,142 @@
+//! The control runtime: admin and watch listeners, DNS and probes; and what the admin API can do
+//! to this process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+use super::{Listening, Shared, StartError};
+use crate::admin::{
+    Admin, Control, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass, Surface, serve,
+};
+use crate::clock::Now;
+use crate::config::Config;
+use crate::listener::Drain;
+use crate::origin::OriginStatus;
+use crate::purge::{Selector, Strength};
+use crate::store::{Applied, CLASSES};
+
+/// The admin and watch listeners, bound.
+pub(super) struct Doors {
+    admin: Option<TcpListener>,
+    watch: Option<TcpListener>,
+}
+
+/// Binds the admin and watch listeners.
+pub(super) fn bind(
+    config: &Config,
+    control: &Runtime,
+    addresses: &mut Listening,
+) -> Result<Doors, StartError> {
+    let open = |address: Option<SocketAddr>| match address {
+        None => Ok(None),
+        Some(address) => control
+            .block_on(TcpListener::bind(address))
+            .map(Some)
+            .map_err(|error| StartError::Admin { address, error }),
+    };
+    let admin = open(config.admin.address)?;
+    let watch = open(config.watch)?;
+    let local = |door: &Option<TcpListener>| door.as_ref().and_then(|door| door.local_addr().ok());
+    addresses.admin = local(&admin);
+    addresses.watch = local(&watch);
+    Ok(Doors { admin, watch })
+}
+
+/// Starts what runs beside the workers.
+pub(super) fn start(shared: &Arc<Shared>, control: &Runtime, doors: Doors) {
+    let identity = Identity {
+        name: shared.config.node.name.clone(),
+        pop: shared.config.node.pop.clone(),
+        incarnation: shared.incarnation.clone(),
+    };
+    let admin = Admin::new(
+        &shared.config,
+        identity,
+        Arc::clone(shared) as Arc<dyn Control>,
+        Arc::clone(&shared.metrics),
+        shared.started,
+    );
+    for (door, surface) in [(doors.admin, Surface::Full), (doors.watch, Surface::Watch)] {
+        if let Some(door) = door {
+            control.spawn(serve(door, None, Arc::clone(&admin), surface, shared.stop.subscribe()));
+        }
+    }
+    // Origins stay watched until the process ends: draining requests still need them.
+    control.spawn(Arc::clone(&shared.origins).run_background(std::future::pending()));
+}
+
+impl Control for Shared {
+    fn purge(&self, selectors: &[Selector], strength: Strength, now: Now) -> Applied {
+        let applied = self.purges.apply(selectors, strength, now);
+        for selector in selectors {
+            self.metrics.store.purges(selector.kind());
+        }
+        tracing::info!(
+            sequence = applied.sequence,
+            epoch = applied.epoch,
+            selectors = selectors.len(),
+            strength = strength.label(),
+            "purge"
+        );
+        applied
+    }
+
+    fn reset(&self, now: Now) -> u64 {
+        // The row also reaches fills under way, which the store does not hold yet.
+        let applied = self.purges.apply(&[Selector::All], Strength::Hard, now);
+        self.store.clear();
+        applied.epoch
+    }
+
+    fn drain(&self, _now: Now) {
+        self.begin_drain();
+    }
+
+    fn readiness(&self) -> Readiness {
+        Readiness {
+            listening: self.listening.load(Ordering::Acquire),
+            caught_up: self.purges.lease(),
+            draining: *self.drain.borrow() != Drain::Open,
+        }
+    }
+
+    fn status(&self) -> NodeStatus {
+        let bound = self.addresses.tls.iter().map(|address| (address, true));
+        let bound = self.addresses.plain.iter().map(|address| (address, false)).chain(bound);
+        let http2 = |tls: bool| self.config.listeners.iter().any(|l| l.tls == tls && l.http2);
+        NodeStatus {
+            epoch: self.purges.epoch(),
+            purge_rows: self.purges.rows() as u64,
+            lease: self.purges.lease(),
+            store_budget_bytes: self.store.budget_bytes(),
+            store: (0..CLASSES)
+                .map(|size_class| {
+                    let (entries, bytes) = self.store.class(size_class);
+                    StoreClass { size_class, entries, bytes }
+                })
+                .collect(),
+            fills: self.fills.open() as u64,
+            connections: u64::try_from(self.metrics.doors.connections_open.get()).unwrap_or(0),
+            listeners: bound
+                .map(|(address, tls)| ListenerStatus { address: *address, tls, http2: http2(tls) })
+                .collect(),
+        }
+    }
+
+    fn origins(&self) -> Vec<OriginStatus> {
+        self.origins.status()
+    }
+
+    fn site_of(&self, host: &str) -> Option<Arc<str>> {
+        let site = self.edge.site_of(host)?;
+        self.config.sites.get(site).map(|site| Arc::clone(&site.name))
+    }
+
+    fn observe(&self) {
+        super::upkeep::measure(self);
+    }
+}

@@ -1,0 +1,337 @@
+//! Builds the rooms, introduces them to each other, runs them and drains them. Decides nothing.
+//!
+//! ```text
+//! worker 0..n   a current-thread runtime each: doors, proxy, its own connections to origins
+//! control       one small runtime: admin, DNS, probes, signals
+//! upkeep        a thread: evicts what is over budget, measures memory
+//! sweep         a thread: gives memory back after purges
+//! ```
+
+mod control;
+mod demo;
+mod signals;
+mod upkeep;
+mod workers;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use crate::clock::{self, Now};
+use crate::config::Config;
+use crate::listener::{
+    BindError, CertificateError, Certificates, Context, Drain, TlsAcceptorState,
+    bind,
+};
+use crate::origin::{OriginConfigError, Origins};
+use crate::proxy::Edge;
+use crate::purge::Secret;
+use crate::store::{FillLimits, Fills, Purges, Store, StoreLimits};
+use crate::telemetry::{AccessLog, LogError, Metrics};
+
+pub use demo::run_with_origin;
+pub use signals::{Ended, run};
+
+/// Share of the memory budget that the store gets, in percent: a full store alone never looks
+/// like overload.
+const STORE_PERCENT: u64 = 70;
+/// Share of the memory budget that arriving bodies may take, in percent.
+const FILLS_PERCENT: u64 = 15;
+/// How long the end of the process waits for the access log's reader.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where a running edge listens, ports as the system chose them.
+#[derive(Clone, Debug, Default)]
+pub struct Listening {
+    /// Plain HTTP.
+    pub plain: Vec<SocketAddr>,
+    /// TLS.
+    pub tls: Vec<SocketAddr>,
+    /// Admin listener.
+    pub admin: Option<SocketAddr>,
+    /// Listener with only metrics and probes.
+    pub watch: Option<SocketAddr>,
+    /// SHA-256 of the certificate in hexadecimal, where TLS uses one made at start.
+    pub self_made: Option<String>,
+}
+
+/// Why an edge did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    Bind(BindError),
+    /// The admin or watch listener cannot listen.
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// A certificate cannot be used.
+    Certificate(CertificateError),
+    /// TLS cannot be set up.
+    Tls(String),
+    /// An origin's configuration cannot be used.
+    Origin(OriginConfigError),
+    /// The process log cannot be started.
+    Log(LogError),
+    /// The access log cannot be opened or a thread cannot be started.
+    System(std::io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(BindError { address, error }) | Self::Admin { address, error } => {
+                write!(out, "cannot listen on {address}: {error}")?;
+                if error.kind() == std::io::ErrorKind::AddrInUse {
+                    out.write_str(" (is another atoll running there? choose another address)")?;
+                }
+                Ok(())
+            }
+            Self::Certificate(error) => write!(out, "{error}"),
+            Self::Tls(why) => write!(out, "TLS cannot be set up: {why}"),
+            Self::Origin(error) => write!(out, "{error}"),
+            Self::Log(error) => write!(out, "{error}"),
+            Self::System(error) => write!(out, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// What the parts of a running edge share.
+pub(crate) struct Shared {
+    config: Arc<Config>,
+    store: Arc<Store>,
+    purges: Arc<Purges>,
+    fills: Arc<Fills>,
+    metrics: Arc<Metrics>,
+    origins: Arc<Origins>,
+    edge: Arc<Edge>,
+    log: AccessLog,
+    addresses: Listening,
+    incarnation: String,
+    started: Now,
+    listening: AtomicBool,
+    stop: watch::Sender<bool>,
+    drain: watch::Sender<Drain>,
+}
+
+/// An edge that is up. Dropping it cuts everything off; [`Running::drain`] and [`Running::wait`]
+/// end it in order.
+pub struct Running {
+    shared: Arc<Shared>,
+    control: Option<Runtime>,
+    workers: workers::Workers,
+}
+
+impl Running {
+    /// Binds every socket and starts every thread; when this returns, requests are answered.
+    ///
+    /// # Errors
+    /// Listening that are taken, files that cannot be used, threads that cannot be started.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let metrics = Metrics::new(&config);
+        let limits = Arc::new(config.limits.clone());
+        let log = AccessLog::start(&config.log, config.node.workers, Arc::clone(&metrics))
+            .map_err(StartError::System)?;
+        let origins = Origins::new(&config.origins, Arc::clone(&limits), Arc::clone(&metrics))
+            .map_err(StartError::Origin)?;
+        let (tls, fingerprint) = tls(&config)?;
+        let sockets = bind(&config.listeners, config.node.workers).map_err(StartError::Bind)?;
+        let mut addresses = addresses(&config, sockets.first().map(|s| s.addresses()));
+        addresses.self_made = fingerprint;
+
+        let (drain, draining) = watch::channel(Drain::Open);
+        let context = Context::new(Arc::clone(&limits), Arc::clone(&metrics), draining);
+        let (store, purges, fills) = state(&config);
+        let edge = Arc::new(Edge::new(
+            Arc::clone(&config),
+            Arc::clone(&store),
+            Arc::clone(&purges),
+            Arc::clone(&fills),
+            Arc::clone(&metrics),
+            Arc::clone(&context.pressure),
+        ));
+        let control = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("control")
+            .enable_all()
+            .build()
+            .map_err(StartError::System)?;
+        let doors = control::bind(&config, &control, &mut addresses)?;
+        let shared = Arc::new(Shared {
+            incarnation: incarnation(),
+            started: clock::now(),
+            listening: AtomicBool::new(false),
+            stop: watch::Sender::new(false),
+            config,
+            store,
+            purges,
+            fills,
+            metrics,
+            origins,
+            edge,
+            log,
+            addresses,
+            drain,
+        });
+        upkeep::start(&shared, &context.pressure).map_err(StartError::System)?;
+        control::start(&shared, &control, doors);
+        let workers =
+            workers::start(&shared, sockets, tls, &context).map_err(StartError::System)?;
+        shared.listening.store(true, Ordering::Release);
+        shared.metrics.node.ready.set(1);
+        Ok(Self { shared, control: Some(control), workers })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> &Listening {
+        &self.shared.addresses
+    }
+
+    /// Begins to drain: readiness goes false, then accepting ends, then connections as their
+    /// requests are done.
+    pub fn drain(&self) {
+        self.shared.begin_drain();
+    }
+
+    /// Cuts off what is still under way.
+    pub fn abort(&self) {
+        self.shared.drain.send_replace(Drain::Abort);
+    }
+
+    /// Waits until draining has ended. `false` if a worker ended by a panic.
+    pub fn wait(mut self) -> bool {
+        let clean = self.workers.join();
+        self.stop();
+        clean
+    }
+
+    fn stop(&mut self) {
+        self.shared.stop.send_replace(true);
+        if let Some(control) = self.control.take() {
+            control.shutdown_timeout(Duration::from_millis(100));
+        }
+        self.shared.log.close(LOG_PATIENCE);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.control.is_some() {
+            self.abort();
+            self.workers.join();
+            self.stop();
+        }
+    }
+}
+
+impl Shared {
+    /// Whether draining has begun.
+    fn draining(&self) -> bool {
+        *self.drain.borrow() != Drain::Open
+    }
+
+    fn begin_drain(&self) {
+        let since = clock::now();
+        let began = self.drain.send_if_modified(|state| {
+            let open = *state == Drain::Open;
+            if open {
+                *state = Drain::Draining { since };
+            }
+            open
+        });
+        if began {
+            self.metrics.node.ready.set(0);
+            self.metrics.node.draining.set(1);
+            tracing::info!(deadline = ?self.config.limits.drain, "draining");
+        }
+    }
+}
+
+/// The shared state, within its shares of the memory budget.
+fn state(config: &Config) -> (Arc<Store>, Arc<Purges>, Arc<Fills>) {
+    let limits = &config.limits;
+    let budget = config.memory.budget_bytes;
+    let store = Store::new(StoreLimits {
+        budget_bytes: budget / 100 * STORE_PERCENT,
+        stored_bytes: limits.stored_bytes,
+        variants: limits.variants,
+        uncacheable_keys: limits.uncacheable_keys,
+        uncacheable_memory: limits.uncacheable_memory,
+    });
+    let fills = Fills::new(FillLimits {
+        fills: limits.fills,
+        bytes: budget / 100 * FILLS_PERCENT,
+        body_bytes: store.largest_body(),
+    });
+    let [first, second] = store.secret().0;
+    let secret = Secret(first.rotate_left(32), second.rotate_left(32));
+    let purges = Purges::new(secret, limits.purge_rows);
+    (Arc::new(store), Arc::new(purges), Arc::new(fills))
+}
+
+type Tls = (Option<Arc<TlsAcceptorState>>, Option<String>);
+
+/// What the TLS listeners need: the certificates given, else one made here.
+fn tls(config: &Config) -> Result<Tls, StartError> {
+    if !config.listeners.iter().any(|listener| listener.tls) {
+        return Ok((None, None));
+    }
+    let named: Vec<String> = config.sites.iter().flat_map(|site| site.hosts.clone()).collect();
+    let open = named.iter().any(|host| host == "*");
+    let (certificates, fingerprint) = if config.certificates.is_empty() {
+        let made = Certificates::self_made(&named).map_err(StartError::Certificate)?;
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &made.der);
+        (made.certificates, Some(hex(digest.as_ref())))
+    } else {
+        (Certificates::load(&config.certificates).map_err(StartError::Certificate)?, None)
+    };
+    let certificates = Arc::new(certificates.refuse_unknown(!open));
+    let acceptor = TlsAcceptorState::new(certificates)
+        .map_err(|error| StartError::Tls(error.to_string()))?;
+    Ok((Some(acceptor), fingerprint))
+}
+
+fn addresses(config: &Config, bound: Option<Vec<SocketAddr>>) -> Listening {
+    let mut addresses = Listening::default();
+    for (listener, address) in config.listeners.iter().zip(bound.unwrap_or_default()) {
+        if listener.tls {
+            addresses.tls.push(address);
+        } else {
+            addresses.plain.push(address);
+        }
+    }
+    addresses
+}
+
+/// A random name for this life of the node; never from a clock.
+fn incarnation() -> String {
+    hex(&random::<8>())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Random bytes; zeros if the system has none, which it always has once it is up.
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+        tracing::error!("the system gives no random bytes");
+    }
+    bytes
+}

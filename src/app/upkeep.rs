@@ -1,0 +1,94 @@
+//! Threads that keep the store within its budget, so that requests seldom have to.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shared;
+use crate::listener::{Pressure, PressureGauge};
+use crate::store::{CLASSES, sweep};
+
+/// Time between two rounds of the store's upkeep.
+const UPKEEP: Duration = Duration::from_millis(20);
+/// Time between two looks at the purge table and at memory.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Starts the threads; they end once the edge has stopped.
+pub(super) fn start(shared: &Arc<Shared>, pressure: &Arc<PressureGauge>) -> io::Result<()> {
+    let state = Arc::clone(shared);
+    std::thread::Builder::new().name("upkeep".into()).spawn(move || {
+        while !*state.stop.borrow() {
+            state.store.upkeep();
+            std::thread::sleep(UPKEEP);
+        }
+    })?;
+    let state = Arc::clone(shared);
+    let pressure = Arc::clone(pressure);
+    std::thread::Builder::new().name("sweep".into()).spawn(move || {
+        let mut swept = state.purges.epoch();
+        while !*state.stop.borrow() {
+            let epoch = state.purges.epoch();
+            if epoch != swept {
+                let seen = sweep(&state.store, &state.purges, &state.fills);
+                swept = epoch;
+                state.metrics.store.purged.inc_by(seen.removed);
+            }
+            measure(&state);
+            press(&state, &pressure);
+            std::thread::sleep(LOOK);
+        }
+    })?;
+    Ok(())
+}
+
+/// Publishes what the store holds.
+pub(super) fn measure(shared: &Shared) {
+    let metrics = &shared.metrics.store;
+    for class in 0..CLASSES {
+        let (entries, bytes) = shared.store.class(class);
+        metrics.set_class(class, entries, bytes);
+    }
+    let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    metrics.epoch.set(gauge(shared.purges.epoch()));
+    metrics.purge_rows.set(gauge(shared.purges.rows() as u64));
+    metrics.fills_open.set(gauge(shared.fills.open() as u64));
+    metrics.evictions.inc_by(shared.store.evictions().saturating_sub(metrics.evictions.get()));
+}
+
+/// Publishes the step of memory pressure, and gives memory back where there is some.
+fn press(shared: &Shared, gauge: &PressureGauge) {
+    let Some(resident) = resident_bytes() else { return };
+    let limits = &shared.config.limits;
+    let percent = resident.saturating_mul(100) / shared.config.memory.budget_bytes.max(1);
+    let percent = u32::try_from(percent).unwrap_or(u32::MAX);
+    let before = gauge.step();
+    let steps = [
+        (Pressure::Refuse, limits.memory_refuse_percent),
+        (Pressure::Shed, limits.memory_shed_percent),
+        (Pressure::Evict, limits.memory_evict_percent),
+    ];
+    // A step that is in force ends only well below where it began.
+    let step = steps
+        .into_iter()
+        .find(|(step, at)| {
+            let slack = if before >= *step { limits.memory_hysteresis_percent } else { 0 };
+            percent >= at.saturating_sub(slack)
+        })
+        .map_or(Pressure::None, |(step, _)| step);
+    if step != before {
+        tracing::warn!(?step, resident, percent, "memory pressure");
+    }
+    gauge.set(step);
+    if step >= Pressure::Evict {
+        let over =
+            percent.saturating_sub(limits.memory_evict_percent) + limits.memory_hysteresis_percent;
+        shared.store.give_back(shared.config.memory.budget_bytes / 100 * u64::from(over));
+    }
+}
+
+/// Resident memory of this process in bytes.
+fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}

@@ -1,0 +1,54 @@
+//! The worker threads: each a runtime of its own with its own sockets, connections and timers.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use super::{Shared, random};
+use crate::listener::{Context, TlsAcceptorState, WorkerSockets, run};
+use crate::proxy::Proxy;
+use crate::telemetry::RequestIds;
+
+/// The workers of a process.
+pub(super) struct Workers {
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Waits until all have drained. `false` if one ended by a panic.
+    pub(super) fn join(&mut self) -> bool {
+        let mut clean = true;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a worker ended by a panic");
+                clean = false;
+            }
+        }
+        clean
+    }
+}
+
+/// Starts a worker for each set of sockets.
+pub(super) fn start(
+    shared: &Arc<Shared>,
+    sockets: Vec<WorkerSockets>,
+    tls: Option<Arc<TlsAcceptorState>>,
+    context: &Arc<Context>,
+) -> io::Result<Workers> {
+    let mut threads = Vec::with_capacity(sockets.len());
+    for (number, sockets) in sockets.into_iter().enumerate() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let proxy = Proxy::new(
+            Arc::clone(&shared.edge),
+            shared.origins.worker(),
+            shared.log.recorder(),
+            RequestIds::new(random()),
+        );
+        let (tls, context) = (tls.clone(), Arc::clone(context));
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(move || runtime.block_on(run(sockets, tls, Arc::new(proxy), context)))?;
+        threads.push(thread);
+    }
+    Ok(Workers { threads })
+}

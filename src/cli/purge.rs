@@ -1,0 +1,347 @@
+//! `atoll purge`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, ValueEnum};
+use http::{Method, StatusCode};
+use serde_json::{Map, Value, json};
+
+use crate::config::{format_duration, parse_duration};
+
+use super::remote::{Remote, cell, problem, required_token};
+use super::{DONE, LATE, USAGE, complain};
+
+/// Time for the exchange itself, beside the time that the node is told to wait.
+const EXCHANGE: Duration = Duration::from_secs(5);
+
+/// Largest list of selectors that is read from a file.
+const LARGEST_FILE: u64 = 16 << 20;
+
+const ABOUT: &str =
+    "Purges stored responses: from its answer on, a node does not serve them any more";
+
+const MORE: &str = "\
+Without --site every site that the token covers is meant. --url means a URL with all its variants,
+--tag the tags that the origin gave in Surrogate-Key, Cache-Tag, Edge-Cache-Tag, xkey or
+Cache-Groups, --prefix a host with the beginning of a path, up to a \"/\".
+
+Examples:
+  atoll purge --tag article-1 --tag front-page
+  atoll purge --url https://www.example.org/news --soft
+  atoll purge --all --site shop --wait everywhere --timeout 10s
+  grep -v draft tags.txt | sed 's/^/tag /' | atoll purge --file -
+
+A file holds one selector a line: `url`, `tag`, `prefix`, `host` or `glob`, a blank, and its value.
+Empty lines and lines that begin with # are passed over.
+
+Environment:
+  ATOLL_ADMIN_TOKEN   the token (scope purge; purge-all for --all without --site)
+  ATOLL_ADMIN         the admin listener, unless --admin says it
+
+Exit codes:
+  0  done
+  1  refused
+  2  wrong flags
+  3  not in time: it may or may not have taken effect everywhere; repeat it
+  4  nobody answers";
+
+#[derive(Args, Debug)]
+#[command(about = ABOUT, after_help = MORE)]
+#[command(group(
+    ArgGroup::new("what").required(true).multiple(true).args(["url", "tag", "prefix", "host", "glob", "file", "all"])
+))]
+pub(super) struct Purge {
+    /// URL, with all its variants; may be repeated.
+    #[arg(long, value_name = "URL")]
+    url: Vec<String>,
+    /// Tag; may be repeated.
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// Host and beginning of a path: www.example.org/news/; may be repeated.
+    #[arg(long, value_name = "PREFIX")]
+    prefix: Vec<String>,
+    /// Host; may be repeated.
+    #[arg(long, value_name = "HOST")]
+    host: Vec<String>,
+    /// Pattern with * over host and path; slow; may be repeated.
+    #[arg(long, value_name = "PATTERN")]
+    glob: Vec<String>,
+    /// Everything.
+    #[arg(long, conflicts_with_all = ["url", "tag", "prefix", "host", "glob", "file"])]
+    all: bool,
+    /// File of selectors, one a line; "-" for standard input.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Only within this site.
+    #[arg(long, value_name = "NAME")]
+    site: Option<String>,
+    /// Make stale rather than dead: may still be shown while it is renewed.
+    #[arg(long)]
+    soft: bool,
+    /// Say what would be purged, and purge nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// How far it must have come before the answer [default: acknowledged].
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    wait: Option<Level>,
+    /// Longest time to wait for that [default: 5s].
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    timeout: Option<Duration>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// How far a purge must have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Level {
+    /// Applied by the node that was asked.
+    Local,
+    /// Known to a majority of the witnesses: no node forgets it.
+    Acknowledged,
+    /// Applied by every node, or that node fenced off.
+    Everywhere,
+}
+
+impl Level {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Acknowledged => "acknowledged",
+            Self::Everywhere => "everywhere",
+        }
+    }
+}
+
+/// The selectors of the command line and of the file.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Selectors {
+    urls: Vec<String>,
+    tags: Vec<String>,
+    prefixes: Vec<String>,
+    hosts: Vec<String>,
+    globs: Vec<String>,
+}
+
+impl Purge {
+    pub(super) fn run(self) -> u8 {
+        self.ask().unwrap_or_else(|code| code)
+    }
+
+    fn ask(&self) -> Result<u8, u8> {
+        let usage = |error: String| {
+            complain(&error);
+            USAGE
+        };
+        let selectors = self.selectors().map_err(usage)?;
+        let token = required_token(&self.remote)?;
+        let body = self.body(selectors).to_string();
+        let most = self.timeout.unwrap_or(EXCHANGE) + EXCHANGE;
+        let answer = self.remote.ask(
+            &Method::POST,
+            "/v1/purge",
+            Some(&token),
+            Some(body.as_bytes()),
+            most,
+        )?;
+        let late = answer.status == StatusCode::SERVICE_UNAVAILABLE;
+        if !answer.status.is_success() && !late {
+            return Ok(self.remote.refused(&answer));
+        }
+        if self.remote.json {
+            self.remote.print_raw(&answer);
+        } else {
+            if late {
+                complain(&problem(&answer));
+            }
+            print!("{}", table(&serde_json::from_slice(&answer.body).unwrap_or(Value::Null)));
+        }
+        Ok(if late { LATE } else { DONE })
+    }
+
+    fn selectors(&self) -> Result<Selectors, String> {
+        let mut selectors = Selectors {
+            urls: self.url.clone(),
+            tags: self.tag.clone(),
+            prefixes: self.prefix.clone(),
+            hosts: self.host.clone(),
+            globs: self.glob.clone(),
+        };
+        if let Some(file) = &self.file {
+            let name = if file == Path::new("-") {
+                "standard input".to_owned()
+            } else {
+                file.display().to_string()
+            };
+            let text = read(file).map_err(|error| format!("{name}: {error}"))?;
+            selectors.add_lines(&text).map_err(|error| format!("{name}: {error}"))?;
+        }
+        if !self.all && selectors == Selectors::default() {
+            return Err("the file holds no selector; to purge everything say --all".to_owned());
+        }
+        Ok(selectors)
+    }
+
+    fn body(&self, selectors: Selectors) -> Value {
+        let mut body = Map::new();
+        let mut put = |name: &str, value: Value| body.insert(name.to_owned(), value);
+        if let Some(site) = &self.site {
+            put("site", json!(site));
+        }
+        for (name, list) in [
+            ("urls", selectors.urls),
+            ("tags", selectors.tags),
+            ("prefixes", selectors.prefixes),
+            ("hosts", selectors.hosts),
+            ("globs", selectors.globs),
+        ] {
+            if !list.is_empty() {
+                put(name, json!(list));
+            }
+        }
+        if self.all {
+            put("all", json!(true));
+        }
+        if self.soft {
+            put("mode", json!("soft"));
+        }
+        if let Some(level) = self.wait {
+            put("wait", json!(level.label()));
+        }
+        if let Some(timeout) = self.timeout {
+            put("timeout", json!(format_duration(timeout)));
+        }
+        if self.dry_run {
+            put("dry_run", json!(true));
+        }
+        Value::Object(body)
+    }
+}
+
+impl Selectors {
+    fn add_lines(&mut self, text: &str) -> Result<(), String> {
+        for (i, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let (kind, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+            let list = match kind {
+                "url" => &mut self.urls,
+                "tag" => &mut self.tags,
+                "prefix" => &mut self.prefixes,
+                "host" => &mut self.hosts,
+                "glob" => &mut self.globs,
+                _ => {
+                    return Err(format!(
+                        "line {}: begins with none of url, tag, prefix, host, glob",
+                        i + 1
+                    ));
+                }
+            };
+            let value = value.trim();
+            if value.is_empty() {
+                return Err(format!("line {}: a value is missing: \"{kind} VALUE\"", i + 1));
+            }
+            list.push(value.to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn read(file: &Path) -> Result<String, String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    let input: Box<dyn std::io::Read> = if file == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(file).map_err(|error| error.to_string())?)
+    };
+    let count = input.take(LARGEST_FILE + 1).read_to_string(&mut text);
+    let count = count.map_err(|error| error.to_string())? as u64;
+    if count > LARGEST_FILE { Err(format!("larger than {LARGEST_FILE} bytes")) } else { Ok(text) }
+}
+
+/// The receipt, a line for each of its members.
+fn table(receipt: &Value) -> String {
+    const MEMBERS: [(&str, &str); 6] = [
+        ("id", "purge"),
+        ("state", "state"),
+        ("epoch", "epoch"),
+        ("took_ms", "took (ms)"),
+        ("matched", "matched"),
+        ("freed", "freed (bytes)"),
+    ];
+    let mut out = String::new();
+    for (member, name) in MEMBERS {
+        if let Some(value) = receipt.get(member) {
+            out.push_str(&format!("{name:<16}{}\n", cell(value)));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        purge: Purge,
+    }
+
+    fn body(line: &str) -> Value {
+        let words = std::iter::once("purge").chain(line.split(' '));
+        let purge = Line::try_parse_from(words).expect(line).purge;
+        purge.body(purge.selectors().expect(line))
+    }
+
+    #[test]
+    fn flags_become_the_body_that_the_admin_listener_reads() {
+        for (line, expected) in [
+            ("--tag a --tag b", json!({"tags": ["a", "b"]})),
+            ("--all --site s", json!({"all": true, "site": "s"})),
+            (
+                "--url https://a/b --soft --wait everywhere --timeout 1m30s --dry-run",
+                json!({"urls": ["https://a/b"], "mode": "soft", "wait": "everywhere",
+                       "timeout": "1m30s", "dry_run": true}),
+            ),
+            (
+                "--prefix a/b --host h --glob *.x/*",
+                json!({"prefixes": ["a/b"], "hosts": ["h"], "globs": ["*.x/*"]}),
+            ),
+        ] {
+            assert_eq!(body(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_file_holds_one_selector_a_line() {
+        let mut selectors = Selectors::default();
+        selectors.add_lines("# a list\n\ntag a b\r\nurl\thttps://a/b\n").expect("fine");
+        assert_eq!(selectors.tags, ["a b"]);
+        assert_eq!(selectors.urls, ["https://a/b"]);
+        for (text, expected) in
+            [("x y", "line 1: begins with none"), ("\ntag", "line 2: a value is missing")]
+        {
+            let error = Selectors::default().add_lines(text).expect_err(text);
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_receipt_becomes_a_table() {
+        let receipt = json!({"id": "n.1.2", "epoch": 43, "took_ms": 0.2, "state": "acknowledged", "matched": null});
+        let expected = "\
+purge           n.1.2
+state           acknowledged
+epoch           43
+took (ms)       0.2
+matched         not known yet
+";
+        assert_eq!(table(&receipt), expected);
+    }
+}

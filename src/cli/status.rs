@@ -1,0 +1,161 @@
+//! `atoll status` and `atoll drain`.
+
+use std::time::Duration;
+
+use clap::Args;
+use http::Method;
+use serde_json::Value;
+
+use super::client::Answer;
+use super::remote::{Remote, cell, required_token};
+use super::{DONE, REFUSED, USAGE, complain};
+
+/// Time for the whole exchange: a health check must not hang.
+const MOST: Duration = Duration::from_secs(5);
+
+const STATUS_ABOUT: &str = "Says whether a node is ready, and with a token how it is";
+
+const STATUS_MORE: &str = "\
+Without a token only readiness is asked, so that a container's health check needs none.
+
+Environment:
+  ATOLL_ADMIN_TOKEN   the token (scope read) for more than readiness
+  ATOLL_ADMIN         the admin listener, unless --admin says it
+
+Exit codes:
+  0  ready
+  1  not ready, or refused
+  2  wrong flags
+  3  no answer in time
+  4  nobody answers";
+
+const DRAIN_ABOUT: &str =
+    "Tells a node to stop: it becomes unready, ends what is under way, and leaves";
+
+const DRAIN_MORE: &str = "\
+Environment:
+  ATOLL_ADMIN_TOKEN   the token (scope drain)
+  ATOLL_ADMIN         the admin listener, unless --admin says it
+
+Exit codes:
+  0  it drains
+  1  refused
+  2  wrong flags
+  3  no answer in time
+  4  nobody answers";
+
+#[derive(Args, Debug)]
+#[command(about = STATUS_ABOUT, after_help = STATUS_MORE)]
+pub(super) struct Status {
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Args, Debug)]
+#[command(about = DRAIN_ABOUT, after_help = DRAIN_MORE)]
+pub(super) struct Drain {
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Status {
+    pub(super) fn run(self) -> u8 {
+        self.ask().unwrap_or_else(|code| code)
+    }
+
+    fn ask(&self) -> Result<u8, u8> {
+        let token = self.remote.token().map_err(|error| {
+            complain(&error);
+            USAGE
+        })?;
+        let readiness = self.remote.ask(&Method::GET, "/readyz", None, None, MOST)?;
+        let code = if readiness.status.is_success() { DONE } else { REFUSED };
+        let Some(token) = token else {
+            self.print(&readiness);
+            return Ok(code);
+        };
+        let answer = self.remote.ask(&Method::GET, "/v1/status", Some(&token), None, MOST)?;
+        if !answer.status.is_success() {
+            return Ok(self.remote.refused(&answer));
+        }
+        self.print(&answer);
+        Ok(code)
+    }
+
+    fn print(&self, answer: &Answer) {
+        match serde_json::from_slice::<Value>(&answer.body) {
+            Ok(value) if !self.remote.json => print!("{}", table(&value)),
+            _ => self.remote.print_raw(answer),
+        }
+    }
+}
+
+impl Drain {
+    pub(super) fn run(self) -> u8 {
+        self.ask().unwrap_or_else(|code| code)
+    }
+
+    fn ask(&self) -> Result<u8, u8> {
+        let token = required_token(&self.remote)?;
+        let answer =
+            self.remote.ask(&Method::POST, "/v1/drain", Some(&token), Some(b"{}"), MOST)?;
+        if !answer.status.is_success() {
+            return Ok(self.remote.refused(&answer));
+        }
+        if self.remote.json {
+            self.remote.print_raw(&answer);
+        } else {
+            println!("draining: {} ends what is under way and leaves", self.remote.admin);
+        }
+        Ok(DONE)
+    }
+}
+
+/// A JSON object as lines of name and value; what is nested is indented.
+fn table(value: &Value) -> String {
+    let mut out = String::new();
+    rows(value, 0, &mut out);
+    out
+}
+
+fn rows(value: &Value, depth: usize, out: &mut String) {
+    let indent = "  ".repeat(depth);
+    let mut row = |name: &str, value: &Value| {
+        if value.is_object() || value.is_array() {
+            out.push_str(&format!("{indent}{name}\n"));
+            rows(value, depth + 1, out);
+        } else {
+            out.push_str(&format!("{indent}{name:<22}{}\n", cell(value)));
+        }
+    };
+    match value {
+        Value::Object(members) => {
+            members.iter().for_each(|(name, value)| row(&super::remote::plain(name), value));
+        }
+        Value::Array(items) => items.iter().for_each(|item| row("-", item)),
+        other => out.push_str(&format!("{indent}{}\n", cell(other))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_becomes_a_table() {
+        let value =
+            json!({"node": "n1", "ready": true, "origins": [{"name": "a", "up": 2}], "x": null});
+        let expected = "\
+node                  n1
+origins
+  -
+    name                  a
+    up                    2
+ready                 true
+x                     not known yet
+";
+        assert_eq!(table(&value), expected);
+    }
+}

@@ -1,0 +1,376 @@
+//! How a configuration hangs together: references, names taken twice, addresses taken twice,
+//! certificates and the hosts they are for. Here a draft becomes a [`Config`].
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use crate::clock::Now;
+
+use super::certificates::{CertificateFacts, check_authorities, inspect_certificate, read_file};
+use super::error::{Problem, nearest, shown};
+use super::file::{AdminDraft, Draft, SiteDraft};
+use super::flags::{self, ADMIN};
+use super::reader::{Found, Place, Sink};
+use super::token::check_token;
+use super::{Admin, Config, Listener, Memory, Origin, Site, Token, format_size, machine};
+
+/// Smallest budget with which a node can work.
+const LEAST_BUDGET: u64 = 32 << 20;
+/// A certificate that ends sooner than this is warned of.
+const EXPIRES_SOON: Duration = Duration::from_secs(14 * 86_400);
+
+/// Checks the whole; what is wrong goes to `sink`.
+pub(super) fn check(draft: Draft, sink: &Sink, now: Now) -> Option<Config> {
+    let listeners = draft.listeners.unwrap_or_else(flags::built_in_listeners);
+    check_budget(&draft.budget, sink);
+    check_origins(&draft.origins, sink);
+    let sites = check_sites(draft.sites, &draft.origins, &draft.origin_hosts, sink);
+    let admin_address = draft
+        .admin
+        .address
+        .clone()
+        .unwrap_or_else(|| Found::elsewhere(Some(ADMIN), "admin.address"));
+    check_addresses(&listeners, &admin_address, draft.watch.as_ref(), sink);
+    check_admin(&admin_address, sink);
+    let admin = admin(draft.admin, admin_address.value, &sites, sink);
+    let facts = certificates(&draft.certificates, sink, now);
+    check_tls(&listeners, &draft.certificates, &facts, &sites, sink);
+    Some(Config {
+        node: draft.node,
+        memory: Memory { budget_bytes: draft.budget.value },
+        listeners: listeners.into_iter().map(|found| found.value).collect(),
+        certificates: draft.certificates.into_iter().map(|found| found.value).collect(),
+        limits: draft.limits,
+        log: draft.log,
+        admin,
+        watch: draft.watch.map(|found| found.value),
+        origins: draft.origins.into_iter().map(|found| found.value).collect(),
+        sites: sites.into_iter().map(|checked| checked.site).collect::<Option<_>>()?,
+    })
+}
+
+fn check_budget(budget: &Found<u64>, sink: &Sink) {
+    let problem = |what: String| Problem::new(what).at(budget.place.span.clone());
+    if budget.value < LEAST_BUDGET {
+        let message = format!("`{}` is too small", budget.place.key);
+        sink.push(problem(message).help(format!("at least {}", format_size(LEAST_BUDGET))));
+    }
+    let all = machine::memory();
+    if budget.value > all {
+        let message = format!("`{}` is more than this process may use", budget.place.key);
+        let help = format!("the machine or its control group allows {} MiB", all >> 20);
+        sink.push(problem(message).warning().help(help));
+    }
+}
+
+/// Reports the second of two things with one name.
+fn check_unique<'a>(what: &str, names: impl Iterator<Item = (&'a str, &'a Place)>, sink: &Sink) {
+    let mut seen: HashMap<&str, &Place> = HashMap::new();
+    for (name, place) in names {
+        if let Some(first) = seen.insert(name, place) {
+            sink.push(
+                Problem::new(format!("two {what}s have the name {}", shown(name)))
+                    .at(place.span.clone())
+                    .label("here again")
+                    .other(first.span.clone(), "first here")
+                    .help(format!("every {what} needs a name of its own")),
+            );
+        }
+    }
+}
+
+fn check_origins(origins: &[Found<Origin>], sink: &Sink) {
+    if origins.is_empty() {
+        sink.push(Problem::new("there is no [[origin]]").help(
+            "for example:\n[[origin]]\nname = \"main\"\nservers = [\"https://origin.example\"]",
+        ));
+    }
+    check_unique("origin", origins.iter().map(|o| (o.value.name.as_str(), &o.place)), sink);
+    for origin in origins {
+        let Some(ca) = &origin.value.ca else { continue };
+        if let Err(error) = check_authorities(ca) {
+            let message = format!("`ca` of the origin \"{}\" cannot be used", origin.value.name);
+            sink.push(Problem::new(message).at(origin.place.span.clone()).help(error));
+        } else if !origin.value.servers.iter().any(|server| server.tls) {
+            let message = format!("`ca` of the origin \"{}\" has no effect", origin.value.name);
+            let help = "none of its servers is spoken to over https://";
+            sink.push(Problem::new(message).warning().at(origin.place.span.clone()).help(help));
+        }
+    }
+}
+
+/// A site whose references are resolved, and where its hosts are written.
+struct CheckedSite {
+    name: String,
+    hosts: Vec<Found<String>>,
+    /// `None` where something about it has been reported.
+    site: Option<Site>,
+}
+
+fn check_sites(
+    drafts: Vec<SiteDraft>,
+    origins: &[Found<Origin>],
+    origin_hosts: &[Option<String>],
+    sink: &Sink,
+) -> Vec<CheckedSite> {
+    if drafts.is_empty() {
+        sink.push(
+            Problem::new("there is no [[site]]").help(
+                "for example:\n[[site]]\nname = \"main\"\nhosts = [\"*\"]\norigin = \"main\"",
+            ),
+        );
+    }
+    let names = drafts.iter().filter(|site| site.whole);
+    check_unique("site", names.map(|site| (site.name.value.as_str(), &site.name.place)), sink);
+    check_hosts(&drafts, sink);
+    let used: Vec<Option<usize>> =
+        drafts.iter().map(|draft| origin_of(draft, origins, sink)).collect();
+    for (i, origin) in origins.iter().enumerate() {
+        // An unresolved reference may have meant any of them.
+        if !used.contains(&Some(i)) && !used.contains(&None) && !used.is_empty() {
+            let message = format!("no site uses the origin \"{}\"", origin.value.name);
+            sink.push(Problem::new(message).warning().at(origin.place.span.clone()));
+        }
+    }
+    drafts.into_iter().zip(used).map(|(draft, origin)| site(draft, origin, origin_hosts)).collect()
+}
+
+fn site(draft: SiteDraft, origin: Option<usize>, origin_hosts: &[Option<String>]) -> CheckedSite {
+    let default = origin.and_then(|origin| origin_hosts.get(origin)).cloned().flatten();
+    let host = draft.host.or(default).and_then(|host| HeaderValue::try_from(host).ok());
+    let site = origin.map(|origin| Site {
+        name: Arc::from(draft.name.value.as_str()),
+        hosts: draft.hosts.iter().map(|found| found.value.clone()).collect(),
+        origin,
+        host,
+        rules: draft.rules,
+    });
+    CheckedSite { name: draft.name.value, hosts: draft.hosts, site }
+}
+
+/// Index of the origin that a site names; the only one where it names none.
+fn origin_of(site: &SiteDraft, origins: &[Found<Origin>], sink: &Sink) -> Option<usize> {
+    let names = || origins.iter().map(|origin| origin.value.name.as_str());
+    let list = || names().take(20).collect::<Vec<_>>().join(", ");
+    let Some(origin) = &site.origin else {
+        if origins.len() > 1 {
+            let message = format!("the site {} does not say its `origin`", shown(&site.name.value));
+            let help = format!("with several origins it must name one: {}", list());
+            sink.push(Problem::new(message).at(site.name.place.span.clone()).help(help));
+        }
+        return (origins.len() == 1).then_some(0);
+    };
+    let index = names().position(|name| name == origin.value);
+    if index.is_none() && !origins.is_empty() {
+        let mut problem = Problem::new(format!("there is no origin {}", shown(&origin.value)))
+            .at(origin.place.span.clone())
+            .label("no such origin");
+        if let Some(near) = nearest(&origin.value, names()) {
+            problem = problem.help(format!("did you mean \"{near}\"?"));
+        }
+        sink.push(problem.help(format!("origins of this file: {}", list())));
+    }
+    index
+}
+
+fn check_hosts(sites: &[SiteDraft], sink: &Sink) {
+    let mut seen: HashMap<&str, &Place> = HashMap::new();
+    for host in sites.iter().flat_map(|site| &site.hosts) {
+        if let Some(first) = seen.insert(&host.value, &host.place) {
+            sink.push(
+                Problem::new(format!("the host {} is claimed twice", shown(&host.value)))
+                    .at(host.place.span.clone())
+                    .label("here again")
+                    .other(first.span.clone(), "first here")
+                    .help("a request belongs to one site: leave one of the two out"),
+            );
+        }
+    }
+}
+
+fn check_addresses(
+    listeners: &[Found<Listener>],
+    admin: &Found<Option<SocketAddr>>,
+    watch: Option<&Found<SocketAddr>>,
+    sink: &Sink,
+) {
+    if listeners.is_empty() {
+        sink.push(
+            Problem::new("there is no listener").help("leave `listener` out for the built-in ones"),
+        );
+    }
+    let clients = listeners.iter().map(|found| (found.value.address, &found.place));
+    let admin = admin.value.map(|address| (address, &admin.place));
+    let watch = watch.map(|found| (found.value, &found.place));
+    let mut seen: HashMap<SocketAddr, &Place> = HashMap::new();
+    for (address, place) in clients.chain(admin).chain(watch) {
+        if address.port() == 0 {
+            continue;
+        }
+        if let Some(first) = seen.insert(address, place) {
+            let mut problem = Problem::new(format!("two listeners want the address {address}"))
+                .at(place.span.clone().or_else(|| first.span.clone()))
+                .help(format!(
+                    "`{}` and `{}`: give one of them another port",
+                    first.key, place.key
+                ));
+            if place.span.is_some() {
+                problem = problem.label("here again").other(first.span.clone(), "first here");
+            }
+            sink.push(problem);
+        }
+    }
+}
+
+/// The admin listener speaks plain HTTP: a token that crosses a network on it is no secret.
+fn check_admin(address: &Found<Option<SocketAddr>>, sink: &Sink) {
+    let Some(value) = address.value.filter(|address| !address.ip().to_canonical().is_loopback())
+    else {
+        return;
+    };
+    sink.push(
+        Problem::new(format!("the admin listener may not stand on {value}"))
+            .at(address.place.span.clone())
+            .label("reachable from other machines")
+            .help(
+                "it speaks plain HTTP, and tokens would cross the network readable: \
+                   use a loopback address such as \"127.0.0.1:9080\" and reach it through ssh -L",
+            )
+            .help("for scrapers and health checks use [watch] address, which needs no token"),
+    );
+}
+
+fn admin(
+    draft: AdminDraft,
+    address: Option<SocketAddr>,
+    sites: &[CheckedSite],
+    sink: &Sink,
+) -> Admin {
+    let names = draft.tokens.iter().map(|token| (token.name.value.as_str(), &token.name.place));
+    check_unique("token", names, sink);
+    let mut tokens = Vec::new();
+    for token in draft.tokens {
+        for site in &token.sites {
+            if sites.iter().any(|known| known.name == site.value) {
+                continue;
+            }
+            let names = || sites.iter().map(|site| site.name.as_str());
+            let mut problem = Problem::new(format!("there is no site {}", shown(&site.value)))
+                .at(site.place.span.clone())
+                .label("no such site");
+            if let Some(near) = nearest(&site.value, names()) {
+                problem = problem.help(format!("did you mean \"{near}\"?"));
+            }
+            let list = names().take(20).collect::<Vec<_>>().join(", ");
+            sink.push(problem.help(format!("sites of this file: {list}")));
+        }
+        tokens.push(Token {
+            name: token.name.value,
+            hash: token.hash,
+            scopes: token.scopes,
+            sites: token.sites.into_iter().map(|site| site.value).collect(),
+        });
+    }
+    if let Some(file) = draft.token_file {
+        match token_of(&file) {
+            Ok(token) => tokens.push(Token::full("token_file", &token)),
+            Err(error) => sink.push(
+                Problem::new("`admin.token_file` cannot be used").at(file.place.span).help(error),
+            ),
+        }
+    }
+    let (purges_per_second, body_bytes) = (draft.purges_per_second, draft.body_bytes);
+    Admin { address, tokens, purges_per_second, body_bytes }
+}
+
+/// The token in a file: its first line.
+fn token_of(file: &Found<std::path::PathBuf>) -> Result<String, String> {
+    const LARGEST: u64 = 4096;
+    let bytes = read_file(&file.value, LARGEST)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let token = text.lines().next().unwrap_or("").trim();
+    check_token(token).map_err(|error| format!("{}: {error}", file.value.display()))?;
+    Ok(token.to_owned())
+}
+
+/// What the certificates say of themselves; those that cannot be used are reported and left out.
+fn certificates(
+    list: &[Found<super::CertificateFiles>],
+    sink: &Sink,
+    now: Now,
+) -> Vec<CertificateFacts> {
+    let mut all = Vec::new();
+    for found in list {
+        let chain = found.value.chain.display();
+        let problem = |what: String| Problem::new(what).at(found.place.span.clone());
+        let facts = match inspect_certificate(&found.value, now) {
+            Ok(facts) => facts,
+            Err(error) => {
+                sink.push(problem("a certificate cannot be used".to_owned()).help(error));
+                continue;
+            }
+        };
+        let end = httpdate::fmt_http_date(facts.not_after);
+        if facts.expired {
+            let help = format!("{chain}: it ended on {end}; clients will refuse it");
+            sink.push(problem("a certificate has expired".to_owned()).help(help));
+        } else if facts.not_yet {
+            let help = format!("{chain}: its validity has not begun; clients will refuse it");
+            sink.push(problem("a certificate is not valid yet".to_owned()).warning().help(help));
+        } else if facts.not_after.duration_since(now.wall).is_ok_and(|left| left < EXPIRES_SOON) {
+            let help = format!("{chain}: it ends on {end}");
+            sink.push(problem("a certificate expires soon".to_owned()).warning().help(help));
+        }
+        all.push(facts);
+    }
+    all
+}
+
+/// TLS listeners need certificates, and sites certificates for their hosts.
+fn check_tls(
+    listeners: &[Found<Listener>],
+    certificates: &[Found<super::CertificateFiles>],
+    facts: &[CertificateFacts],
+    sites: &[CheckedSite],
+    sink: &Sink,
+) {
+    let tls = listeners.iter().find(|found| found.value.tls);
+    match (tls, certificates.first()) {
+        (Some(tls), None) => sink.push(
+            Problem::new("there is no certificate for TLS: a self-made one will be used")
+                .warning()
+                .at(tls.place.span.clone())
+                .help("browsers will warn of it; name a chain and a key in [[certificate]], or by --cert and --key"),
+        ),
+        (None, Some(first)) => sink.push(
+            Problem::new("a certificate has no effect without a TLS listener")
+                .warning()
+                .at(first.place.span.clone())
+                .help("set `tls = true` on a [[listener]], or use --listen-tls"),
+        ),
+        _ => {}
+    }
+    // A certificate that could not be read has been reported, and may have been the right one.
+    if tls.is_none() || facts.is_empty() || facts.len() < certificates.len() {
+        return;
+    }
+    let only_tls = listeners.iter().all(|found| found.value.tls);
+    for host in sites.iter().flat_map(|site| &site.hosts) {
+        let by_name = host.value != "*" && host.value.parse::<IpAddr>().is_err();
+        if !by_name || facts.iter().any(|facts| facts.covers(&host.value)) {
+            continue;
+        }
+        let problem =
+            Problem::new(format!("no certificate is for the host {}", shown(&host.value)))
+                .at(host.place.span.clone())
+                .label("not in any certificate");
+        let known: Vec<&str> =
+            facts.iter().flat_map(|facts| &facts.names).map(String::as_str).take(20).collect();
+        let problem = problem.help(format!("the certificates are for: {}", known.join(", ")));
+        sink.push(if only_tls { problem } else { problem.warning() });
+    }
+}

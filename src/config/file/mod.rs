@@ -1,0 +1,281 @@
+//! What is written in a configuration file, table by table.
+//!
+//! Reading fills a [`Draft`]: values with their places, references still by name. Flags are laid
+//! over it, then `check` looks at how it hangs together and makes the `Config`.
+
+mod limits;
+mod origin;
+mod policy;
+mod site;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::error::{Problem, shown};
+use super::reader::{Entry, Found, Number, Percent, Read, Size, Table};
+use super::{AccessFormat, CertificateFiles, Limits, Listener, Log, Node, Origin, Rule, Scope};
+use super::{machine, names, token};
+
+/// A configuration as it was written: nothing refers to anything yet.
+pub(super) struct Draft {
+    pub(super) node: Node,
+    pub(super) budget: Found<u64>,
+    /// `None` where the file has no `[[listener]]`.
+    pub(super) listeners: Option<Vec<Found<Listener>>>,
+    pub(super) certificates: Vec<Found<CertificateFiles>>,
+    pub(super) limits: Limits,
+    pub(super) log: Log,
+    pub(super) admin: AdminDraft,
+    pub(super) watch: Option<Found<SocketAddr>>,
+    pub(super) origins: Vec<Found<Origin>>,
+    /// `Host` field of each origin, by position.
+    pub(super) origin_hosts: Vec<Option<String>>,
+    pub(super) sites: Vec<SiteDraft>,
+}
+
+/// The admin listener as written.
+pub(super) struct AdminDraft {
+    /// `None`: not written. `Some(None)`: none wanted.
+    pub(super) address: Option<Found<Option<SocketAddr>>>,
+    pub(super) token_file: Option<Found<PathBuf>>,
+    pub(super) tokens: Vec<TokenDraft>,
+    pub(super) purges_per_second: u32,
+    pub(super) body_bytes: usize,
+}
+
+/// A token as written.
+pub(super) struct TokenDraft {
+    pub(super) name: Found<String>,
+    pub(super) hash: [u8; 32],
+    pub(super) scopes: Vec<Scope>,
+    pub(super) sites: Vec<Found<String>>,
+}
+
+/// A site as written.
+pub(super) struct SiteDraft {
+    pub(super) name: Found<String>,
+    pub(super) hosts: Vec<Found<String>>,
+    pub(super) origin: Option<Found<String>>,
+    pub(super) host: Option<String>,
+    pub(super) rules: Vec<Rule>,
+    /// Whether its table lacked something that has been reported.
+    pub(super) whole: bool,
+}
+
+impl Draft {
+    /// The defaults, for a start without a file or a file without a word.
+    pub(super) fn empty() -> Self {
+        Self {
+            node: machine::node(),
+            budget: Found::elsewhere(machine::memory() / 2, "memory.budget"),
+            listeners: None,
+            certificates: Vec::new(),
+            limits: Limits::default(),
+            log: Log::default(),
+            admin: AdminDraft {
+                address: None,
+                token_file: None,
+                tokens: Vec::new(),
+                purges_per_second: super::Admin::PURGES_PER_SECOND,
+                body_bytes: super::Admin::BODY_BYTES,
+            },
+            watch: None,
+            origins: Vec::new(),
+            origin_hosts: Vec::new(),
+            sites: Vec::new(),
+        }
+    }
+}
+
+/// Reads a whole document. Relative paths of files are meant from `folder`.
+pub(super) fn read(mut file: Table<'_>, folder: &Path) -> Draft {
+    let mut draft = Draft::empty();
+    read_node(file.table("node"), &mut draft.node);
+    read_memory(file.table("memory"), &mut draft.budget);
+    draft.listeners =
+        file.tables("listener").map(|list| list.into_iter().filter_map(listener).collect());
+    for table in file.tables("certificate").unwrap_or_default() {
+        draft.certificates.extend(certificate(table, folder));
+    }
+    limits::read(file.table("limits"), &mut draft.limits);
+    read_log(file.table("log"), folder, &mut draft.log);
+    read_admin(file.table("admin"), folder, &mut draft.admin);
+    draft.watch = watch(file.table("watch"));
+    for table in file.tables("origin").unwrap_or_default() {
+        if let Some((origin, host)) = origin::read(table, folder) {
+            draft.origins.push(origin);
+            draft.origin_hosts.push(host);
+        }
+    }
+    let sites = file.tables("site").unwrap_or_default();
+    draft.sites = sites.into_iter().map(site::read).collect();
+    file.finish();
+    draft
+}
+
+fn read_node(mut table: Table<'_>, node: &mut Node) {
+    table.parse("name", &mut node.name, names::parse_name);
+    table.parse("pop", &mut node.pop, names::parse_name);
+    table.count("workers", &mut node.workers, 1..=1024);
+    table.count("seed", &mut node.seed, 0..=u64::MAX);
+    if table.optional::<String>("cdn_id").is_none() {
+        node.cdn_id.clone_from(&node.name);
+    }
+    table.parse("cdn_id", &mut node.cdn_id, |text| {
+        names::parse_name(text).or_else(|_name| names::parse_host_field(text)).map_err(|_host| {
+            "expected a token or a host with an optional port (RFC 8586): \"cdn.example\""
+                .to_owned()
+        })
+    });
+    table.finish();
+}
+
+fn read_memory(mut table: Table<'_>, budget: &mut Found<u64>) {
+    /// A budget: a size, or a share of what the machine allows.
+    struct Budget(u64);
+    impl Read for Budget {
+        fn read(entry: &Entry<'_>) -> Option<Self> {
+            if entry.is_percent() {
+                let share = Percent::read(entry)?;
+                return Some(Self(machine::memory() / 100 * u64::from(share.0)));
+            }
+            Size::read(entry).map(|size| Self(size.0))
+        }
+    }
+    if let Some(found) = table.optional::<Budget>("budget") {
+        *budget = Found { value: found.value.0, place: found.place };
+    }
+    table.finish();
+}
+
+fn listener(mut table: Table<'_>) -> Option<Found<Listener>> {
+    let address = table.required::<SocketAddr>("address", "\"0.0.0.0:443\"");
+    let (mut tls, mut proxy_protocol) = (false, false);
+    table.set("tls", &mut tls);
+    let mut http2 = tls;
+    table.set("http2", &mut http2);
+    table.set("proxy_protocol", &mut proxy_protocol);
+    table.finish();
+    address.map(|found| Found {
+        value: Listener { address: found.value, tls, http2, proxy_protocol },
+        place: found.place,
+    })
+}
+
+fn certificate(mut table: Table<'_>, folder: &Path) -> Option<Found<CertificateFiles>> {
+    let chain = table.required::<PathBuf>("chain", "\"/etc/atoll/example.org.pem\"");
+    let key = table.required::<PathBuf>("key", "\"/etc/atoll/example.org.key\"");
+    table.finish();
+    let (chain, key) = (chain?, key?);
+    let value = CertificateFiles { chain: folder.join(chain.value), key: folder.join(key.value) };
+    Some(Found { value, place: chain.place })
+}
+
+fn read_log(mut table: Table<'_>, folder: &Path, log: &mut Log) {
+    let formats = [
+        ("json", Some(AccessFormat::Json)),
+        ("combined", Some(AccessFormat::Combined)),
+        ("none", None),
+    ];
+    table.choose("access", &formats, &mut log.access);
+    if let Some(found) = table.optional::<PathBuf>("access_file") {
+        let file = folder.join(&found.value);
+        if file.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+            let problem = Problem::new("the folder of `log.access_file` does not exist")
+                .at(found.place.span)
+                .help(format!("looked for it as {}", shown(&file.display().to_string())));
+            table.sink.push(problem);
+        }
+        log.access_file = Some(file);
+    }
+    table.count("access_queue", &mut log.access_queue, 16..=10_000_000);
+    table.set("json", &mut log.json);
+    table.parse("level", &mut log.level, level);
+    table.finish();
+}
+
+/// Accepts what the process log's filter accepts.
+fn level(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    const FORM: &str = "expected off, error, warn, info, debug or trace, or a filter: \"info,atoll::origin=debug\"";
+    // The filter takes any word for the name of a module, so a misspelt level would switch all off.
+    let fine = text.split(',').all(|part| {
+        let word = part.rsplit('=').next().unwrap_or(part).trim();
+        LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word))
+    });
+    if !fine || tracing_subscriber::EnvFilter::builder().parse(text).is_err() {
+        return Err(FORM.to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn read_admin(mut table: Table<'_>, folder: &Path, admin: &mut AdminDraft) {
+    /// An address, or `"none"`.
+    struct Address(Option<SocketAddr>);
+    impl Read for Address {
+        fn read(entry: &Entry<'_>) -> Option<Self> {
+            entry
+                .parsed("an address with a port, or \"none\"", |text| match text {
+                    "none" => Ok(None),
+                    _ => names::parse_address(text).map(Some),
+                })
+                .map(Self)
+        }
+    }
+    let address = table.optional::<Address>("address");
+    admin.address = address.map(|found| Found { value: found.value.0, place: found.place });
+    let file = table.optional::<PathBuf>("token_file");
+    admin.token_file =
+        file.map(|found| Found { value: folder.join(found.value), place: found.place });
+    table.count("purges_per_second", &mut admin.purges_per_second, 1..=1_000_000);
+    table.size("body_bytes", &mut admin.body_bytes, 1024..=64 << 20);
+    let tokens = table.tables("token").unwrap_or_default();
+    admin.tokens = tokens.into_iter().filter_map(token).collect();
+    table.finish();
+}
+
+fn token(mut table: Table<'_>) -> Option<TokenDraft> {
+    let name = table.required_parsed("name", "\"deploy\"", names::parse_name);
+    let example = "\"sha256:...\" (`atoll token new` makes one)";
+    let hash = table.required_parsed("hash", example, token::parse_hash);
+    let scopes = table.required::<Vec<Scope>>("scopes", "[\"purge\"]");
+    let mut sites = Vec::new();
+    table.set("sites", &mut sites);
+    if let Some(found) = scopes.as_ref().filter(|found| found.value.is_empty()) {
+        let problem = Problem::new(format!("`{}` is empty", found.place.key));
+        let help = "a token without scopes may do nothing: give it one, or leave it out";
+        table.sink.missing(problem.at(found.place.span.clone()).help(help));
+    }
+    table.finish();
+    let scopes = scopes?.value;
+    Some(TokenDraft { name: name?, hash: hash?.value, scopes, sites })
+}
+
+impl Read for Scope {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        let names: Vec<(&str, Self)> =
+            Self::ALL.iter().map(|scope| (scope.label(), *scope)).collect();
+        entry.one_of(&names)
+    }
+}
+
+fn watch(mut table: Table<'_>) -> Option<Found<SocketAddr>> {
+    let address = table.required("address", "\"0.0.0.0:9090\"");
+    table.finish();
+    address
+}
+
+/// A status code, 100 to 599.
+struct Status(u16);
+
+impl Read for Status {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        let number = Number::read(entry)?;
+        let status = u16::try_from(number.0).ok().filter(|status| (200..=599).contains(status));
+        if status.is_none() {
+            let message = format!("`{}` is not a status", entry.place.key);
+            entry.report(message, "not a status", "from 200 to 599");
+        }
+        status.map(Self)
+    }
+}

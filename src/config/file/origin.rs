@@ -1,0 +1,132 @@
+//! `[[origin]]`: a named set of servers.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use super::super::error::Problem;
+use super::super::reader::{Entry, Found, Place, Read, Table};
+use super::super::{Origin, Probe, Server, names};
+use super::Status;
+
+/// Reads one origin, and the `Host` that it is to see.
+pub(super) fn read(mut table: Table<'_>, folder: &Path) -> Option<(Found<Origin>, Option<String>)> {
+    let name = table.required_parsed("name", "\"main\"", names::parse_name);
+    let servers = servers(&mut table);
+    let host = table.optional_parsed("host", names::parse_host_field).map(|found| found.value);
+    let ca = table.optional::<PathBuf>("ca").map(|found| folder.join(found.value));
+    let probe = probe(&mut table);
+    let mut resolvers = Vec::<Resolver>::new();
+    table.set("resolvers", &mut resolvers);
+    let mut allow_internal_addresses = false;
+    table.set("allow_internal_addresses", &mut allow_internal_addresses);
+    table.finish();
+    let name = name?;
+    let value = Origin {
+        name: name.value,
+        servers,
+        ca,
+        probe,
+        resolvers: resolvers.into_iter().map(|resolver| resolver.0).collect(),
+        allow_internal_addresses,
+    };
+    Some((Found { value, place: name.place }, host))
+}
+
+/// Its servers; each once, at least one of them not a backup.
+fn servers(table: &mut Table<'_>) -> Vec<Server> {
+    let example = "[\"https://origin.example:443\"]";
+    let Some(list) = table.required::<Vec<Found<Server>>>("servers", example) else {
+        return Vec::new();
+    };
+    let problem = |what: String| Problem::new(what).at(list.place.span.clone());
+    let mut seen: HashMap<(String, u16), Place> = HashMap::new();
+    for found in &list.value {
+        let identity = (found.value.host.clone(), found.value.port);
+        if let Some(first) = seen.insert(identity, found.place.clone()) {
+            table.sink.push(
+                Problem::new(format!("`{}` names a server twice", list.place.key))
+                    .at(found.place.span.clone())
+                    .label("here again")
+                    .other(first.span, "first here")
+                    .help("to give a server more load write { url = \"...\", weight = 2 }"),
+            );
+        }
+    }
+    if list.value.is_empty() && table.array_is_empty("servers") {
+        let help = format!("for example: servers = {example}");
+        table.sink.missing(problem(format!("`{}` is empty", list.place.key)).help(help));
+    }
+    if !list.value.is_empty() && list.value.iter().all(|found| found.value.backup) {
+        let help = "a backup stands in for others: at least one server is not a backup";
+        table.sink.missing(problem(format!("`{}` are all backups", list.place.key)).help(help));
+    }
+    list.value.into_iter().map(|found| found.value).collect()
+}
+
+impl Read for Server {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        const EXPECTED: &str =
+            "\"https://origin.example\" or { url = \"...\", weight = 2, backup = true }";
+        let Some(mut table) = entry.as_table("a server") else {
+            return entry.parsed(EXPECTED, names::parse_server);
+        };
+        let server =
+            table.required_parsed("url", "\"https://origin.example\"", names::parse_server);
+        let (mut weight, mut backup) = (1, false);
+        table.count("weight", &mut weight, 1..=1000);
+        table.set("backup", &mut backup);
+        table.finish();
+        server.map(|found| Self { weight, backup, ..found.value })
+    }
+}
+
+/// A DNS server; port 53 where none is written.
+struct Resolver(SocketAddr);
+
+impl Read for Resolver {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        let parse = |text: &str| {
+            let bare = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53));
+            let address = bare.or_else(|_not_bare| names::parse_address(text))?;
+            if address.port() == 0 {
+                return Err("port 0 cannot be connected to; DNS servers listen on 53".to_owned());
+            }
+            Ok(Self(address))
+        };
+        entry.parsed("the address of a DNS server: \"192.0.2.53\"", parse)
+    }
+}
+
+fn probe(table: &mut Table<'_>) -> Option<Probe> {
+    let mut table = table.table("probe");
+    let written = table.is_there();
+    let mut probe = Probe::default();
+    table.parse("path", &mut probe.path, probe_path);
+    if let Some(found) = table.optional_parsed("host", names::parse_host_field) {
+        probe.host = Some(found.value);
+    }
+    if let Some(found) = table.optional::<Status>("status") {
+        probe.status = Some(found.value.0);
+    }
+    table.time("interval", &mut probe.interval, 100..=86_400_000);
+    table.time("timeout", &mut probe.timeout, 10..=3_600_000);
+    table.count("rise", &mut probe.rise, 1..=1000);
+    table.count("fall", &mut probe.fall, 1..=1000);
+    if probe.timeout > probe.interval {
+        let span = table.span_of("timeout").or_else(|| table.span_of("interval"));
+        table.sink.push(
+            Problem::new(format!("`{}.timeout` is longer than its `interval`", table.place.key))
+                .at(span)
+                .help("a probe ends before the next one begins"),
+        );
+    }
+    table.finish();
+    written.then_some(probe)
+}
+
+/// The path of a probe, which may have a query.
+fn probe_path(text: &str) -> Result<String, String> {
+    let fine = text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+    if fine { Ok(text.to_owned()) } else { Err("expected a path such as \"/health\"".to_owned()) }
+}

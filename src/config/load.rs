@@ -1,0 +1,151 @@
+//! From bytes to a [`Config`], or to all that is wrong with them.
+//!
+//! Total: any bytes end in one or the other, in bounded time and memory.
+
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, Error};
+
+use crate::clock;
+
+use super::certificates::read_file;
+use super::error::{Problem, Problems};
+use super::file::{self, Draft};
+use super::flags::Flags;
+use super::reader::{Sink, Table};
+use super::{Config, check};
+
+/// Largest configuration file. Twenty thousand rules fit; parsing costs some fifty times its size.
+pub const LARGEST_FILE_BYTES: u64 = 1 << 20;
+
+/// Largest text of which all syntax errors are told, rather than the first.
+const RECOVERED_BYTES: usize = 64 << 10;
+
+/// A configuration, and what is doubtful about it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Warnings; no errors.
+    pub warnings: Problems,
+}
+
+/// Makes a configuration of a text. Relative paths in it are meant from the folder of `path`.
+///
+/// # Errors
+/// All problems of the text, warnings among them.
+pub fn load(text: &str, path: &Path) -> Result<Config, Problems> {
+    load_with(text, path, &Flags::default()).map(|loaded| loaded.config)
+}
+
+/// Reads a configuration file and lays the flags of the command line over it.
+///
+/// # Errors
+/// All problems of the file and the flags.
+pub fn read(path: &Path, flags: &Flags) -> Result<Loaded, Problems> {
+    let name = path.display().to_string();
+    let bytes = match read_file(path, LARGEST_FILE_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) => return Err(Problems::only(name, Problem::new(error))),
+    };
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => load_with(text, path, flags),
+        Err(error) => Err(Problems::only(name, not_text(&bytes, error.valid_up_to()))),
+    }
+}
+
+impl Config {
+    /// The configuration of a start without a file.
+    ///
+    /// # Errors
+    /// Flags that cannot be used.
+    pub fn built_in(flags: &Flags) -> Result<Loaded, Problems> {
+        let sink = Sink::new(Problems::new("command line", ""), false);
+        let mut draft = Draft::empty();
+        flags.stand_alone(&mut draft);
+        flags.apply(&mut draft, &sink);
+        conclude(draft, sink)
+    }
+}
+
+pub(super) fn load_with(text: &str, path: &Path, flags: &Flags) -> Result<Loaded, Problems> {
+    let mut problems = Problems::new(path.display().to_string(), text);
+    if text.len() as u64 > LARGEST_FILE_BYTES {
+        let message = format!("the file is larger than {LARGEST_FILE_BYTES} bytes");
+        problems.push(Problem::new(message));
+        return Err(problems);
+    }
+    let Some(document) = parse(text, &mut problems) else {
+        problems.sort();
+        return Err(problems);
+    };
+    let torn = problems.has_errors();
+    let sink = Sink::new(problems, torn);
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut draft = file::read(Table::root(&sink, &document), folder);
+    if torn {
+        return Err(sorted(sink));
+    }
+    flags.apply(&mut draft, &sink);
+    conclude(draft, sink)
+}
+
+/// Looks at how the draft hangs together.
+fn conclude(draft: Draft, sink: Sink) -> Result<Loaded, Problems> {
+    let config = check::check(draft, &sink, clock::now());
+    let problems = sorted(sink);
+    match config {
+        Some(config) if !problems.has_errors() => Ok(Loaded { config, warnings: problems }),
+        _ => Err(problems),
+    }
+}
+
+fn sorted(sink: Sink) -> Problems {
+    let mut problems = sink.into_problems();
+    problems.sort();
+    problems
+}
+
+/// Parses the syntax. Where single values are broken, the rest can still be looked at; where a
+/// header is, everything below it would be misread, and `None` is returned.
+fn parse<'t>(text: &'t str, problems: &mut Problems) -> Option<Spanned<DeTable<'t>>> {
+    let first = match DeTable::parse(text) {
+        Ok(document) => return Some(document),
+        Err(error) => error,
+    };
+    if text.len() > RECOVERED_BYTES {
+        problems.push(syntax(&first));
+        return None;
+    }
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let headers_are_whole = errors.iter().all(|error| {
+        let start = error.span().map_or(0, |span| span.start);
+        let before = text.get(..start).unwrap_or("");
+        let line = before.rfind('\n').map_or(0, |at| at + 1);
+        text.get(line..).is_some_and(|line| !line.trim_start().starts_with('['))
+    });
+    let mut lines = std::collections::HashSet::new();
+    for error in &errors {
+        // One slip often raises several errors on its line: the first tells it best.
+        let start = error.span().map_or(0, |span| span.start);
+        let before = text.get(..start).unwrap_or("").as_bytes();
+        if lines.insert(memchr::memchr_iter(b'\n', before).count()) {
+            problems.push(syntax(error));
+        }
+    }
+    headers_are_whole.then_some(document)
+}
+
+fn syntax(error: &Error) -> Problem {
+    let message = error.message().lines().next().unwrap_or("not valid");
+    let help = error.message().lines().skip(1).collect::<Vec<_>>().join("; ");
+    let problem = Problem::new(format!("not TOML: {message}")).at(error.span()).label("here");
+    if help.is_empty() { problem } else { problem.help(help) }
+}
+
+fn not_text(bytes: &[u8], at: usize) -> Problem {
+    let before = bytes.get(..at).unwrap_or_default();
+    let line = memchr::memchr_iter(b'\n', before).count() + 1;
+    Problem::new(format!("line {line} is not UTF-8 text"))
+}

@@ -1,0 +1,85 @@
+//! The files in `config/` say what is so.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::config::error::Problems;
+use crate::config::reader::{Sink, Table};
+
+const REFERENCE: &str = include_str!("../../../config/reference.toml");
+const ATOLL: &str = include_str!("../../../config/atoll.toml");
+
+/// The reference with its commented keys made active.
+fn uncommented() -> String {
+    let mut out = String::new();
+    for line in REFERENCE.lines() {
+        let key = line.strip_prefix('#').filter(|rest| {
+            rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[')
+                && (rest.contains('=') || rest.ends_with(']'))
+        });
+        out.push_str(key.unwrap_or(line));
+        out.push('\n');
+    }
+    out.replace("example.org.pem", "example.pem")
+        .replace("example.org.key", "example.key")
+        .replace("origin-ca.pem", "example.pem")
+}
+
+#[test]
+fn what_the_reference_says_is_the_default() {
+    let loaded = load_text(REFERENCE).unwrap_or_else(|problems| panic!("{problems}"));
+    let config = loaded.config;
+    let built_in = load_text(SMALL).expect("fine").config;
+    assert_eq!(format!("{:#?}", config.limits), format!("{:#?}", Limits::default()));
+    assert_eq!(format!("{:#?}", config.log), format!("{:#?}", Log::default()));
+    assert_eq!(format!("{:#?}", config.admin), format!("{:#?}", built_in.admin));
+    assert_eq!(config.node.pop, built_in.node.pop);
+    assert_eq!(config.memory.budget_bytes / 50, built_in.memory.budget_bytes / 50);
+    let listeners = flags::built_in_listeners().into_iter().map(|found| found.value);
+    assert_eq!(format!("{:?}", config.listeners), format!("{:?}", listeners.collect::<Vec<_>>()));
+    for rule in &config.sites[0].rules {
+        assert_eq!(*rule.policy, Policy::default());
+    }
+    let (origin, small) = (&config.origins[0], &built_in.origins[0]);
+    assert_eq!(origin.resolvers, small.resolvers);
+    assert_eq!(origin.allow_internal_addresses, small.allow_internal_addresses);
+    assert!(config.watch.is_none());
+    let listed = LIMITS.iter().filter(|key| !REFERENCE.contains(&format!("\n{key} = "))).count();
+    assert_eq!(listed, 0, "a limit is not in the reference");
+}
+
+/// Two limits by which the whole list is recognised; the rest is counted by the other test.
+const LIMITS: [&str; 2] = ["head_bytes", "drain"];
+
+#[test]
+fn the_reference_has_every_key_and_all_of_them_can_be_used() {
+    let text = uncommented();
+    let loaded = load_text(&text).unwrap_or_else(|problems| panic!("{problems}"));
+    let probe = loaded.config.origins[0].probe.clone().expect("a probe");
+    let written = Probe { host: probe.host.clone(), status: probe.status, ..Probe::default() };
+    assert_eq!(format!("{probe:?}"), format!("{written:?}"));
+    let missing: Vec<String> =
+        asked(&text).into_iter().filter(|(_, there)| !there).map(|(key, _)| key).collect();
+    // Policy keys are shown once, on the site.
+    let policy_of_rules = |key: &String| {
+        key.strip_prefix("site.rule.").is_some_and(|key| text.contains(&format!("\n{key} = ")))
+    };
+    let missing: Vec<_> = missing.into_iter().filter(|key| !policy_of_rules(key)).collect();
+    assert_eq!(missing, [""; 0], "not in config/reference.toml");
+}
+
+/// Every key that the loader looks for, and whether the text has it.
+fn asked(text: &str) -> BTreeMap<String, bool> {
+    let document = toml::de::DeTable::parse(text).expect("TOML");
+    let sink = Sink::new(Problems::new("", text), false);
+    let _ = file::read(Table::root(&sink, &document), folder());
+    let asked = sink.asked.borrow().clone();
+    asked
+}
+
+#[test]
+fn the_small_file_runs() {
+    let loaded = load_text(ATOLL).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(loaded.config.listeners.len(), 2);
+    assert_eq!(loaded.warnings.counts(), (0, 1), "{}", loaded.warnings);
+}

@@ -1,0 +1,312 @@
+//! Binds the listening sockets and accepts: one socket per worker and address, side by side by
+//! SO_REUSEPORT, so that the system spreads connections and workers share nothing here.
+//!
+//! Draining goes in steps, so that nobody who was told that we are here is turned away:
+//!
+//! ```text
+//! told to drain     drain_notice over           all ended, or `drain` over
+//!      |-- accepting ----|-- queue emptied, closed --|-- the rest cut off
+//! ```
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use super::connection::{self, Door};
+use super::context::{Context, Drain, Pressure};
+use super::request::Handler;
+use super::tls::TlsAcceptorState;
+use crate::config::Listener;
+
+/// Connections that the system may hold ready for us, per socket.
+const BACKLOG: i32 = 4096;
+/// Shortest and longest pause after an accept that failed for lack of descriptors or memory.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// A socket that could not be bound.
+#[derive(Debug)]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub error: io::Error,
+}
+
+/// The listening sockets of one worker.
+#[derive(Debug)]
+pub struct WorkerSockets {
+    sockets: Vec<Bound>,
+}
+
+#[derive(Debug)]
+struct Bound {
+    socket: StdListener,
+    listener: Listener,
+}
+
+impl WorkerSockets {
+    /// Addresses that are listened on, in the order of the configuration, ports as the system
+    /// chose them.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().map(|bound| bound.listener.address).collect()
+    }
+}
+
+/// Binds every listener once per worker. For port 0 the first worker's socket decides on the port
+/// and the others take the same one.
+///
+/// # Errors
+///
+/// When one address cannot be bound; nothing stays bound then.
+pub fn bind(listeners: &[Listener], workers: usize) -> Result<Vec<WorkerSockets>, BindError> {
+    let mut listeners = listeners.to_vec();
+    let mut all = Vec::with_capacity(workers);
+    for _ in 0..workers.max(1) {
+        let mut sockets = Vec::with_capacity(listeners.len());
+        for listener in &mut listeners {
+            let address = listener.address;
+            let fail = |error| BindError { address, error };
+            let socket = bind_one(address).map_err(fail)?;
+            listener.address = socket.local_addr().map_err(fail)?;
+            sockets.push(Bound { socket, listener: listener.clone() });
+        }
+        all.push(WorkerSockets { sockets });
+    }
+    Ok(all)
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking().cloexec(),
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        // `[::]` takes IPv4, too, as the system default usually has it, unless told otherwise by
+        // a listener of its own for 0.0.0.0: then the two would collide, so IPv6 keeps to itself.
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts on the sockets of one worker and serves what comes, until drained. Runs on the worker's
+/// current-thread runtime and keeps its connections there.
+///
+/// `tls` may be `None` only where no listener wants TLS; such a listener would close every
+/// connection.
+pub async fn run<H: Handler>(
+    sockets: WorkerSockets,
+    tls: Option<Arc<TlsAcceptorState>>,
+    handler: Arc<H>,
+    context: Arc<Context>,
+) {
+    let mut loops = JoinSet::new();
+    for bound in sockets.sockets {
+        let door = Arc::new(Door {
+            tls: tls.clone().filter(|_| bound.listener.tls),
+            listener: bound.listener,
+            handler: Arc::clone(&handler),
+            context: Arc::clone(&context),
+        });
+        loops.spawn(accept_loop(bound.socket, door));
+    }
+    while let Some(ended) = loops.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "an accept loop ended by a panic");
+            context.metrics.doors.panics.inc();
+        }
+    }
+}
+
+/// Serves one listening socket until its connections have ended or were cut off.
+async fn accept_loop<H: Handler>(socket: StdListener, door: Arc<Door<H>>) {
+    let socket = match TcpListener::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(address = %door.listener.address, %error, "cannot accept");
+            return;
+        }
+    };
+    let mut connections = JoinSet::new();
+    accept_until_drained(&socket, &door, &mut connections).await;
+    drop(socket);
+    let metrics = Arc::clone(&door.context.metrics);
+    tokio::select! {
+        () = async { while let Some(ended) = connections.join_next().await { note(&metrics, ended) } } => {}
+        () = drain_over(&door.context) => {
+            let cut = connections.len();
+            if cut > 0 {
+                tracing::warn!(connections = cut, "drain time is over, connections are cut off");
+            }
+            connections.shutdown().await;
+        }
+    }
+}
+
+async fn accept_until_drained<H: Handler>(
+    socket: &TcpListener,
+    door: &Arc<Door<H>>,
+    connections: &mut JoinSet<()>,
+) {
+    let mut notice_over = std::pin::pin!(notice_over(&door.context));
+    let mut pause = PAUSE.0;
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut notice_over => break,
+            accepted = socket.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    pause = PAUSE.0;
+                    welcome(stream, peer, door, connections);
+                }
+                Err(error) if of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(address = %door.listener.address, %error, "cannot accept, pausing");
+                    tokio::select! {
+                        () = &mut notice_over => break,
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                    pause = (pause * 2).min(PAUSE.1);
+                }
+            },
+            Some(ended) = connections.join_next() => note(&door.context.metrics, ended),
+        }
+    }
+    // What the system has already accepted for us has been promised an answer.
+    loop {
+        let ready = std::future::poll_fn(|task| std::task::Poll::Ready(socket.poll_accept(task)));
+        match ready.await {
+            std::task::Poll::Ready(Ok((stream, peer))) => welcome(stream, peer, door, connections),
+            std::task::Poll::Ready(Err(error)) if of_one_connection(&error) => {}
+            std::task::Poll::Ready(Err(_)) | std::task::Poll::Pending => break,
+        }
+    }
+}
+
+/// Takes a connection in, or turns it away if there are too many or memory is short.
+fn welcome<H: Handler>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    door: &Arc<Door<H>>,
+    connections: &mut JoinSet<()>,
+) {
+    let doors = &door.context.metrics.doors;
+    doors.connections.inc();
+    let short = door.context.pressure.step() >= Pressure::Refuse;
+    let slot = if short { None } else { door.context.clients.slot().ok() };
+    // Behind a balancer the client is known only after the PROXY header.
+    let seat = if door.listener.proxy_protocol {
+        Ok(None)
+    } else {
+        door.context.clients.seat(peer.ip(), crate::clock::now()).map(Some)
+    };
+    let (Some(slot), Ok(seat)) = (slot, seat) else {
+        doors.connections_refused.inc();
+        turn_away(&stream);
+        return;
+    };
+    let _ = stream.set_nodelay(true);
+    connections.spawn(connection::serve(stream, peer, slot, seat, Arc::clone(door)));
+}
+
+/// Closes at once and without a TIME_WAIT of ours.
+fn turn_away(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Whether an error of accept speaks of the one connection only (accept(2), "Error handling").
+fn of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted,
+        NetworkDown, NetworkUnreachable, TimedOut,
+    };
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionRefused
+            | ConnectionReset
+            | HostUnreachable
+            | Interrupted
+            | NetworkDown
+            | NetworkUnreachable
+            | TimedOut
+    )
+}
+
+fn note(metrics: &crate::telemetry::Metrics, ended: Result<(), tokio::task::JoinError>) {
+    if ended.is_err_and(|error| error.is_panic()) {
+        metrics.doors.panics.inc();
+        tracing::error!("a connection ended by a panic");
+    }
+}
+
+/// Resolves when accepting should end.
+async fn notice_over(context: &Context) {
+    let limit = context.limits.drain_notice;
+    after_drain(context, limit).await;
+}
+
+/// Resolves when the connections that are left should be cut off.
+async fn drain_over(context: &Context) {
+    let limit = context.limits.drain;
+    after_drain(context, limit).await;
+}
+
+/// Resolves `after` the draining began, or at an abort.
+async fn after_drain(context: &Context, after: Duration) {
+    let mut drain = context.drain.clone();
+    loop {
+        let left = match *drain.borrow_and_update() {
+            Drain::Open => None,
+            Drain::Draining { since } => {
+                Some(after.saturating_sub(crate::clock::now().since(since)))
+            }
+            Drain::Abort => return,
+        };
+        let changed = async {
+            if drain.changed().await.is_err() {
+                // Nobody is left who could change it.
+                std::future::pending::<()>().await;
+            }
+        };
+        match left {
+            None => changed.await,
+            Some(left) => tokio::select! {
+                () = tokio::time::sleep(left) => return,
+                () = changed => {}
+            },
+        }
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "cannot listen on {}: {}", self.address, self.error)?;
+        let remedy = match self.error.kind() {
+            io::ErrorKind::AddrInUse => "; stop what listens there, or choose another port",
+            io::ErrorKind::PermissionDenied => {
+                "; ports below 1024 need the capability CAP_NET_BIND_SERVICE"
+            }
+            io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+            _ => "",
+        };
+        out.write_str(remedy)
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}

@@ -1,0 +1,471 @@
+//! Counts the frames of one HTTP/2 connection as their bytes pass by, in both directions.
+//!
+//! h2 keeps the protocol; what it does not keep is patience in numbers. Most attacks on HTTP/2
+//! consist of frames that are each legal and cost us more than the client: resets after work has
+//! begun, frames that make us reset, control frames that must be answered, windows opened byte by
+//! byte. Only frame heads and up to four bytes of payload are looked at, so the price for honest
+//! traffic is a few comparisons per frame.
+
+use std::time::Duration;
+
+use h2::Reason;
+
+use crate::config::Limits;
+
+/// Length of the client's preface.
+const PREFACE: u32 = 24;
+/// Window in which resets before the answer are counted.
+const RESET_WINDOW: Duration = Duration::from_secs(30);
+/// Odd but legal acts after which a connection is closed; at three quarters it is asked to go.
+const GLITCHES: u32 = 1000;
+/// Most empty DATA frames that the streams of a connection may save up together.
+const MOST_EMPTY_DATA: u32 = 1000;
+/// Streams of which we remember whether their answer has begun: more than run at once.
+const REMEMBERED: usize = 1024;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PUSH_PROMISE: u8 = 5;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+
+/// Why a connection is closed: the code for GOAWAY and the rule for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Breach {
+    pub(super) reason: Reason,
+    pub(super) rule: &'static str,
+}
+
+const fn calm(rule: &'static str) -> Breach {
+    Breach { reason: Reason::ENHANCE_YOUR_CALM, rule }
+}
+
+/// The counters of one connection.
+#[derive(Debug)]
+pub(super) struct FrameWatch {
+    incoming: Splitter,
+    outgoing: Splitter,
+    most: Most,
+    last_stream: u32,
+    answered: [u64; REMEMBERED / 64],
+    settings_seen: bool,
+    continuations: u32,
+    in_block: bool,
+    block_since: Option<Duration>,
+    resets: u32,
+    resets_before_answer: u32,
+    reset_window: Duration,
+    server_resets: u32,
+    glitches: u32,
+    empty_data: u32,
+    unanswered_control: u32,
+    update_credits: u64,
+    settings: Allowance,
+    pings: Allowance,
+    updates: Allowance,
+    oddities: Allowance,
+}
+
+#[derive(Debug)]
+struct Most {
+    resets: u32,
+    resets_before_answer: u32,
+    server_resets: u32,
+    continuations: u32,
+    empty_data: u32,
+    control_queue: u32,
+}
+
+/// One frame, as far as it is looked at.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    length: u32,
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    /// The first four bytes of the payload, zero where it is shorter.
+    payload: [u8; 4],
+}
+
+impl Frame {
+    fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+impl FrameWatch {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let per_minute = |count: u32| f64::from(count) / 60.0;
+        Self {
+            incoming: Splitter { skip: PREFACE, ..Splitter::default() },
+            outgoing: Splitter::default(),
+            most: Most {
+                resets: limits.http2_resets,
+                resets_before_answer: limits.http2_resets_before_answer,
+                server_resets: limits.http2_server_resets,
+                continuations: limits.http2_continuations,
+                empty_data: limits.http2_empty_data,
+                control_queue: u32::try_from(limits.http2_control_queue).unwrap_or(u32::MAX),
+            },
+            last_stream: 0,
+            answered: [0; REMEMBERED / 64],
+            settings_seen: false,
+            continuations: 0,
+            in_block: false,
+            block_since: None,
+            resets: 0,
+            resets_before_answer: 0,
+            reset_window: Duration::ZERO,
+            server_resets: 0,
+            glitches: 0,
+            empty_data: limits.http2_empty_data,
+            unanswered_control: 0,
+            update_credits: 0,
+            settings: Allowance::new(
+                limits.http2_settings_per_minute,
+                per_minute(limits.http2_settings_per_minute),
+            ),
+            pings: Allowance::new(
+                limits.http2_ping_burst.max(1),
+                per_minute(limits.http2_pings_per_minute),
+            ),
+            updates: Allowance::new(
+                limits.http2_window_updates_per_second,
+                f64::from(limits.http2_window_updates_per_second),
+            ),
+            oddities: Allowance::new(
+                limits.http2_priorities_per_minute,
+                per_minute(limits.http2_priorities_per_minute),
+            ),
+        }
+    }
+
+    /// Looks at bytes that the client sent, before anything acts on them. `now` is the boot clock;
+    /// it is read only where a rate is counted.
+    pub(super) fn received(
+        &mut self,
+        mut bytes: &[u8],
+        now: impl Fn() -> Duration,
+    ) -> Result<(), Breach> {
+        while let Some(frame) = self.incoming.next(&mut bytes) {
+            self.from_client(&frame, &now)?;
+        }
+        if self.in_block || self.incoming.within_head_block() {
+            self.block_since.get_or_insert_with(now);
+        } else {
+            self.block_since = None;
+        }
+        Ok(())
+    }
+
+    /// Looks at bytes that we sent.
+    pub(super) fn sent(&mut self, mut bytes: &[u8]) -> Result<(), Breach> {
+        while let Some(frame) = self.outgoing.next(&mut bytes) {
+            self.from_us(&frame)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the client has sent its first SETTINGS.
+    pub(super) fn settings_seen(&self) -> bool {
+        self.settings_seen
+    }
+
+    /// Boot clock since when a field block is arriving that has not ended yet.
+    pub(super) fn block_since(&self) -> Option<Duration> {
+        self.block_since
+    }
+
+    /// Odd but legal acts so far.
+    pub(super) fn glitches(&self) -> u32 {
+        self.glitches
+    }
+
+    /// Streams that the client has reset.
+    pub(super) fn resets(&self) -> u32 {
+        self.resets
+    }
+
+    /// Whether a limit for the life of the connection is three quarters used up: time to part in
+    /// peace.
+    pub(super) fn tired(&self) -> bool {
+        let near = |count: u32, most: u32| u64::from(count) * 4 >= u64::from(most) * 3;
+        near(self.resets, self.most.resets)
+            || near(self.server_resets, self.most.server_resets)
+            || near(self.glitches, GLITCHES)
+    }
+
+    fn from_client(&mut self, frame: &Frame, now: &impl Fn() -> Duration) -> Result<(), Breach> {
+        match frame.kind {
+            DATA => self.data_received(frame),
+            HEADERS => {
+                self.headers_received(frame);
+                Ok(())
+            }
+            RST_STREAM => {
+                length_is(frame.length == 4, "RST_STREAM length")?;
+                self.reset_received(frame.stream, now())
+            }
+            SETTINGS => {
+                self.settings_seen = true;
+                if frame.has(ACK) {
+                    return length_is(frame.length == 0, "SETTINGS acknowledgement length");
+                }
+                length_is(frame.length.is_multiple_of(6), "SETTINGS length")?;
+                self.control_received()?;
+                self.settings.take(now(), "SETTINGS frames")
+            }
+            PING => {
+                length_is(frame.length == 8, "PING length")?;
+                if !frame.has(ACK) {
+                    self.control_received()?;
+                }
+                self.pings.take(now(), "PING frames")
+            }
+            GOAWAY => {
+                length_is(frame.length >= 8, "GOAWAY length")?;
+                self.glitch()
+            }
+            WINDOW_UPDATE => {
+                length_is(frame.length == 4, "WINDOW_UPDATE length")?;
+                match self.update_credits.checked_sub(1) {
+                    Some(left) => {
+                        self.update_credits = left;
+                        Ok(())
+                    }
+                    None => self.updates.take(now(), "WINDOW_UPDATE frames without DATA"),
+                }
+            }
+            CONTINUATION => self.continuation_received(frame),
+            PUSH_PROMISE => Ok(()),
+            _ => {
+                if frame.kind == PRIORITY {
+                    length_is(frame.length == 5, "PRIORITY length")?;
+                }
+                self.glitch()?;
+                self.oddities.take(now(), "PRIORITY or unknown frames")
+            }
+        }
+    }
+
+    fn data_received(&mut self, frame: &Frame) -> Result<(), Breach> {
+        let padding = if frame.has(PADDED) { 1 + u32::from(frame.payload[0]) } else { 0 };
+        if frame.length > padding || frame.has(END_STREAM) {
+            return Ok(());
+        }
+        self.glitch()?;
+        self.empty_data = self.empty_data.checked_sub(1).ok_or(calm("empty DATA frames"))?;
+        Ok(())
+    }
+
+    fn headers_received(&mut self, frame: &Frame) {
+        self.continuations = 0;
+        self.in_block = !frame.has(END_HEADERS);
+        if frame.stream > self.last_stream {
+            self.last_stream = frame.stream;
+            self.remember(frame.stream, false);
+            self.empty_data = (self.empty_data + self.most.empty_data)
+                .min(MOST_EMPTY_DATA.max(self.most.empty_data));
+        }
+    }
+
+    fn continuation_received(&mut self, frame: &Frame) -> Result<(), Breach> {
+        self.in_block = !frame.has(END_HEADERS);
+        self.continuations += 1;
+        if self.in_block && self.continuations >= self.most.continuations {
+            return Err(calm("CONTINUATION frames"));
+        }
+        Ok(())
+    }
+
+    fn reset_received(&mut self, stream: u32, now: Duration) -> Result<(), Breach> {
+        self.resets += 1;
+        if self.resets >= self.most.resets {
+            return Err(calm("streams reset by the client"));
+        }
+        if self.was_answered(stream) {
+            return Ok(());
+        }
+        self.glitch()?;
+        if now.saturating_sub(self.reset_window) > RESET_WINDOW {
+            self.reset_window = now;
+            self.resets_before_answer = 0;
+        }
+        self.resets_before_answer += 1;
+        if self.resets_before_answer >= self.most.resets_before_answer {
+            return Err(calm("streams reset before their answer"));
+        }
+        Ok(())
+    }
+
+    fn control_received(&mut self) -> Result<(), Breach> {
+        self.unanswered_control += 1;
+        if self.unanswered_control > self.most.control_queue {
+            return Err(calm("control frames without reading the answers"));
+        }
+        Ok(())
+    }
+
+    fn glitch(&mut self) -> Result<(), Breach> {
+        self.glitches += 1;
+        if self.glitches >= GLITCHES { Err(calm("odd frames")) } else { Ok(()) }
+    }
+
+    fn from_us(&mut self, frame: &Frame) -> Result<(), Breach> {
+        match frame.kind {
+            DATA => {
+                // Clients give windows back for streams and connection apart, some for every few
+                // kilobytes that they read.
+                let credits = 4 + u64::from(frame.length / 1024);
+                self.update_credits = (self.update_credits + credits).min(1 << 20);
+                Ok(())
+            }
+            HEADERS => {
+                self.remember(frame.stream, true);
+                Ok(())
+            }
+            SETTINGS | PING if frame.has(ACK) => {
+                self.unanswered_control = self.unanswered_control.saturating_sub(1);
+                Ok(())
+            }
+            RST_STREAM => {
+                let ours = [Reason::NO_ERROR, Reason::INTERNAL_ERROR, Reason::CANCEL];
+                if ours.contains(&Reason::from(u32::from_be_bytes(frame.payload))) {
+                    return Ok(());
+                }
+                self.server_resets += 1;
+                self.glitch()?;
+                if self.server_resets >= self.most.server_resets {
+                    return Err(calm("streams that we had to reset"));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn remember(&mut self, stream: u32, answered: bool) {
+        let (word, bit) = place_of(stream);
+        if let Some(word) = self.answered.get_mut(word) {
+            if answered {
+                *word |= bit;
+            } else {
+                *word &= !bit;
+            }
+        }
+    }
+
+    fn was_answered(&self, stream: u32) -> bool {
+        let (word, bit) = place_of(stream);
+        self.answered.get(word).is_some_and(|word| word & bit != 0)
+    }
+}
+
+fn place_of(stream: u32) -> (usize, u64) {
+    let place = (stream / 2) as usize % REMEMBERED;
+    (place / 64, 1 << (place % 64))
+}
+
+fn length_is(right: bool, rule: &'static str) -> Result<(), Breach> {
+    if right { Ok(()) } else { Err(Breach { reason: Reason::FRAME_SIZE_ERROR, rule }) }
+}
+
+/// So many at once, refilled at a rate.
+#[derive(Debug)]
+struct Allowance {
+    most: f64,
+    per_second: f64,
+    spent: f64,
+    read: Duration,
+}
+
+impl Allowance {
+    fn new(most: u32, per_second: f64) -> Self {
+        Self { most: f64::from(most), per_second, spent: 0.0, read: Duration::ZERO }
+    }
+
+    fn take(&mut self, now: Duration, rule: &'static str) -> Result<(), Breach> {
+        let passed = now.saturating_sub(self.read).as_secs_f64();
+        self.read = now;
+        self.spent = (self.spent - passed * self.per_second).max(0.0) + 1.0;
+        if self.spent > self.most { Err(calm(rule)) } else { Ok(()) }
+    }
+}
+
+/// Cuts a stream of bytes into frames, however the bytes are cut.
+#[derive(Debug, Default)]
+struct Splitter {
+    /// Bytes to pass over: the preface, or the rest of a payload.
+    skip: u32,
+    head: [u8; 9],
+    head_bytes: u8,
+    payload: [u8; 4],
+    payload_bytes: u8,
+    /// Whether what is passed over belongs to HEADERS or CONTINUATION.
+    skipping_block: bool,
+}
+
+impl Splitter {
+    /// The next frame of which head and up to four bytes of payload are there.
+    fn next(&mut self, bytes: &mut &[u8]) -> Option<Frame> {
+        if self.skip > 0 {
+            let passed = bytes.len().min(self.skip as usize);
+            *bytes = bytes.get(passed..)?;
+            self.skip -= u32::try_from(passed).unwrap_or(self.skip);
+            if self.skip > 0 {
+                return None;
+            }
+            self.skipping_block = false;
+        }
+        fill(&mut self.head, &mut self.head_bytes, 9, bytes);
+        if self.head_bytes < 9 {
+            return None;
+        }
+        let [high, middle, low, kind, flags, stream @ ..] = self.head;
+        let length = u32::from_be_bytes([0, high, middle, low]);
+        let wanted = u8::try_from(length.min(4)).unwrap_or(4);
+        fill(&mut self.payload, &mut self.payload_bytes, wanted, bytes);
+        if self.payload_bytes < wanted {
+            return None;
+        }
+        let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
+        let frame = Frame { length, kind, flags, stream, payload: self.payload };
+        self.skip = length - u32::from(wanted);
+        self.skipping_block = self.skip > 0 && matches!(kind, HEADERS | CONTINUATION);
+        self.head_bytes = 0;
+        self.payload_bytes = 0;
+        self.payload = [0; 4];
+        Some(frame)
+    }
+
+    /// Whether the last bytes broke off within a field block, or within any frame's head.
+    fn within_head_block(&self) -> bool {
+        self.skipping_block || self.head_bytes > 0
+    }
+}
+
+/// Moves bytes into `target` until it holds `wanted` of them.
+fn fill(target: &mut [u8], have: &mut u8, wanted: u8, bytes: &mut &[u8]) {
+    let start = usize::from(*have);
+    let take = usize::from(wanted).saturating_sub(start).min(bytes.len());
+    let (taken, rest) = bytes.split_at(take);
+    if let Some(place) = target.get_mut(start..start + take) {
+        place.copy_from_slice(taken);
+        *have += u8::try_from(take).unwrap_or(0);
+        *bytes = rest;
+    }
+}
+
+#[cfg(test)]
+#[path = "frames_tests.rs"]
+mod tests;

@@ -1,0 +1,259 @@
+//! Connections to endpoints: TCP with a second address in the race where the first takes long,
+//! then TLS, all within one deadline.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::clock;
+use crate::health::Observed;
+
+use super::SendError;
+use super::endpoint::Endpoint;
+use super::set::Origin;
+use super::tls::{TlsIdentity, handshake_error};
+
+/// Head start of the first address (RFC 8305 section 5).
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// Free room in the read buffer below which it is made larger.
+const READ_LEAST: usize = 4 * 1024;
+
+/// Plain or TLS.
+#[derive(Debug)]
+enum Io {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A connection to an endpoint, with the bytes that were read but not used.
+#[derive(Debug)]
+pub(super) struct Connection {
+    io: Io,
+    pub(super) endpoint: Arc<Endpoint>,
+    /// Read and not yet consumed.
+    pub(super) buffer: BytesMut,
+    /// When it was opened, by the boot clock.
+    pub(super) opened: Duration,
+    /// Whether it has carried a request before.
+    pub(super) reused: bool,
+    _open: Open,
+}
+
+/// Counts a connection as open.
+#[derive(Debug)]
+struct Open(Arc<Origin>);
+
+impl Open {
+    fn new(origin: &Arc<Origin>) -> Self {
+        origin.measure(|metrics| {
+            metrics.connections_opened.inc();
+            metrics.connections_open.inc();
+        });
+        Self(Arc::clone(origin))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.measure(|metrics| metrics.connections_open.dec());
+    }
+}
+
+/// Connects to `first`, or to `second` where `first` fails or takes longer than its head start.
+/// What goes wrong on the way is held against the endpoint where it went wrong.
+pub(super) async fn connect(
+    origin: &Arc<Origin>,
+    first: &Arc<Endpoint>,
+    second: Option<Arc<Endpoint>>,
+) -> Result<Connection, SendError> {
+    let mut trying = Arc::clone(first);
+    let all = async {
+        let (tcp, endpoint) = race(origin, first, second, &mut trying).await?;
+        establish(origin, endpoint, tcp).await
+    };
+    let outcome = tokio::time::timeout(origin.limits.origin_connect, all)
+        .await
+        .unwrap_or(Err(SendError::ConnectionTimeout));
+    if let Err(error) = &outcome {
+        blame(origin, &trying, error);
+    }
+    outcome
+}
+
+/// Connects for a probe: one address, nobody blamed.
+pub(super) async fn connect_once(
+    origin: &Arc<Origin>,
+    endpoint: &Arc<Endpoint>,
+) -> Result<Connection, SendError> {
+    let tcp = TcpStream::connect(endpoint.address).await.map_err(|error| tcp_error(&error))?;
+    establish(origin, Arc::clone(endpoint), tcp).await
+}
+
+async fn establish(
+    origin: &Arc<Origin>,
+    endpoint: Arc<Endpoint>,
+    tcp: TcpStream,
+) -> Result<Connection, SendError> {
+    // A socket without the option still works, only less promptly.
+    let _ = tcp.set_nodelay(true);
+    let io = match &endpoint.tls {
+        None => Io::Plain(tcp),
+        Some(identity) => Io::Tls(Box::new(handshake(identity, tcp).await?)),
+    };
+    Ok(Connection {
+        io,
+        endpoint,
+        buffer: BytesMut::new(),
+        opened: clock::now().boot,
+        reused: false,
+        _open: Open::new(origin),
+    })
+}
+
+fn blame(origin: &Origin, endpoint: &Endpoint, error: &SendError) {
+    endpoint.note_error(error);
+    origin.observe(endpoint, Observed::Failure, None, clock::now().boot);
+}
+
+/// Leaves in `trying` the endpoint that a failure or a timeout is to be held against.
+async fn race(
+    origin: &Origin,
+    first: &Arc<Endpoint>,
+    second: Option<Arc<Endpoint>>,
+    trying: &mut Arc<Endpoint>,
+) -> Result<(TcpStream, Arc<Endpoint>), SendError> {
+    let mut one = pin!(TcpStream::connect(first.address));
+    let Some(second) = second else {
+        let tcp = one.await.map_err(|error| tcp_error(&error))?;
+        return Ok((tcp, Arc::clone(first)));
+    };
+    match tokio::time::timeout(HEAD_START, &mut one).await {
+        Ok(Ok(tcp)) => return Ok((tcp, Arc::clone(first))),
+        Ok(Err(error)) => {
+            blame(origin, first, &tcp_error(&error));
+            trying.clone_from(&second);
+            let tcp = TcpStream::connect(second.address).await;
+            return tcp.map(|tcp| (tcp, second)).map_err(|error| tcp_error(&error));
+        }
+        Err(_) => {}
+    }
+    let mut two = pin!(TcpStream::connect(second.address));
+    let (winner, failed, error) = tokio::select! {
+        outcome = &mut one => match outcome {
+            Ok(tcp) => return Ok((tcp, Arc::clone(first))),
+            Err(error) => (two, first, error),
+        },
+        outcome = &mut two => match outcome {
+            Ok(tcp) => {
+                *trying = Arc::clone(&second);
+                return Ok((tcp, second));
+            }
+            Err(error) => (one, &second, error),
+        },
+    };
+    blame(origin, failed, &tcp_error(&error));
+    let left = if failed.id == first.id { &second } else { first };
+    trying.clone_from(left);
+    let tcp = winner.await.map_err(|error| tcp_error(&error))?;
+    Ok((tcp, Arc::clone(left)))
+}
+
+async fn handshake(
+    identity: &TlsIdentity,
+    tcp: TcpStream,
+) -> Result<TlsStream<TcpStream>, SendError> {
+    TlsConnector::from(Arc::clone(&identity.config))
+        .connect(identity.name.clone(), tcp)
+        .await
+        .map_err(|error| handshake_error(&error))
+}
+
+fn tcp_error(error: &io::Error) -> SendError {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => SendError::ConnectionRefused,
+        io::ErrorKind::TimedOut => SendError::ConnectionTimeout,
+        _ => SendError::ConnectionFailed(error.to_string()),
+    }
+}
+
+impl Connection {
+    /// Reads into the buffer, up to `most` bytes at once. 0 is the end.
+    pub(super) fn poll_read(
+        &mut self,
+        most: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if self.buffer.capacity() - self.buffer.len() < READ_LEAST.min(most) {
+            self.buffer.reserve(most);
+        }
+        let buffer = &mut self.buffer;
+        match &mut self.io {
+            Io::Plain(io) => pin!(io.read_buf(buffer)).poll(context),
+            Io::Tls(io) => pin!(io.read_buf(buffer)).poll(context),
+        }
+    }
+
+    /// Writes from the start of `pieces`.
+    pub(super) fn poll_write(
+        &mut self,
+        pieces: &[io::IoSlice<'_>],
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.io {
+            Io::Plain(io) => Pin::new(io).poll_write_vectored(context, pieces),
+            Io::Tls(io) => Pin::new(io.as_mut()).poll_write_vectored(context, pieces),
+        }
+    }
+
+    /// Sends what TLS holds back.
+    pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Io::Plain(_) => Poll::Ready(Ok(())),
+            Io::Tls(io) => Pin::new(io.as_mut()).poll_flush(context),
+        }
+    }
+
+    /// Whether the other side has sent nothing since the last response: not a byte that another
+    /// user could take for an answer, and no end. TLS may have sent tickets or new keys, which
+    /// mean nothing here.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        if !self.buffer.is_empty() {
+            return false;
+        }
+        match &mut self.io {
+            Io::Plain(io) => is_silent(io),
+            Io::Tls(io) => !has_plaintext(io) && is_silent(io.get_ref().0),
+        }
+    }
+}
+
+/// Asks the socket itself: what the runtime knows of it may be older than its last event.
+fn is_silent(tcp: &TcpStream) -> bool {
+    let mut byte = [0_u8; 1];
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    matches!(rustix::net::recv(tcp, &mut byte, flags), Err(rustix::io::Errno::AGAIN))
+}
+
+/// Whether TLS has something to hand over, its end included.
+fn has_plaintext(io: &mut TlsStream<TcpStream>) -> bool {
+    let mut byte = [0_u8; 1];
+    let mut room = ReadBuf::new(&mut byte);
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    Pin::new(io).poll_read(&mut context, &mut room).is_ready()
+}
+
+/// Slices for one vectored write.
+pub(super) fn slices<'a>(pieces: &'a [Bytes]) -> smallvec::SmallVec<[io::IoSlice<'a>; 8]> {
+    pieces.iter().take(8).map(|piece| io::IoSlice::new(piece)).collect()
+}

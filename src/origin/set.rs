@@ -1,0 +1,440 @@
+//! One origin: its servers, the endpoints behind them, and the places that requests need.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use smallvec::SmallVec;
+use tokio::sync::watch;
+
+use crate::balance::{Candidate, Draws, pick};
+use crate::config::{self, Limits};
+use crate::health::{
+    HealthRules, Member, Observed, ProbeRules, RetryBudget, State, Tier, may_eject, usable,
+};
+use crate::telemetry::{Metrics, OriginMetrics};
+
+use super::dice::Dice;
+use super::endpoint::Endpoint;
+use super::lock::Lock;
+use super::place::Places;
+use super::tls::TlsIdentity;
+use super::{OriginStatus, SendError, ServerStatus};
+
+/// An origin, shared by all workers.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) config: config::Origin,
+    pub(super) limits: Arc<Limits>,
+    pub(super) budget: Lock<RetryBudget>,
+    servers: Vec<Server>,
+    endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
+    /// Held while `endpoints` is made anew, or while it is decided who may be ejected.
+    editing: Lock<()>,
+    changed: watch::Sender<()>,
+    pub(super) places: Places,
+    panic: AtomicBool,
+    rules: HealthRules,
+    index: usize,
+    metrics: Arc<Metrics>,
+}
+
+/// A server as configured, and how its name stands.
+#[derive(Debug)]
+struct Server {
+    config: config::Server,
+    tls: Option<TlsIdentity>,
+    resolution: Lock<Resolution>,
+}
+
+/// What is known of a server's name.
+#[derive(Debug, Default)]
+struct Resolution {
+    tried: bool,
+    good: Option<Duration>,
+    error: Option<SendError>,
+}
+
+impl Origin {
+    /// An origin whose `servers` come with their TLS settings. Literal addresses and `localhost`
+    /// are endpoints at once, names when they are resolved.
+    pub(super) fn new(
+        index: usize,
+        config: config::Origin,
+        tls: Vec<Option<TlsIdentity>>,
+        limits: Arc<Limits>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let servers: Vec<_> = config
+            .servers
+            .iter()
+            .zip(tls)
+            .map(|(server, tls)| Server {
+                config: server.clone(),
+                tls,
+                resolution: Lock::default(),
+            })
+            .collect();
+        let origin = Self {
+            rules: HealthRules {
+                eject_failures: limits.eject_failures,
+                eject_share_percent: limits.eject_share_percent,
+                eject_time: limits.eject_time,
+                slow_start: limits.slow_start,
+            },
+            budget: Lock::new(RetryBudget::new(limits.retry_budget_percent)),
+            places: Places::new(limits.origin_connections),
+            config,
+            limits,
+            servers,
+            endpoints: ArcSwap::default(),
+            editing: Lock::default(),
+            changed: watch::Sender::new(()),
+            panic: AtomicBool::new(false),
+            index,
+            metrics,
+        };
+        for position in 0..origin.servers.len() {
+            if let Some(addresses) = origin.fixed_addresses(position) {
+                origin.apply(position, &addresses, Duration::ZERO);
+            }
+        }
+        origin
+    }
+
+    /// Addresses that need no DNS; `None` for names that do.
+    pub(super) fn fixed_addresses(&self, server: usize) -> Option<Vec<IpAddr>> {
+        let host = &self.servers.get(server)?.config.host;
+        if let Ok(address) = host.parse() {
+            return Some(vec![address]);
+        }
+        let local = host == "localhost" || host.ends_with(".localhost");
+        local.then(|| {
+            vec![IpAddr::from(std::net::Ipv4Addr::LOCALHOST), std::net::Ipv6Addr::LOCALHOST.into()]
+        })
+    }
+
+    /// The origin's own measures; none only if the metrics were made for another configuration.
+    pub(super) fn measure(&self, act: impl FnOnce(&OriginMetrics)) {
+        if let Some(metrics) = self.metrics.origins.get(self.index) {
+            act(metrics);
+        }
+    }
+
+    /// The endpoints in force.
+    pub(super) fn endpoints(&self) -> Arc<Vec<Arc<Endpoint>>> {
+        self.endpoints.load_full()
+    }
+
+    /// Puts the addresses of a server in force. Those that stay keep all that is known of them;
+    /// those that go are retired; those that come later than the first ones start slowly.
+    pub(super) fn apply(&self, server: usize, addresses: &[IpAddr], now: Duration) {
+        let Some(its) = self.servers.get(server) else { return };
+        let editing = self.editing.lock();
+        let old = self.endpoints.load_full();
+        let first = !old.iter().any(|endpoint| endpoint.server == server);
+        let keeps = |endpoint: &Endpoint| {
+            endpoint.server != server || addresses.contains(&endpoint.address.ip())
+        };
+        let mut new: Vec<_> = old.iter().filter(|endpoint| keeps(endpoint)).cloned().collect();
+        for &address in addresses {
+            let address = SocketAddr::new(address, its.config.port);
+            let known =
+                |endpoint: &Arc<Endpoint>| endpoint.server == server && endpoint.address == address;
+            if !new.iter().any(known) {
+                new.push(Arc::new(Endpoint::new(
+                    server,
+                    address,
+                    its.tls.clone(),
+                    (its.config.weight, its.config.backup),
+                    (!first).then_some(now),
+                )));
+            }
+        }
+        for gone in old.iter().filter(|endpoint| !keeps(endpoint)) {
+            gone.retire();
+        }
+        self.endpoints.store(Arc::new(new));
+        drop(editing);
+        self.measure_endpoints(now);
+        self.changed.send_replace(());
+    }
+
+    /// Notes how a lookup of a server's name went.
+    pub(super) fn resolved(&self, server: usize, outcome: Result<(), SendError>, now: Duration) {
+        if let Some(server) = self.servers.get(server) {
+            let mut resolution = server.resolution.lock();
+            resolution.tried = true;
+            match outcome {
+                Ok(()) => {
+                    resolution.good = Some(now);
+                    resolution.error = None;
+                }
+                Err(error) => resolution.error = Some(error),
+            }
+        }
+        self.changed.send_replace(());
+    }
+
+    /// Waits until there is something to choose from: the first lookup of each name has ended, or
+    /// one has given a server that is not a backup. Later lookups are never waited for.
+    pub(super) async fn ready(&self) -> Result<(), SendError> {
+        if let Some(outcome) = self.readiness() {
+            return outcome;
+        }
+        let mut changed = self.changed.subscribe();
+        let wait = async {
+            loop {
+                changed.mark_unchanged();
+                if let Some(outcome) = self.readiness() {
+                    return outcome;
+                }
+                if changed.changed().await.is_err() {
+                    return Err(SendError::DestinationUnavailable);
+                }
+            }
+        };
+        tokio::time::timeout(self.limits.origin_dns, wait)
+            .await
+            .unwrap_or(Err(SendError::DnsTimeout))
+    }
+
+    fn readiness(&self) -> Option<Result<(), SendError>> {
+        let endpoints = self.endpoints.load();
+        if endpoints.iter().any(|endpoint| !endpoint.backup) {
+            return Some(Ok(()));
+        }
+        let mut error = None;
+        for (position, server) in self.servers.iter().enumerate() {
+            let resolution = server.resolution.lock();
+            if !resolution.tried && self.fixed_addresses(position).is_none() {
+                return None;
+            }
+            error = error.or_else(|| resolution.error.clone());
+        }
+        Some(match error {
+            Some(error) if endpoints.is_empty() => Err(error),
+            _ if endpoints.is_empty() => Err(SendError::DestinationUnavailable),
+            _ => Ok(()),
+        })
+    }
+
+    /// Chooses an endpoint, another than those `tried` if there is one that takes traffic.
+    pub(super) fn choose(
+        &self,
+        tried: &[u64],
+        dice: &Dice,
+        now: Duration,
+    ) -> Option<Arc<Endpoint>> {
+        let endpoints = self.endpoints.load();
+        if let [only] = endpoints.as_slice() {
+            return Some(Arc::clone(only));
+        }
+        let known = self.judge(&endpoints, now);
+        let tier = usable(known.iter().map(|known| known.member));
+        let candidates = |strict: bool| -> SmallVec<[Candidate; 8]> {
+            let may = |endpoint: &Endpoint, known: &Known| {
+                tier.uses(known.member)
+                    && (!strict || known.takes || tier.panic)
+                    && !(strict && tried.contains(&endpoint.id))
+            };
+            endpoints
+                .iter()
+                .zip(&known)
+                .map(|(endpoint, known)| Candidate {
+                    usable: may(endpoint, known),
+                    latency: known.latency,
+                    in_flight: endpoint.in_flight(),
+                    weight: endpoint.weight,
+                    ramp: known.ramp,
+                })
+                .collect()
+        };
+        let draws = Draws { first: dice.draw(), second: dice.draw(), ramp: dice.draw() };
+        let choice = pick(&candidates(true), draws).or_else(|| pick(&candidates(false), draws))?;
+        endpoints.get(choice).cloned()
+    }
+
+    /// An endpoint of the same server in the other address family, for a connection that takes
+    /// long (RFC 8305).
+    pub(super) fn other_family(&self, first: &Endpoint, now: Duration) -> Option<Arc<Endpoint>> {
+        let endpoints = self.endpoints.load();
+        let other = |endpoint: &&Arc<Endpoint>| {
+            endpoint.server == first.server
+                && endpoint.address.is_ipv6() != first.address.is_ipv6()
+                && endpoint.view.lock().health.is_up(now)
+        };
+        endpoints.iter().find(other).cloned()
+    }
+
+    fn judge(&self, endpoints: &[Arc<Endpoint>], now: Duration) -> SmallVec<[Known; 8]> {
+        endpoints
+            .iter()
+            .map(|endpoint| {
+                let mut view = endpoint.view.lock();
+                Known {
+                    member: Member { backup: endpoint.backup, up: view.health.is_up(now) },
+                    takes: view.health.takes(endpoint.in_flight(), now),
+                    latency: view.latency.seconds(now),
+                    ramp: view.health.ramp(&self.rules, now),
+                }
+            })
+            .collect()
+    }
+
+    /// Takes in how a request went; `latency` is the time to the final head.
+    pub(super) fn observe(
+        &self,
+        endpoint: &Endpoint,
+        observed: Observed,
+        latency: Option<Duration>,
+        now: Duration,
+    ) {
+        let mut view = endpoint.view.lock();
+        if let Some(latency) = latency {
+            view.latency.observe(latency, now);
+        }
+        if observed == Observed::Success {
+            view.last_error = None;
+        }
+        let before = view.health.state(now);
+        let earned = view.health.observe(observed, &self.rules, now);
+        let after = view.health.state(now);
+        drop(view);
+        if earned {
+            self.eject(endpoint, now);
+        } else if before != after && after == State::Up {
+            tracing::info!(origin = self.config.name, endpoint = %endpoint.address, "endpoint is back");
+            self.measure_endpoints(now);
+        }
+    }
+
+    /// Ejects an endpoint that has earned it, if the set can spare it.
+    fn eject(&self, endpoint: &Endpoint, now: Duration) {
+        let editing = self.editing.lock();
+        let endpoints = self.endpoints.load();
+        let (mut ejected, mut usable) = (0, 0);
+        for other in endpoints.iter() {
+            let mut view = other.view.lock();
+            let out = matches!(view.health.state(now), State::Ejected { .. });
+            ejected += usize::from(out && other.id != endpoint.id);
+            usable += usize::from(view.health.is_up(now));
+        }
+        let most = self.limits.eject_at_most_percent;
+        if !may_eject(endpoints.len(), ejected, usable, most) {
+            return;
+        }
+        let mut view = endpoint.view.lock();
+        view.health.eject(&self.rules, now);
+        view.latency.reset();
+        let why = view.last_error.clone().unwrap_or_default();
+        drop(view);
+        drop(editing);
+        self.measure(|metrics| metrics.ejections.inc());
+        self.measure_endpoints(now);
+        tracing::warn!(
+            origin = self.config.name, endpoint = %endpoint.address, why, "endpoint ejected"
+        );
+    }
+
+    /// Takes in how a probe went.
+    pub(super) fn observe_probe(
+        &self,
+        endpoint: &Endpoint,
+        outcome: Result<(), SendError>,
+        rules: ProbeRules,
+        now: Duration,
+    ) {
+        let well = outcome.is_ok();
+        let mut view = endpoint.view.lock();
+        let changed = view.health.observe_probe(well, rules, now);
+        if let Err(error) = &outcome {
+            view.last_error = Some(format!("probe: {error}"));
+        } else if changed.is_some() {
+            view.last_error = None;
+            view.latency.reset();
+        }
+        drop(view);
+        if !well {
+            self.measure(|metrics| metrics.probes_failed.inc());
+        }
+        let Some(well) = changed else { return };
+        self.measure_endpoints(now);
+        let why = outcome.err().map(|error| error.to_string()).unwrap_or_default();
+        let (origin, endpoint) = (&self.config.name, endpoint.address);
+        if well {
+            tracing::info!(origin, %endpoint, "probes find the endpoint well again");
+        } else {
+            tracing::warn!(origin, %endpoint, why, "probes find the endpoint down");
+        }
+    }
+
+    /// Sets the gauges and tells of panic; called on changes, and now and then for those that time
+    /// makes.
+    pub(super) fn measure_endpoints(&self, now: Duration) {
+        let endpoints = self.endpoints.load();
+        let known = self.judge(&endpoints, now);
+        let up = known.iter().filter(|known| known.member.up).count();
+        self.measure(|metrics| {
+            metrics.endpoints.set(i64::try_from(endpoints.len()).unwrap_or(i64::MAX));
+            metrics.endpoints_up.set(i64::try_from(up).unwrap_or(i64::MAX));
+        });
+        let panic = !known.is_empty() && usable(known.iter().map(|known| known.member)).panic;
+        let (origin, all) = (&self.config.name, known.len());
+        match (self.panic.swap(panic, Ordering::Relaxed), panic) {
+            (false, true) => {
+                tracing::warn!(origin, up, all, "nearly all endpoints look down; all are used");
+            }
+            (true, false) => tracing::info!(origin, up, all, "endpoints are believed again"),
+            _ => {}
+        }
+    }
+
+    /// How it stands, for people.
+    pub(super) fn status(&self, now: Duration) -> OriginStatus {
+        let endpoints = self.endpoints.load();
+        let known = self.judge(&endpoints, now);
+        let tier: Tier = usable(known.iter().map(|known| known.member));
+        OriginStatus {
+            name: self.config.name.clone(),
+            in_flight: self.places.taken(),
+            queued: self.places.queued(),
+            healthy: known.iter().any(|known| known.member.up),
+            panic: tier.panic && !endpoints.is_empty(),
+            servers: self.servers.iter().map(|server| server.status(now)).collect(),
+            endpoints: endpoints.iter().map(|endpoint| endpoint.status(now)).collect(),
+        }
+    }
+}
+
+/// What choosing needs to know of an endpoint.
+struct Known {
+    member: Member,
+    takes: bool,
+    latency: Option<f64>,
+    ramp: f64,
+}
+
+impl Server {
+    fn status(&self, now: Duration) -> ServerStatus {
+        let config = &self.config;
+        let scheme = if config.tls { "https" } else { "http" };
+        let url = if config.host.contains(':') {
+            format!("{scheme}://[{}]:{}", config.host, config.port)
+        } else {
+            format!("{scheme}://{}:{}", config.host, config.port)
+        };
+        let resolution = self.resolution.lock();
+        ServerStatus {
+            url,
+            weight: config.weight,
+            backup: config.backup,
+            resolved_seconds_ago: resolution
+                .good
+                .map(|good| now.saturating_sub(good).as_secs_f64()),
+            dns_error: resolution.error.as_ref().map(ToString::to_string),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The doors to origins against origins that play a script: raw bytes on a loopback socket.
+
+mod answers;
+mod choice;
+mod connections;
+mod faults;
+mod names;
+mod support;
+mod uploads;

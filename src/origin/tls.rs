@@ -1,0 +1,109 @@
+//! TLS towards origins: whose word is taken for a certificate, and which name it must bear.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::config;
+
+use super::{OriginConfigError, SendError};
+
+/// How to speak TLS to one server.
+#[derive(Clone)]
+pub(super) struct TlsIdentity {
+    /// Roots, versions, sessions: one for each origin, so that a session that one origin's rules
+    /// allowed is never resumed under another's.
+    pub(super) config: Arc<ClientConfig>,
+    /// Name for SNI and for the certificate; an address sends no SNI.
+    pub(super) name: ServerName<'static>,
+}
+
+impl fmt::Debug for TlsIdentity {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "TlsIdentity({:?})", self.name)
+    }
+}
+
+/// Makes the TLS settings of origins; reads the system's roots once.
+#[derive(Default)]
+pub(super) struct TlsSettings {
+    system: Option<Arc<RootCertStore>>,
+}
+
+impl TlsSettings {
+    /// Settings for one origin. Roots are its own `ca`, else the system's, else Mozilla's.
+    pub(super) fn of(
+        &mut self,
+        origin: &config::Origin,
+    ) -> Result<Arc<ClientConfig>, OriginConfigError> {
+        let roots = match &origin.ca {
+            Some(file) => Arc::new(own_roots(&origin.name, file)?),
+            None => Arc::clone(self.system.get_or_insert_with(|| Arc::new(system_roots()))),
+        };
+        client_config(roots).map(Arc::new).map_err(OriginConfigError::Tls)
+    }
+}
+
+fn client_config(roots: Arc<RootCertStore>) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
+        .build()
+        .map_err(|error| error.to_string())?;
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_webpki_verifier(verifier)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn own_roots(origin: &str, file: &Path) -> Result<RootCertStore, OriginConfigError> {
+    let wrong = |why: String| OriginConfigError::Authorities {
+        origin: origin.to_owned(),
+        file: file.to_owned(),
+        why,
+    };
+    let mut roots = RootCertStore::empty();
+    let certificates =
+        CertificateDer::pem_file_iter(file).map_err(|error| wrong(error.to_string()))?;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(wrong("holds no certificate".to_owned()));
+    }
+    Ok(roots)
+}
+
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        tracing::info!("the system has no certificate authorities; Mozilla's are used");
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
+}
+
+/// What a failed handshake means: a certificate that is not accepted, or anything else.
+pub(super) fn handshake_error(error: &std::io::Error) -> SendError {
+    use rustls::Error;
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match inner {
+        Some(
+            Error::InvalidCertificate(_)
+            | Error::NoCertificatesPresented
+            | Error::UnsupportedNameType
+            | Error::InvalidCertRevocationList(_),
+        ) => SendError::TlsCertificateError(error.to_string()),
+        _ => SendError::TlsProtocolError(error.to_string()),
+    }
+}

@@ -1,0 +1,210 @@
+//! From what is stored, arriving or passing to the answer that a client gets.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use http::header::{HeaderName, HeaderValue, VIA};
+use http::{HeaderMap, Method, StatusCode};
+
+use super::body::Chain;
+use super::outgoing::X_REQUEST_ID;
+use super::{Ask, Worker};
+use crate::clock::{self, Now};
+use crate::listener::Response;
+use crate::message::Body;
+use crate::origin::{Answer, Framing};
+use crate::semantics::{CacheStatus, Forward, Outcome, Part, Shape, TAG_FIELDS, shape};
+use crate::store::{Fill, FillHead, Stored};
+use crate::telemetry::Record;
+
+pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const ATOLL_CACHE_CONTROL: HeaderName = HeaderName::from_static("atoll-cache-control");
+
+/// Adds our member at the end of `Cache-Status`, behind those of caches nearer to the origin.
+pub(super) fn add_cache_status(headers: &mut HeaderMap, status: &CacheStatus) {
+    if let Ok(value) = HeaderValue::from_str(&status.value(None)) {
+        headers.append(CACHE_STATUS, value);
+    }
+}
+
+impl Worker {
+    /// Answers from the store.
+    pub(super) fn from_stored(
+        &self,
+        ask: &Ask,
+        stored: &Stored,
+        outcome: Outcome,
+        now: Now,
+        record: Box<Record>,
+    ) -> Response {
+        let status = CacheStatus::hit(stored.head().terms.ttl(now));
+        self.shaped(ask, stored, status, outcome, now, record)
+    }
+
+    /// Answers stale because the origin failed (RFC 5861 section 4).
+    pub(super) fn from_stored_on_error(
+        &self,
+        ask: &Ask,
+        stored: &Stored,
+        why: Forward,
+        now: Now,
+        record: Box<Record>,
+    ) -> Response {
+        let status = CacheStatus {
+            forward: Some(why),
+            hit: false,
+            detail: Some("stale-if-error"),
+            ..CacheStatus::hit(stored.head().terms.ttl(now))
+        };
+        self.shaped(ask, stored, status, Outcome::Stale, now, record)
+    }
+
+    fn shaped(
+        &self,
+        ask: &Ask,
+        stored: &Stored,
+        status: CacheStatus,
+        outcome: Outcome,
+        now: Now,
+        record: Box<Record>,
+    ) -> Response {
+        let head = stored.head();
+        let body = stored.body();
+        let length = Some(body.len());
+        let shape = shape(
+            &ask.request,
+            head.status,
+            &head.headers,
+            length,
+            Some(&head.terms),
+            &ask.policy,
+            now,
+        );
+        let body_of = |part: &Part| match part {
+            Part::None => Body::Empty,
+            Part::Whole => body.whole(),
+            Part::Range { start, length } => body.range(*start, *length),
+            Part::Multipart { pieces, tail, length } => {
+                let mut row = VecDeque::with_capacity(pieces.len() * 2 + 1);
+                for (head, start, length) in pieces {
+                    row.push_back(Body::Full(head.clone()));
+                    row.push_back(body.range(*start, *length));
+                }
+                row.push_back(Body::Full(tail.clone()));
+                Chain::wrap(row, *length)
+            }
+        };
+        let body = body_of(&shape.part);
+        self.finish(ask, shape, body, &status, outcome, now, record)
+    }
+
+    /// Answers with what is arriving, to be read along. `own` has all fields of the answer, for the
+    /// request that it answers: they are not the stored ones, and have no `Age` of ours.
+    #[expect(clippy::too_many_arguments, reason = "each is one independent part of an answer")]
+    pub(super) fn from_arriving(
+        &self,
+        ask: &Ask,
+        fill: &Arc<Fill>,
+        arrived: &FillHead,
+        own: Option<&HeaderMap>,
+        status: CacheStatus,
+        outcome: Outcome,
+        record: Box<Record>,
+    ) -> Response {
+        let now = clock::now();
+        let head = &arrived.head;
+        let shape = shape(
+            &ask.request,
+            head.status,
+            own.unwrap_or(&head.headers),
+            arrived.length,
+            own.is_none().then_some(&head.terms),
+            &ask.policy,
+            now,
+        );
+        let status = CacheStatus { ttl: Some(head.terms.ttl(now)), ..status };
+        let body = match &shape.part {
+            Part::None => Body::Empty,
+            Part::Whole => fill.read(0, arrived.length).into_body(),
+            Part::Range { start, length } => fill.read(*start, Some(*length)).into_body(),
+            Part::Multipart { pieces, tail, length } => {
+                let mut row = VecDeque::with_capacity(pieces.len() * 2 + 1);
+                for (head, start, length) in pieces {
+                    row.push_back(Body::Full(head.clone()));
+                    row.push_back(fill.read(*start, Some(*length)).into_body());
+                }
+                row.push_back(Body::Full(tail.clone()));
+                Chain::wrap(row, *length)
+            }
+        };
+        self.finish(ask, shape, body, &status, outcome, now, record)
+    }
+
+    /// Hands the origin's answer on as it is.
+    pub(super) fn relay(
+        &self,
+        ask: &Ask,
+        answer: Answer,
+        status: CacheStatus,
+        outcome: Outcome,
+        mut record: Box<Record>,
+    ) -> Response {
+        let now = clock::now();
+        record.origin = Some(answer.endpoint);
+        let mut headers = answer.head.headers;
+        if !ask.policy.keep_tags {
+            for name in TAG_FIELDS {
+                headers.remove(name);
+            }
+        }
+        headers.remove(ATOLL_CACHE_CONTROL);
+        super::arrive::add_date(&mut headers, now);
+        let head_length = match answer.framing {
+            Framing::None => content_length(&headers),
+            Framing::Length(length) => Some(length),
+            Framing::Chunked | Framing::Close => None,
+        };
+        let shape = Shape { status: answer.head.status, headers, part: Part::Whole, head_length };
+        self.finish(ask, shape, answer.body, &status, outcome, now, record)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is one independent part of an answer")]
+    fn finish(
+        &self,
+        ask: &Ask,
+        shape: Shape,
+        body: Body,
+        status: &CacheStatus,
+        outcome: Outcome,
+        now: Now,
+        mut record: Box<Record>,
+    ) -> Response {
+        record.status = shape.status.as_u16();
+        record.outcome = outcome;
+        record.forward = status.forward;
+        record.ttl = status.ttl;
+        record.stored = status.stored;
+        record.detail = status.detail;
+        record.first_byte = Some(now.since(record.started));
+        let mut headers = shape.headers;
+        headers.append(VIA, self.edge.via.clone());
+        add_cache_status(&mut headers, status);
+        if let Ok(id) = HeaderValue::from_str(ask.id.as_str()) {
+            headers.insert(X_REQUEST_ID, id);
+        }
+        let bodiless = ask.request.method == Method::HEAD
+            || matches!(shape.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        Response {
+            status: shape.status,
+            headers,
+            body: if bodiless { Body::Empty } else { body },
+            head_length: shape.head_length,
+            close: false,
+            record: Some(record),
+        }
+    }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}

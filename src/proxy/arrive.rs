@@ -1,0 +1,362 @@
+//! The task that fills: asks the origin, judges its answer, keeps it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::{HeaderMap, StatusCode};
+use http_body::Body as _;
+use tokio::sync::oneshot;
+
+use super::{Ask, Worker};
+use crate::clock::{self, Now};
+use crate::listener::Interim;
+use crate::message::{Body, ResponseHead};
+use crate::origin::{Answer, Framing, SendError};
+use crate::semantics::{
+    HeadVerdict, NotStored, Request, Terms, VaryFields, conditions, confirms, freshened,
+    judge_head, may_serve_on_error, storable, stored_fields, tags, unconditional,
+};
+use crate::store::{Arrived, FillHead, FillWriter, Head, Lookup, NewHead, Stored};
+
+/// What a fill is to bring.
+pub(super) struct Job {
+    /// The request that started it.
+    pub(super) ask: Arc<Ask>,
+    /// What is stored and may be confirmed.
+    pub(super) stale: Option<Arc<Stored>>,
+    /// Where interim responses go.
+    pub(super) interim: Interim,
+    /// What only the request that started the fill may have.
+    pub(super) own: oneshot::Sender<Own>,
+}
+
+/// What the request that started the fill gets, and nobody else.
+pub(super) enum Own {
+    /// All fields of an answer that is shared, those that are not kept among them.
+    Fields(HeaderMap),
+    /// An answer that may not be shared.
+    Answer {
+        /// The answer.
+        answer: Box<Answer>,
+        /// It is a stored response that the origin confirmed, on terms that do not allow to keep
+        /// it.
+        confirmed: bool,
+    },
+}
+
+/// When the origin was asked, and when its head was there.
+#[derive(Clone, Copy)]
+pub(super) struct Moments {
+    pub(super) requested: Now,
+    pub(super) received: Now,
+}
+
+impl Worker {
+    /// Fills. However this ends, the writer's end tells the readers.
+    pub(super) async fn run(self: Arc<Self>, writer: FillWriter, mut job: Job) {
+        let stale = job.stale.clone();
+        let (sent, moments) = self.ask_origin(&job, stale.as_deref()).await;
+        match sent {
+            Err(error) => self.no_answer(writer, &error),
+            Ok(answer) if answer.head.status == StatusCode::NOT_MODIFIED => {
+                match job.stale.take() {
+                    Some(stale) if confirms(&stale.head().headers, &answer.head.headers) => {
+                        self.confirmed(writer, job, &stale, &answer, moments);
+                    }
+                    Some(_) => self.ask_again(writer, job).await,
+                    None => self.bad_answer(writer, "unasked 304"),
+                }
+            }
+            Ok(answer) => self.arrived(writer, job, answer, moments).await,
+        }
+        // Where a new response took its place this changes nothing.
+        if let Some(stale) = stale {
+            stale.head().release_refresh(clock::now().boot);
+        }
+    }
+
+    /// A 304 that confirms something else than what is stored: ask once for the whole.
+    async fn ask_again(self: &Arc<Self>, writer: FillWriter, job: Job) {
+        let (sent, moments) = self.ask_origin(&job, None).await;
+        match sent {
+            Err(error) => self.no_answer(writer, &error),
+            Ok(answer) if answer.head.status == StatusCode::NOT_MODIFIED => {
+                self.bad_answer(writer, "unasked 304");
+            }
+            Ok(answer) => self.arrived(writer, job, answer, moments).await,
+        }
+    }
+
+    async fn ask_origin(
+        &self,
+        job: &Job,
+        stale: Option<&Stored>,
+    ) -> (Result<Answer, SendError>, Moments) {
+        let ask = &job.ask;
+        let mut headers = ask.request.headers.clone();
+        unconditional(&mut headers);
+        if let Some(stale) = stale {
+            headers.extend(conditions(&stale.head().headers, &stale.head().terms));
+        }
+        let outgoing = self.outgoing(ask, headers, Body::Empty);
+        let origin = self.edge.config.sites.get(ask.site).map_or(0, |site| site.origin);
+        let requested = clock::now();
+        let interim = job.interim.clone();
+        let sent =
+            self.origins.send(origin, ask.site, outgoing, move |head| interim.send(head)).await;
+        (sent, Moments { requested, received: clock::now() })
+    }
+
+    fn no_answer(&self, writer: FillWriter, error: &SendError) {
+        self.edge.metrics.store.fills_failed.inc();
+        let (status, word) = super::error::status_of(error);
+        writer.dismiss(Arrived::Failed(status, word));
+    }
+
+    fn bad_answer(&self, writer: FillWriter, why: &'static str) {
+        self.edge.metrics.store.fills_failed.inc();
+        tracing::debug!(why, "origin's answer cannot be used");
+        writer.dismiss(Arrived::Failed(StatusCode::BAD_GATEWAY, "http_protocol_error"));
+    }
+
+    /// The origin confirmed what is stored: a new entry with the old body, judged anew.
+    fn confirmed(
+        &self,
+        writer: FillWriter,
+        job: Job,
+        stale: &Arc<Stored>,
+        answer: &Answer,
+        moments: Moments,
+    ) {
+        self.edge.metrics.store.revalidated.inc();
+        let old = stale.head();
+        let mut head = ResponseHead::new(old.status);
+        head.headers = freshened(&old.headers, &answer.head.headers);
+        add_date(&mut head.headers, moments.received);
+        let fill = writer.fill();
+        let length = Some(stale.body().len());
+        match self.judge(&job.ask, &job.ask.request, &head, length, moments, fill.number) {
+            Ok(kept) => {
+                let fields = head.headers.clone();
+                let head = self.make_head(&job.ask, &head, kept, fill.born, fill.number);
+                let _ = job.own.send(Own::Fields(fields));
+                let stored = self.edge.store.stored(Arc::clone(&head), stale.body().clone());
+                self.edge.store.insert(&stored, &self.edge.purges);
+                writer.head(FillHead { head, length, confirmed: true });
+                writer.adopt(stale.body());
+                writer.complete();
+            }
+            Err(why) => {
+                self.edge.store.remove(stale);
+                let length = stale.body().len();
+                let answer = Answer {
+                    head,
+                    body: stale.body().whole(),
+                    framing: Framing::Length(length),
+                    endpoint: answer.endpoint,
+                };
+                self.hand_over(writer, job, answer, why, true);
+            }
+        }
+    }
+
+    /// A new response arrived: keep it while it streams to everyone who waits, or hand it to the
+    /// one that asked.
+    async fn arrived(
+        self: &Arc<Self>,
+        writer: FillWriter,
+        job: Job,
+        mut answer: Answer,
+        moments: Moments,
+    ) {
+        add_date(&mut answer.head.headers, moments.received);
+        if is_error(answer.head.status) && self.stale_allowed(&job, moments.received) {
+            writer.dismiss(Arrived::Failed(answer.head.status, "http_upstream_status"));
+            return;
+        }
+        let length = match answer.framing {
+            Framing::None => Some(0),
+            Framing::Length(length) => Some(length),
+            Framing::Chunked | Framing::Close => None,
+        };
+        let judged = if answer.framing == Framing::Close {
+            Err(NotStored::CloseDelimited)
+        } else {
+            let number = writer.fill().number;
+            self.judge(&job.ask, &job.ask.request, &answer.head, length, moments, number)
+        };
+        match judged {
+            Ok(kept) => {
+                let (born, number) = (writer.fill().born, writer.fill().number);
+                let head = self.make_head(&job.ask, &answer.head, kept, born, number);
+                let _ = job.own.send(Own::Fields(answer.head.headers));
+                writer.head(FillHead { head: Arc::clone(&head), length, confirmed: false });
+                self.keep(writer, head, answer.body).await;
+            }
+            Err(why) => {
+                // What the origin has now is not what is stored.
+                if let Some(stale) = &job.stale
+                    && answer.head.status.is_success()
+                {
+                    self.edge.store.remove(stale);
+                }
+                self.hand_over(writer, job, answer, why, false);
+            }
+        }
+    }
+
+    /// Copies the body as it arrives, and stores the response once it is complete.
+    async fn keep(&self, writer: FillWriter, head: Arc<Head>, mut body: Body) {
+        loop {
+            let frame =
+                std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+            let pushed = match frame {
+                None => break,
+                Some(Err(why)) => Err(why),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) => writer.push(&bytes).await,
+                    Err(_trailers) => Ok(()),
+                },
+            };
+            if let Err(why) = pushed {
+                self.edge.metrics.store.fills_failed.inc();
+                self.edge.metrics.store.not_stored(NotStored::Incomplete.label());
+                writer.fail(why);
+                return;
+            }
+        }
+        match writer.body() {
+            Some(body) => {
+                let stored = self.edge.store.stored(head, body);
+                if !self.edge.store.insert(&stored, &self.edge.purges) {
+                    self.edge.metrics.store.not_stored(NotStored::Purged.label());
+                }
+            }
+            None => self.edge.metrics.store.not_stored(NotStored::TooLarge.label()),
+        }
+        writer.complete();
+    }
+
+    /// Gives an answer that may not be shared to the request that started the fill.
+    fn hand_over(
+        &self,
+        writer: FillWriter,
+        job: Job,
+        answer: Answer,
+        why: NotStored,
+        confirmed: bool,
+    ) {
+        self.edge.metrics.store.not_stored(why.label());
+        if why == NotStored::NoFreshness {
+            self.hint_freshness(job.ask.site);
+        }
+        if why.holds_for_key() {
+            let key = self.edge.store.fill_key(&job.ask.key, &job.ask.request.headers);
+            self.edge.store.remember_uncacheable(key, clock::now().boot);
+        }
+        // If the one that asked is gone, nobody may have this answer.
+        let _ = job.own.send(Own::Answer { answer: Box::new(answer), confirmed });
+        writer.dismiss(Arrived::Private(why));
+    }
+
+    fn stale_allowed(&self, job: &Job, now: Now) -> bool {
+        let Some(stale) = &job.stale else { return false };
+        let purges = &self.edge.purges;
+        purges.verdict(stale.head(), purges.epoch()).is_some_and(|verdict| {
+            let terms = &stale.head().terms;
+            may_serve_on_error(terms, verdict, &job.ask.policy, purges.lease(), now)
+        })
+    }
+
+    /// A HEAD told about the resource: freshen what is stored under its GET, or let it be stale
+    /// (RFC 9111 section 4.3.5).
+    pub(super) fn head_seen(&self, ask: &Ask, epoch: u64, head: &ResponseHead, moments: Moments) {
+        let edge = &self.edge;
+        let request = &ask.request;
+        let found = edge.store.lookup(&ask.key, &request.headers, &edge.purges, epoch);
+        let Lookup::Found(stored, _) = found else { return };
+        let (old, length) = (stored.head(), stored.body().len());
+        match judge_head(&old.headers, length, head.status, &head.headers) {
+            HeadVerdict::Silent => {}
+            HeadVerdict::Invalidates => old.make_stale(moments.received.boot),
+            HeadVerdict::Freshens => {
+                let mut fresh = ResponseHead::new(old.status);
+                fresh.headers = freshened(&old.headers, &head.headers);
+                add_date(&mut fresh.headers, moments.received);
+                let request = Request { method: http::Method::GET, ..request.clone() };
+                let judged = self.judge(ask, &request, &fresh, Some(length), moments, old.fill);
+                let Ok(kept) = judged else { return };
+                let head = self.make_head(ask, &fresh, kept, epoch, old.fill);
+                let stored = edge.store.stored(head, stored.body().clone());
+                edge.store.insert(&stored, &edge.purges);
+            }
+        }
+    }
+
+    /// Whether a response may be stored, and what is needed to store it.
+    fn judge(
+        &self,
+        ask: &Ask,
+        request: &Request,
+        head: &ResponseHead,
+        length: Option<u64>,
+        moments: Moments,
+        fill: u64,
+    ) -> Result<Kept, NotStored> {
+        let draw = self.edge.dice.jitter(&ask.key.parts, fill);
+        let Moments { requested, received } = moments;
+        let terms = storable(request, head, &ask.policy, requested, received, draw)?;
+        if length.is_some_and(|length| length > self.edge.store.largest_body()) {
+            return Err(NotStored::TooLarge);
+        }
+        let most = self.edge.config.limits.vary_fields;
+        let vary = VaryFields::of(&head.headers, most, &ask.policy)?.map(Arc::new);
+        let tags = tags(&head.headers, self.edge.tag_limits())?;
+        Ok(Kept { terms, vary, tags })
+    }
+
+    fn make_head(
+        &self,
+        ask: &Ask,
+        head: &ResponseHead,
+        kept: Kept,
+        born: u64,
+        fill: u64,
+    ) -> Arc<Head> {
+        let site = self.edge.config.sites.get(ask.site).map_or("", |site| &*site.name);
+        let secondary = kept.vary.as_ref().map(|fields| fields.secondary(&ask.request.headers));
+        let target = ask.request.target();
+        Arc::new(Head::new(NewHead {
+            key: ask.key.clone(),
+            secondary: secondary.unwrap_or_default().into_boxed_slice(),
+            vary: kept.vary,
+            status: head.status,
+            headers: stored_fields(&head.headers, &ask.policy),
+            terms: kept.terms,
+            selectors: self.edge.purges.selectors(site, &ask.request.host, &target, &kept.tags),
+            born,
+            fill,
+        }))
+    }
+}
+
+/// Answers that something stale may bridge (RFC 5861 section 4).
+fn is_error(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}
+
+/// What makes a response storable.
+struct Kept {
+    terms: Terms,
+    vary: Option<Arc<VaryFields>>,
+    tags: Box<[Box<str>]>,
+}
+
+/// A recipient with a clock records when a message without `Date` came (RFC 9110 section 6.6.1).
+pub(super) fn add_date(headers: &mut HeaderMap, now: Now) {
+    if !headers.contains_key(http::header::DATE)
+        && let Ok(date) = http::HeaderValue::from_str(&httpdate::fmt_http_date(now.wall))
+    {
+        headers.insert(http::header::DATE, date);
+    }
+}

@@ -1,0 +1,257 @@
+//! Joining a fill, starting one, and waiting for what it brings.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::arrive::{Job, Own};
+use super::serve::Step;
+use super::{Ask, Worker};
+use crate::clock;
+use crate::listener::{Interim, Pressure};
+use crate::message::{Body, Refusal};
+use crate::semantics::{
+    CacheStatus, Decision, Forward, NotStored, Outcome, Verdict, decide, may_serve_on_error,
+};
+use crate::store::{Arrived, Claim, Fill, FillHead, FillWriter, Lookup, Stored};
+use crate::telemetry::Record;
+
+/// A request that waits for a fill.
+struct Waiting {
+    fill: Arc<Fill>,
+    why: Forward,
+    stale: Option<Arc<Stored>>,
+    epoch: u64,
+    /// What only the one that started the fill gets.
+    own: Option<oneshot::Receiver<Own>>,
+}
+
+impl Worker {
+    /// Joins or starts the fill for a request. `stale` is what is stored and must be confirmed;
+    /// `refused` the fill that this request could not use before.
+    pub(super) async fn fill(
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
+        why: Forward,
+        stale: Option<Arc<Stored>>,
+        epoch: u64,
+        refused: &mut Option<Arc<Fill>>,
+        record: Box<Record>,
+    ) -> Step {
+        let edge = &self.edge;
+        if edge.pressure.step() >= Pressure::Shed {
+            return Step::Answer(self.refusal(Refusal::Overload, record, clock::now()));
+        }
+        let key = edge.store.fill_key(&ask.key, &ask.request.headers);
+        let alone =
+            ask.request.has_range() && stale.is_none() || ask.request.method != http::Method::GET;
+        if alone {
+            return Step::Answer(
+                self.pass(ask, Body::Empty, CacheStatus::forward(why), record).await,
+            );
+        }
+        if stale.is_none() && edge.store.is_uncacheable(key, clock::now().boot) {
+            let status = CacheStatus { detail: Some("uncacheable"), ..CacheStatus::forward(why) };
+            return Step::Answer(self.pass(ask, Body::Empty, status, record).await);
+        }
+        let claim = match refused.as_ref() {
+            Some(fill) => edge.fills.replace(key, epoch, fill),
+            None => edge.fills.join_or_start(key, epoch),
+        };
+        match claim {
+            Claim::Joined(fill) => {
+                edge.metrics.store.collapsed.inc();
+                let waiting = Waiting { fill, why, stale, epoch, own: None };
+                self.wait(ask, waiting, refused, record).await
+            }
+            Claim::Started(writer) => {
+                // Between the look-up and the claim another fill may have come to its end.
+                if stale.is_none() && self.arrived_meanwhile(ask, epoch) {
+                    writer.dismiss(Arrived::Void);
+                    return Step::Again(record);
+                }
+                let fill = Arc::clone(writer.fill());
+                let own = self.start(ask, writer, stale.clone(), ask.interim.clone());
+                let waiting = Waiting { fill, why, stale, epoch, own: Some(own) };
+                self.wait(ask, waiting, refused, record).await
+            }
+            Claim::Full => {
+                let status =
+                    CacheStatus { detail: Some("fills-full"), ..CacheStatus::forward(why) };
+                Step::Answer(self.pass(ask, Body::Empty, status, record).await)
+            }
+        }
+    }
+
+    /// Refreshes a stored response in the background, once.
+    pub(super) fn refresh(self: &Arc<Self>, ask: &Arc<Ask>, stored: &Arc<Stored>, epoch: u64) {
+        let now = clock::now().boot;
+        if self.edge.pressure.step() >= Pressure::Shed || !stored.head().claim_refresh(now) {
+            return;
+        }
+        let key = self.edge.store.fill_key(&ask.key, &ask.request.headers);
+        match self.edge.fills.join_or_start(key, epoch) {
+            Claim::Started(writer) => {
+                self.edge.metrics.store.refreshes.inc();
+                drop(self.start(ask, writer, Some(Arc::clone(stored)), Interim::default()));
+            }
+            Claim::Joined(_) | Claim::Full => stored.head().release_refresh(now),
+        }
+    }
+
+    fn arrived_meanwhile(&self, ask: &Ask, epoch: u64) -> bool {
+        let edge = &self.edge;
+        let lookup = edge.store.lookup(&ask.key, &ask.request.headers, &edge.purges, epoch);
+        let (_, decision) = self.decide(ask, &lookup, edge.purges.lease(), clock::now());
+        matches!(lookup, Lookup::Found(..))
+            && matches!(decision, Decision::Hit { .. } | Decision::HitStale)
+    }
+
+    /// Starts the task that fills.
+    fn start(
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
+        writer: FillWriter,
+        stale: Option<Arc<Stored>>,
+        interim: Interim,
+    ) -> oneshot::Receiver<Own> {
+        let (own, receiver) = oneshot::channel();
+        let metrics = &self.edge.metrics.store;
+        metrics.fills.inc();
+        let job = Job { ask: Arc::clone(ask), stale, interim, own };
+        let worker = Arc::clone(self);
+        // A panic in there drops the writer, and the writer's end breaks the fill off visibly.
+        tokio::spawn(async move { worker.run(writer, job).await });
+        receiver
+    }
+
+    async fn wait(
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
+        mut waiting: Waiting,
+        refused: &mut Option<Arc<Fill>>,
+        record: Box<Record>,
+    ) -> Step {
+        let limit = self.edge.config.limits.fill_wait;
+        let started = waiting.own.is_some();
+        let arrived = if started {
+            waiting.fill.arrived().await
+        } else {
+            match tokio::time::timeout(limit, waiting.fill.arrived()).await {
+                Ok(arrived) => arrived,
+                Err(_) => Arrived::Failed(http::StatusCode::GATEWAY_TIMEOUT, "fill_timeout"),
+            }
+        };
+        match arrived {
+            Arrived::Head(head) => {
+                if started || self.may_join(ask, &head, waiting.epoch) {
+                    Step::Answer(self.from_fill(ask, &mut waiting, &head, record))
+                } else if refused.is_some() {
+                    let status = CacheStatus::forward(waiting.why);
+                    Step::Answer(self.pass(ask, Body::Empty, status, record).await)
+                } else {
+                    *refused = Some(waiting.fill);
+                    Step::Again(record)
+                }
+            }
+            Arrived::Private(not_stored) => self.private(ask, waiting, not_stored, record).await,
+            Arrived::Failed(status, word) => {
+                Step::Answer(self.failed(ask, &waiting, status, word, record))
+            }
+            Arrived::Void if started => Step::Answer(self.panicked(record)),
+            Arrived::Void => Step::Again(record),
+        }
+    }
+
+    /// Whether a request that joined may be answered by what arrived: judged as a hit would be.
+    fn may_join(&self, ask: &Ask, arrived: &FillHead, epoch: u64) -> bool {
+        let head = &arrived.head;
+        let edge = &self.edge;
+        if head.key.parts != ask.key.parts
+            || !head.is_selected_by(&ask.request.headers)
+            || !edge.purges.joinable(head, epoch)
+        {
+            return false;
+        }
+        let found = Some((&head.terms, Verdict::Alive));
+        let lease = edge.purges.lease();
+        let decision = decide(&ask.request, found, true, &ask.policy, lease, clock::now(), 1.0);
+        matches!(decision, Decision::Hit { .. } | Decision::HitStale)
+    }
+
+    /// The answer may not be shared: it belongs to the one that started the fill, the others go
+    /// to the origin themselves, side by side.
+    async fn private(
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
+        waiting: Waiting,
+        not_stored: NotStored,
+        record: Box<Record>,
+    ) -> Step {
+        let status =
+            CacheStatus { detail: Some(not_stored.label()), ..CacheStatus::forward(waiting.why) };
+        let own = match waiting.own {
+            Some(receiver) => receiver.await.ok(),
+            None => None,
+        };
+        Step::Answer(match own {
+            Some(Own::Answer { answer, confirmed }) => {
+                let outcome = if confirmed { Outcome::Revalidated } else { Outcome::Miss };
+                self.relay(ask, *answer, status, outcome, record)
+            }
+            Some(Own::Fields(_)) | None => self.pass(ask, Body::Empty, status, record).await,
+        })
+    }
+
+    /// The origin gave no answer: something stale where that is allowed, else the error.
+    fn failed(
+        &self,
+        ask: &Ask,
+        waiting: &Waiting,
+        status: http::StatusCode,
+        word: &'static str,
+        mut record: Box<Record>,
+    ) -> crate::listener::Response {
+        let now = clock::now();
+        record.origin_error = Some(word);
+        if let Some(stored) = &waiting.stale
+            && let Some(verdict) = self.edge.purges.verdict(stored.head(), self.edge.purges.epoch())
+            && may_serve_on_error(
+                &stored.head().terms,
+                verdict,
+                &ask.policy,
+                self.edge.purges.lease(),
+                now,
+            )
+        {
+            return self.from_stored_on_error(ask, stored, waiting.why, now, record);
+        }
+        self.origin_failed(status, word, waiting.why, record, now)
+    }
+
+    fn from_fill(
+        &self,
+        ask: &Ask,
+        waiting: &mut Waiting,
+        arrived: &FillHead,
+        record: Box<Record>,
+    ) -> crate::listener::Response {
+        let started = waiting.own.is_some();
+        let own = waiting.own.as_mut().and_then(|own| match own.try_recv() {
+            Ok(Own::Fields(fields)) => Some(fields),
+            Ok(Own::Answer { .. }) | Err(_) => None,
+        });
+        let mut status = CacheStatus::forward(waiting.why);
+        status.collapsed = !started;
+        status.stored = started;
+        if arrived.confirmed {
+            status.forward_status = Some(304);
+        }
+        let outcome = match (started, arrived.confirmed) {
+            (false, _) => Outcome::Collapsed,
+            (true, true) => Outcome::Revalidated,
+            (true, false) => Outcome::Miss,
+        };
+        self.from_arriving(ask, &waiting.fill, arrived, own.as_ref(), status, outcome, record)
+    }
+}

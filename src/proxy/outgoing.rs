@@ -1,0 +1,67 @@
+//! The request as the origin gets it: written anew from the canonical form.
+
+use std::net::SocketAddr;
+
+use http::header::{HOST, HeaderName, HeaderValue, VIA};
+use http::{HeaderMap, Version};
+
+use super::{Ask, Worker};
+use crate::message::Body;
+use crate::origin::Outgoing;
+
+const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+impl Worker {
+    /// Request for the origin: `headers` of the client, end-to-end fields only, and ours.
+    pub(super) fn outgoing(&self, ask: &Ask, mut headers: HeaderMap, body: Body) -> Outgoing {
+        let request = &ask.request;
+        let own = self.edge.config.sites.get(ask.site).and_then(|site| site.host.clone());
+        let host = request.host_field();
+        set(&mut headers, X_FORWARDED_HOST, &host);
+        match own {
+            Some(own) => drop(headers.insert(HOST, own)),
+            None => set(&mut headers, HOST, &host),
+        }
+        set(&mut headers, X_FORWARDED_FOR, &address(ask.client.address));
+        set(&mut headers, X_FORWARDED_PROTO, request.scheme.as_str());
+        set(&mut headers, X_REQUEST_ID, ask.id.as_str());
+        headers.append(VIA, via(request.version));
+        if let Ok(id) = HeaderValue::from_str(&self.edge.config.node.cdn_id) {
+            headers.append(CDN_LOOP, id);
+        }
+        Outgoing { method: request.method.clone(), target: request.target(), headers, body }
+    }
+
+    /// Whether the request has been here before (RFC 8586).
+    pub(super) fn loops(&self, headers: &HeaderMap) -> bool {
+        let own = self.edge.config.node.cdn_id.as_bytes();
+        headers.get_all(CDN_LOOP).iter().any(|value| {
+            value.as_bytes().split(|byte| *byte == b',').any(|member| {
+                let id = member.split(|byte| *byte == b';').next().unwrap_or_default();
+                id.trim_ascii().eq_ignore_ascii_case(own)
+            })
+        })
+    }
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+fn address(client: SocketAddr) -> String {
+    client.ip().to_canonical().to_string()
+}
+
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        Version::HTTP_2 => "2 atoll",
+        Version::HTTP_10 => "1.0 atoll",
+        _ => "1.1 atoll",
+    })
+}

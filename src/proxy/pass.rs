@@ -1,0 +1,89 @@
+//! Streaming through: never stored, never shared, back-pressure end to end.
+
+use std::sync::Arc;
+
+use super::arrive::Moments;
+use super::body::Limited;
+use super::{Ask, Worker};
+use crate::clock;
+use crate::listener::Response;
+use crate::message::Body;
+use crate::origin::Framing;
+use crate::purge::{Selector, Strength};
+use crate::semantics::{CacheStatus, Outcome, storable};
+use crate::store::Lookup;
+use crate::telemetry::Record;
+
+impl Worker {
+    /// Sends the request on as it came and hands the answer back.
+    pub(super) async fn pass(
+        self: &Arc<Self>,
+        ask: &Ask,
+        body: Body,
+        status: CacheStatus,
+        record: Box<Record>,
+    ) -> Response {
+        let body = Limited::wrap(body, ask.policy.body_bytes);
+        let outgoing = self.outgoing(ask, ask.request.headers.clone(), body);
+        let origin = self.edge.config.sites.get(ask.site).map_or(0, |site| site.origin);
+        let interim = ask.interim.clone();
+        let epoch = self.edge.purges.epoch();
+        let requested = clock::now();
+        let sent =
+            self.origins.send(origin, ask.site, outgoing, move |head| interim.send(head)).await;
+        let answer = match sent {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::debug!(%error, origin, "origin gave no answer");
+                let (code, word) = super::error::status_of(&error);
+                let why = status.forward.unwrap_or(crate::semantics::Forward::Bypass);
+                return self.origin_failed(code, word, why, record, clock::now());
+            }
+        };
+        let received = clock::now();
+        if ask.request.method == http::Method::HEAD {
+            self.head_seen(ask, epoch, &answer.head, Moments { requested, received });
+        } else if is_unsafe(&ask.request.method) {
+            self.invalidate(ask, answer.head.status);
+        } else if status.detail == Some("uncacheable") && answer.framing != Framing::Close {
+            // What it was remembered for may be over.
+            let policy = &ask.policy;
+            if storable(&ask.request, &answer.head, policy, requested, received, 0.0).is_ok() {
+                let key = self.edge.store.fill_key(&ask.key, &ask.request.headers);
+                self.edge.store.forget_uncacheable(key);
+            }
+        }
+        self.relay(ask, answer, status, Outcome::Pass, record)
+    }
+
+    /// A change at the origin invalidates what is stored under its URL (RFC 9111 section 4.4). Only
+    /// where something is stored or arriving, so that strangers cannot fill the purge table.
+    fn invalidate(&self, ask: &Ask, status: http::StatusCode) {
+        if !(status.is_success() || status.is_redirection()) {
+            return;
+        }
+        let edge = &self.edge;
+        let epoch = edge.purges.epoch();
+        let stored = edge.store.lookup(&ask.key, &ask.request.headers, &edge.purges, epoch);
+        let arriving = edge.fills.is_open(edge.store.fill_key(&ask.key, &ask.request.headers));
+        if matches!(stored, Lookup::Miss) && !arriving {
+            return;
+        }
+        let Some(site) = edge.config.sites.get(ask.site) else { return };
+        let selector = Selector::Url {
+            site: Arc::clone(&site.name),
+            host: ask.request.host.clone(),
+            target: ask.request.target(),
+        };
+        edge.purges.apply(&[selector], Strength::Hard, clock::now());
+        edge.metrics.store.purges("url");
+    }
+}
+
+/// Whether a method may change the resource (RFC 9110 section 9.2.1).
+fn is_unsafe(method: &http::Method) -> bool {
+    !matches!(
+        method.as_str(),
+        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PROPFIND" | "REPORT" | "SEARCH" | "QUERY"
+    )
+}

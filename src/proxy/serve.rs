@@ -1,0 +1,160 @@
+//! The way of a request on one screen.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::{Ask, Worker};
+use crate::clock::{self, Now};
+use crate::listener::{Pressure, Request, Response};
+use crate::message::{Body, Refusal};
+use crate::semantics::{
+    CacheKey, CacheStatus, Decision, Forward, Outcome, decide, lookup_allowed, normalise,
+};
+use crate::store::{Lookup, Stored};
+use crate::telemetry::{Record, TraceParent};
+
+/// Times that a request looks again after a fill which it joined came to nothing for it. After
+/// that it goes to the origin alone.
+const LOOKS: usize = 3;
+
+/// Answers one request.
+pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
+    let Request { head, body, client, interim, arrived } = incoming;
+    let id = worker.ids.choose(head.headers.get("x-request-id"));
+    let mut record = worker.recorder.record(id.clone(), arrived);
+    record.client = client.address;
+    record.tls = client.tls.as_ref().map(|tls| tls.version);
+    record.trace =
+        head.headers.get("traceparent").and_then(|value| TraceParent::parse(value.as_bytes()));
+    let host = head.authority.clone().or_else(|| host_of(&head.headers));
+    record.set_head(&head, host.as_deref().unwrap_or_default());
+    let request = match normalise(head) {
+        Ok(request) => request,
+        Err(refusal) => return worker.refusal(refusal, record, arrived),
+    };
+    let Some(site) = worker.edge.routes.site(&request.host) else {
+        return worker.refusal(Refusal::UnknownHost, record, arrived);
+    };
+    record.site = Some(site);
+    let policy = Arc::clone(worker.edge.routes.policy(site, &request.path));
+    if !policy.methods.contains(&request.method) {
+        return worker.method_not_allowed(&policy, record, arrived);
+    }
+    if body.exact_size().is_some_and(|size| size > policy.body_bytes) {
+        return worker.refusal(Refusal::BodyTooLarge, record, arrived);
+    }
+    if worker.loops(&request.headers) {
+        return worker.loop_detected(record, arrived);
+    }
+    if request.path == "*" {
+        return worker.options(&policy, record, arrived);
+    }
+    let name = worker.edge.config.sites.get(site).map_or("", |site| &*site.name);
+    let key = CacheKey::of(worker.edge.store.secret(), name, &request, &policy);
+    let ask = Ask { request, site, policy, key, client, interim, id };
+    if worker.edge.pressure.step() >= Pressure::Shed && ask.request.method != Method::GET {
+        return worker.refusal(Refusal::Overload, record, arrived);
+    }
+    // A body that belongs to no answer of ours must not be mistaken for the next request.
+    if !matches!(body, Body::Empty) {
+        let why = lookup_allowed(&ask.request, &ask.policy).err().unwrap_or(Forward::Bypass);
+        return worker.pass(&ask, body, CacheStatus::forward(why), record).await;
+    }
+    if let Err(why) = lookup_allowed(&ask.request, &ask.policy) {
+        if ask.request.forbids_forwarding() {
+            return worker.only_if_cached(record, arrived);
+        }
+        return worker.pass(&ask, body, CacheStatus::forward(why), record).await;
+    }
+    worker.answer(&Arc::new(ask), arrived, record).await
+}
+
+/// What one look at the store came to.
+pub(super) enum Step {
+    /// An answer.
+    Answer(Response),
+    /// Nothing for this request: look again.
+    Again(Box<Record>),
+}
+
+impl Worker {
+    /// Answers from the store, by a fill, or by passing on.
+    async fn answer(
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
+        arrived: Now,
+        mut record: Box<Record>,
+    ) -> Response {
+        let mut now = arrived;
+        let mut refused = None;
+        for _ in 0..LOOKS {
+            // In this order: the clock, the lease, the epoch, the store and the rows.
+            let lease = self.edge.purges.lease();
+            let epoch = self.edge.purges.epoch();
+            let lookup =
+                self.edge.store.lookup(&ask.key, &ask.request.headers, &self.edge.purges, epoch);
+            let (found, decision) = self.decide(ask, &lookup, lease, now);
+            let step = match (decision, found) {
+                (Decision::Hit { refresh_early }, Some(stored)) => {
+                    if refresh_early {
+                        self.refresh(ask, &stored, epoch);
+                    }
+                    return self.from_stored(ask, &stored, Outcome::Hit, now, record);
+                }
+                (Decision::HitStale, Some(stored)) => {
+                    self.refresh(ask, &stored, epoch);
+                    return self.from_stored(ask, &stored, Outcome::Stale, now, record);
+                }
+                (Decision::OnlyIfCached, _) => return self.only_if_cached(record, now),
+                (Decision::Pass(why), _) => {
+                    return self.pass(ask, Body::Empty, CacheStatus::forward(why), record).await;
+                }
+                (Decision::Revalidate(why), Some(stored)) => {
+                    self.fill(ask, why, Some(stored), epoch, &mut refused, record).await
+                }
+                (Decision::Revalidate(why) | Decision::Fill(why), found) => {
+                    self.fill(ask, why, found, epoch, &mut refused, record).await
+                }
+                (Decision::Hit { .. } | Decision::HitStale, None) => {
+                    self.fill(ask, Forward::Miss, None, epoch, &mut refused, record).await
+                }
+            };
+            match step {
+                Step::Answer(response) => return response,
+                Step::Again(back) => record = back,
+            }
+            now = clock::now();
+        }
+        self.pass(ask, Body::Empty, CacheStatus::forward(Forward::Miss), record).await
+    }
+
+    pub(super) fn decide(
+        &self,
+        ask: &Ask,
+        lookup: &Lookup,
+        lease: bool,
+        now: Now,
+    ) -> (Option<Arc<Stored>>, Decision) {
+        match lookup {
+            Lookup::Found(stored, verdict) => {
+                let head = stored.head();
+                let age = now.since(head.terms.received);
+                let draw = self.edge.dice.early(head.key.hash, head.fill, age);
+                let found = Some((&head.terms, *verdict));
+                let decision = decide(&ask.request, found, true, &ask.policy, lease, now, draw);
+                (Some(Arc::clone(stored)), decision)
+            }
+            Lookup::Miss | Lookup::VaryMiss => {
+                let variants = matches!(lookup, Lookup::VaryMiss);
+                (None, decide(&ask.request, None, variants, &ask.policy, lease, now, 1.0))
+            }
+        }
+    }
+}
+
+fn host_of(headers: &http::HeaderMap) -> Option<String> {
+    headers
+        .get(http::header::HOST)
+        .map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned())
+}

@@ -1,0 +1,343 @@
+//! Validation in both directions: conditions that clients send and we answer, conditions that we
+//! send and the origin answers (RFC 9110 section 13, RFC 9111 section 4.3).
+
+use std::time::{Duration, SystemTime};
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+
+use crate::semantics::freshness::{Terms, single_date};
+use crate::semantics::{date, normalise::Request};
+
+/// Fields that ask the origin whether a stored response still holds (RFC 9111 section 4.3.1);
+/// empty where it has no validator.
+#[must_use]
+pub fn conditions(stored: &HeaderMap, terms: &Terms) -> HeaderMap {
+    let mut out = HeaderMap::with_capacity(2);
+    if let Some(etag) = &terms.etag {
+        out.insert(header::IF_NONE_MATCH, etag.clone());
+    }
+    if terms.last_modified.is_some()
+        && let Some(modified) = stored.get(header::LAST_MODIFIED)
+    {
+        out.insert(header::IF_MODIFIED_SINCE, modified.clone());
+    }
+    out
+}
+
+/// Removes the client's conditions and ranges from a request that must bring the whole.
+pub fn unconditional(headers: &mut HeaderMap) {
+    for name in [
+        header::IF_NONE_MATCH,
+        header::IF_MODIFIED_SINCE,
+        header::IF_MATCH,
+        header::IF_UNMODIFIED_SINCE,
+        header::IF_RANGE,
+        header::RANGE,
+    ] {
+        headers.remove(name);
+    }
+}
+
+/// Whether a 304 speaks of the stored response (RFC 9111 section 4.3.3). A 304 without validators
+/// confirms the one that was asked about; one with other validators confirms nothing: ask again
+/// without conditions.
+#[must_use]
+pub fn confirms(stored: &HeaderMap, not_modified: &HeaderMap) -> bool {
+    let agree = |name: &HeaderName, equal: fn(&[u8], &[u8]) -> bool| match (
+        stored.get(name),
+        not_modified.get(name),
+    ) {
+        (Some(stored), Some(new)) => equal(stored.as_bytes(), new.as_bytes()),
+        _ => true,
+    };
+    agree(&header::ETAG, weakly_equal) && agree(&header::LAST_MODIFIED, |one, other| one == other)
+}
+
+/// Stored fields after a 304 (RFC 9111 section 3.2), to be judged and stored like a new response.
+/// Its fields replace the stored ones, except for what belongs to the stored bytes and what a 304
+/// can get wrong without anybody noticing. `Set-Cookie` is replaced only where one was stored.
+#[must_use]
+pub fn freshened(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
+    let mut fresh = stored.clone();
+    // Age is counted from when the 304 was made, not from when the body was.
+    fresh.remove(header::DATE);
+    fresh.remove(header::AGE);
+    for name in not_modified.keys().filter(|name| is_merged(name, stored)) {
+        fresh.remove(name);
+        for value in not_modified.get_all(name) {
+            fresh.append(name.clone(), value.clone());
+        }
+    }
+    fresh
+}
+
+fn is_merged(name: &HeaderName, stored: &HeaderMap) -> bool {
+    match *name {
+        header::CONTENT_LENGTH
+        | header::CONTENT_ENCODING
+        | header::CONTENT_RANGE
+        | header::TRANSFER_ENCODING
+        | header::CONNECTION => false,
+        header::ETAG | header::SET_COOKIE => {
+            *name == header::SET_COOKIE && stored.contains_key(name)
+                || *name == header::ETAG && !stored.contains_key(name)
+        }
+        _ => name.as_str() != "set-cookie2" || stored.contains_key(name),
+    }
+}
+
+/// What a HEAD that went to the origin says about the stored GET (RFC 9111 section 4.3.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadVerdict {
+    /// Same validators and length: its fields freshen what is stored.
+    Freshens,
+    /// The resource has changed: what is stored is stale.
+    Invalidates,
+    /// Says nothing about it.
+    Silent,
+}
+
+/// Judges the answer to a HEAD against a stored GET of `length` bytes.
+#[must_use]
+pub fn judge_head(
+    stored: &HeaderMap,
+    length: u64,
+    status: StatusCode,
+    headers: &HeaderMap,
+) -> HeadVerdict {
+    if status != StatusCode::OK {
+        return HeadVerdict::Silent;
+    }
+    let same = |name: &HeaderName| stored.get(name) == headers.get(name);
+    let same_length = headers.get(header::CONTENT_LENGTH).is_none_or(|value| {
+        value.to_str().ok().and_then(|text| text.parse::<u64>().ok()) == Some(length)
+    });
+    if same(&header::ETAG) && same(&header::LAST_MODIFIED) && same_length {
+        HeadVerdict::Freshens
+    } else {
+        HeadVerdict::Invalidates
+    }
+}
+
+/// Whether a conditional GET or HEAD is answered with 304 from a stored response (RFC 9111
+/// section 4.3.2). `If-None-Match` beats `If-Modified-Since`.
+pub(super) fn is_not_modified(
+    request: &Request,
+    status: StatusCode,
+    stored: &HeaderMap,
+    terms: Option<&Terms>,
+    now: SystemTime,
+) -> bool {
+    if !status.is_success() || !matches!(request.method, Method::GET | Method::HEAD) {
+        return false;
+    }
+    if request.headers.contains_key(header::IF_NONE_MATCH) {
+        let lines = request.headers.get_all(header::IF_NONE_MATCH);
+        return none_match_holds(lines.iter(), stored.get(header::ETAG));
+    }
+    let Some(since) = single_date(&request.headers, &header::IF_MODIFIED_SINCE, now) else {
+        return false;
+    };
+    // Without Last-Modified, Date stands in for it, and failing that the time of arrival.
+    let modified = match stored.contains_key(header::LAST_MODIFIED) {
+        true => single_date(stored, &header::LAST_MODIFIED, now),
+        false => terms.map(|terms| terms.date).or_else(|| single_date(stored, &header::DATE, now)),
+    };
+    modified.is_some_and(|modified| modified <= since)
+}
+
+/// Whether one of the entity tags listed is the stored one, by weak comparison (RFC 9110
+/// section 8.8.3.2); `*` is every one.
+fn none_match_holds<'a>(
+    mut lines: impl Iterator<Item = &'a HeaderValue>,
+    etag: Option<&HeaderValue>,
+) -> bool {
+    let Some(etag) = etag.map(HeaderValue::as_bytes) else {
+        return false;
+    };
+    lines.any(|line| {
+        let line = line.as_bytes().trim_ascii();
+        // Equality of the whole also covers tags that break the grammar, if client and origin agree.
+        line == b"*" || line == etag || entity_tags(line).any(|tag| weakly_equal(tag, etag))
+    })
+}
+
+/// Equality of entity tags, weakness aside.
+pub(super) fn weakly_equal(one: &[u8], other: &[u8]) -> bool {
+    opaque(one) == opaque(other)
+}
+
+/// Equality of two strong entity tags.
+pub(super) fn strongly_equal(one: &[u8], other: &[u8]) -> bool {
+    is_strong(one) && one == other
+}
+
+fn is_strong(tag: &[u8]) -> bool {
+    tag.len() >= 2 && tag.starts_with(b"\"") && tag.ends_with(b"\"")
+}
+
+fn opaque(tag: &[u8]) -> &[u8] {
+    tag.strip_prefix(b"W/").unwrap_or(tag)
+}
+
+/// The entity tags of a list; what is not one is skipped. They may hold commas.
+fn entity_tags(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = line;
+    std::iter::from_fn(move || {
+        loop {
+            rest = rest.trim_ascii_start();
+            let after_flag = opaque(rest);
+            let flag = rest.len() - after_flag.len();
+            let closing = after_flag
+                .strip_prefix(b"\"")
+                .and_then(|inner| inner.iter().position(|byte| *byte == b'"'));
+            if let Some(at) = closing {
+                let (tag, after) = rest.split_at_checked(flag + at + 2)?;
+                rest = after;
+                return Some(tag);
+            }
+            let comma = rest.iter().position(|byte| *byte == b',')?;
+            rest = rest.get(comma + 1..)?;
+        }
+    })
+}
+
+/// Whether `If-Range` allows the ranges asked for (RFC 9110 section 13.1.5): absent, or a strong
+/// validator that is the stored one's. A date is strong where the response was made at least a
+/// second after the last change (section 8.8.2.2).
+pub(super) fn range_condition_holds(
+    request: &Request,
+    stored: &HeaderMap,
+    terms: Option<&Terms>,
+    now: SystemTime,
+) -> bool {
+    let Some(condition) = request.headers.get(header::IF_RANGE) else {
+        return true;
+    };
+    let condition = condition.as_bytes();
+    if condition.contains(&b'"') {
+        return stored
+            .get(header::ETAG)
+            .is_some_and(|etag| strongly_equal(condition, etag.as_bytes()));
+    }
+    let modified = single_date(stored, &header::LAST_MODIFIED, now);
+    let made = terms.map(|terms| terms.date).or_else(|| single_date(stored, &header::DATE, now));
+    match (date::parse(condition, now), modified, made) {
+        (Some(condition), Some(modified), Some(made)) => {
+            condition == modified && made >= modified + Duration::from_secs(1)
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::semantics::test_support::{Fields, fields};
+
+    #[test]
+    fn none_match_compares_weakly_in_lists() {
+        let rows = [
+            ("\"a\"", "\"a\"", true),
+            ("W/\"a\"", "\"a\"", true),
+            ("\"a\"", "W/\"a\"", true),
+            ("\"b\", \"c\" ,W/\"a\"", "\"a\"", true),
+            ("\"a,b\"", "\"a,b\"", true),
+            ("\"a,b\"", "\"b\"", false),
+            ("*", "\"a\"", true),
+            ("a", "\"a\"", false),
+            ("a, \"x\"", "\"x\"", true),
+            ("\"a", "\"a\"", false),
+            ("\"A\"", "\"a\"", false),
+            ("w/\"a\"", "w/\"a\"", true),
+            ("", "\"a\"", false),
+        ];
+        for (list, etag, expected) in rows {
+            let headers = fields(&[("if-none-match", list), ("etag", etag)]);
+            let found = none_match_holds(
+                headers.get_all(header::IF_NONE_MATCH).iter(),
+                headers.get(header::ETAG),
+            );
+            assert_eq!(found, expected, "{list} {etag}");
+        }
+    }
+
+    #[test]
+    fn not_modified_confirms_only_what_it_names() {
+        let rows: [(Fields<'_>, Fields<'_>, bool); 7] = [
+            (&[("etag", "\"a\"")], &[], true),
+            (&[("etag", "\"a\"")], &[("etag", "\"a\"")], true),
+            (&[("etag", "\"a\"")], &[("etag", "W/\"a\"")], true),
+            (&[("etag", "\"a\"")], &[("etag", "\"b\"")], false),
+            (&[("last-modified", "x")], &[("etag", "\"b\"")], true),
+            (&[("last-modified", "x")], &[("last-modified", "y")], false),
+            (&[("last-modified", "x")], &[("last-modified", "x")], true),
+        ];
+        for (stored, new, expected) in rows {
+            assert_eq!(confirms(&fields(stored), &fields(new)), expected, "{stored:?} {new:?}");
+        }
+    }
+
+    #[test]
+    fn only_safe_fields_are_freshened() {
+        let stored = fields(&[
+            ("a", "1"),
+            ("a", "2"),
+            ("b", "1"),
+            ("etag", "\"x\""),
+            ("content-encoding", "br"),
+            ("cdn-cache-control", "max-age=60"),
+            ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+        ]);
+        let new = fields(&[
+            ("a", "3"),
+            ("c", "1"),
+            ("etag", "W/\"x\""),
+            ("content-length", "10"),
+            ("content-encoding", "gzip"),
+            ("content-range", "bytes 0-1/2"),
+            ("set-cookie", "s=1"),
+            ("cache-control", "private"),
+        ]);
+        let expected = fields(&[
+            ("a", "3"),
+            ("b", "1"),
+            ("c", "1"),
+            ("etag", "\"x\""),
+            ("content-encoding", "br"),
+            ("cdn-cache-control", "max-age=60"),
+            ("cache-control", "private"),
+        ]);
+        assert_eq!(freshened(&stored, &new), expected);
+        let with_cookie = freshened(&fields(&[("set-cookie", "s=0")]), &new);
+        assert_eq!(with_cookie.get("set-cookie").unwrap(), "s=1");
+    }
+
+    #[test]
+    fn head_freshens_or_invalidates() {
+        let stored = fields(&[("etag", "\"a\"")]);
+        let rows: [(u16, Fields<'_>, HeadVerdict); 5] = [
+            (200, &[("etag", "\"a\""), ("content-length", "3")], HeadVerdict::Freshens),
+            (200, &[("etag", "\"a\"")], HeadVerdict::Freshens),
+            (200, &[("etag", "\"b\"")], HeadVerdict::Invalidates),
+            (200, &[("etag", "\"a\""), ("content-length", "4")], HeadVerdict::Invalidates),
+            (404, &[], HeadVerdict::Silent),
+        ];
+        for (status, headers, expected) in rows {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(judge_head(&stored, 3, status, &fields(headers)), expected, "{headers:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_list_of_tags_is_read_without_panic(line: Vec<u8>) {
+            for tag in entity_tags(&line) {
+                prop_assert!(tag.ends_with(b"\""));
+            }
+        }
+    }
+}

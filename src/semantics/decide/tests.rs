@@ -1,0 +1,284 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::semantics::test_support::{ARRIVAL, Fields, get, judged, request};
+
+fn after(seconds: u64) -> Now {
+    Now::at(ARRIVAL + seconds)
+}
+
+fn terms(line: &str, headers: Fields<'_>) -> Terms {
+    let mut all = vec![("cache-control", line)];
+    all.extend_from_slice(headers);
+    judged(200, &all, &Policy::default()).unwrap()
+}
+
+/// Decision on a plain GET, `seconds` after arrival, under the default policy.
+fn plain(terms: &Terms, verdict: Verdict, seconds: u64) -> Decision {
+    decided(&get("http://h/", &[]), terms, verdict, &Policy::default(), seconds)
+}
+
+fn decided(
+    request: &Request,
+    terms: &Terms,
+    verdict: Verdict,
+    policy: &Policy,
+    seconds: u64,
+) -> Decision {
+    decide(request, Some((terms, verdict)), true, policy, true, after(seconds), 1.0)
+}
+
+const HIT: Decision = Decision::Hit { refresh_early: false };
+const ASK: Decision = Decision::Revalidate(Forward::Stale);
+const FILL: Decision = Decision::Fill(Forward::Stale);
+
+#[test]
+fn age_and_windows_decide() {
+    let bare = terms("max-age=60, stale-while-revalidate=10", &[]);
+    let tagged = terms("max-age=60", &[("etag", "\"a\"")]);
+    let checked = terms("max-age=60, no-cache", &[("etag", "\"a\"")]);
+    let aged = terms("max-age=60", &[("age", "50")]);
+    let rows = [
+        (&bare, 0, HIT),
+        (&bare, 59, HIT),
+        (&bare, 60, Decision::HitStale),
+        (&bare, 69, Decision::HitStale),
+        (&bare, 70, FILL),
+        (&tagged, 59, HIT),
+        (&tagged, 60, ASK),
+        (&checked, 0, ASK),
+        (&aged, 9, HIT),
+        (&aged, 10, FILL),
+    ];
+    for (terms, seconds, expected) in rows {
+        assert_eq!(plain(terms, Verdict::Alive, seconds), expected, "{seconds} {terms:?}");
+    }
+}
+
+#[test]
+fn purges_make_stale_from_their_moment_or_demand_the_origins_word() {
+    let bare = terms("max-age=60, stale-while-revalidate=10", &[]);
+    let tagged = terms("max-age=60, stale-while-revalidate=10", &[("etag", "\"a\"")]);
+    let soft = Verdict::Soft { since: after(20) };
+    let rows = [
+        (&tagged, soft, 20, Decision::HitStale),
+        (&tagged, soft, 29, Decision::HitStale),
+        (&tagged, soft, 30, ASK),
+        (&bare, soft, 30, FILL),
+        (&bare, Verdict::Soft { since: after(62) }, 69, Decision::HitStale),
+        (&bare, Verdict::Soft { since: after(62) }, 71, FILL),
+        (&tagged, Verdict::Check, 0, ASK),
+        (&bare, Verdict::Check, 0, FILL),
+    ];
+    for (terms, verdict, seconds, expected) in rows {
+        assert_eq!(plain(terms, verdict, seconds), expected, "{verdict:?} {seconds}");
+    }
+}
+
+#[test]
+fn nothing_found_goes_forward_as_it_must() {
+    let policy = Policy::default();
+    let rows = [
+        (get("http://h/", &[]), false, Decision::Fill(Forward::UriMiss)),
+        (get("http://h/", &[]), true, Decision::Fill(Forward::VaryMiss)),
+        (request("HEAD", "http://h/", &[]), false, Decision::Pass(Forward::UriMiss)),
+        (get("http://h/", &[("range", "bytes=0-1")]), false, Decision::Pass(Forward::UriMiss)),
+        (get("http://h/", &[("cache-control", "only-if-cached")]), false, Decision::OnlyIfCached),
+        (get("http://h/", &[("authorization", "x")]), false, Decision::Fill(Forward::UriMiss)),
+    ];
+    for (request, variants, expected) in rows {
+        let found = decide(&request, None, variants, &policy, true, after(0), 1.0);
+        assert_eq!(found, expected, "{request:?}");
+    }
+}
+
+#[test]
+fn stale_goes_forward_as_the_request_allows() {
+    let policy = Policy::default();
+    let bare = terms("max-age=60", &[]);
+    let tagged = terms("max-age=60", &[("etag", "\"a\"")]);
+    let range = [("range", "bytes=0-1")];
+    let rows = [
+        (request("HEAD", "http://h/", &[]), &tagged, Decision::Pass(Forward::Stale)),
+        (get("http://h/", &range), &tagged, ASK),
+        (get("http://h/", &range), &bare, Decision::Pass(Forward::Stale)),
+        (get("http://h/", &[("cache-control", "only-if-cached")]), &tagged, Decision::OnlyIfCached),
+    ];
+    for (request, terms, expected) in rows {
+        assert_eq!(decided(&request, terms, Verdict::Alive, &policy, 99), expected, "{request:?}");
+    }
+}
+
+#[test]
+fn without_a_lease_the_origin_is_asked_unless_policy_serves_on() {
+    let tagged = terms("max-age=60, stale-while-revalidate=10", &[("etag", "\"a\"")]);
+    let serve = Policy { without_lease: WithoutLease::Serve, ..Policy::default() };
+    let rows = [
+        (Policy::default(), 0, ASK),
+        (Policy::default(), 60, ASK),
+        (serve.clone(), 0, HIT),
+        (serve, 60, Decision::HitStale),
+    ];
+    for (policy, seconds, expected) in rows {
+        let found = Some((&tagged, Verdict::Alive));
+        let request = get("http://h/", &[]);
+        let decision = decide(&request, found, true, &policy, false, after(seconds), 1.0);
+        assert_eq!(decision, expected, "{seconds}");
+    }
+}
+
+#[test]
+fn strangers_answers_are_not_for_users_with_authorization() {
+    let asked = get("http://h/", &[("authorization", "x")]);
+    let policy = Policy::default();
+    let rows = [
+        ("max-age=60", Decision::Pass(Forward::Miss)),
+        ("max-age=60, public", HIT),
+        ("s-maxage=60", HIT),
+    ];
+    for (line, expected) in rows {
+        let found = decided(&asked, &terms(line, &[]), Verdict::Alive, &policy, 0);
+        assert_eq!(found, expected, "{line}");
+    }
+}
+
+#[test]
+fn request_directives_count_only_where_policy_honours_them() {
+    let honour = Policy { honour_request_directives: true, ..Policy::default() };
+    let fresh = terms("max-age=60", &[("etag", "\"a\"")]);
+    let strict = terms("max-age=60, must-revalidate", &[("etag", "\"a\"")]);
+    let ask = Decision::Revalidate(Forward::Request);
+    let rows = [
+        ("no-cache", &fresh, 10, ask),
+        ("max-age=0", &fresh, 0, ask),
+        ("max-age=9", &fresh, 10, ask),
+        ("max-age=10", &fresh, 10, HIT),
+        ("min-fresh=50", &fresh, 10, HIT),
+        ("min-fresh=51", &fresh, 10, ask),
+        ("max-stale=5", &fresh, 65, HIT),
+        ("max-stale=5", &fresh, 66, ASK),
+        ("max-stale", &fresh, 9999, HIT),
+        ("max-stale", &strict, 65, ASK),
+        ("max-stale, max-age=10", &fresh, 65, ask),
+    ];
+    for (line, terms, seconds, expected) in rows {
+        let request = get("http://h/", &[("cache-control", line)]);
+        let found = decided(&request, terms, Verdict::Alive, &honour, seconds);
+        assert_eq!(found, expected, "{line} {seconds}");
+        let ignored = decided(&request, terms, Verdict::Alive, &Policy::default(), seconds);
+        assert_eq!(ignored, plain(terms, Verdict::Alive, seconds), "{line} {seconds}");
+    }
+    let pragma = get("http://h/", &[("pragma", "no-cache")]);
+    assert_eq!(decided(&pragma, &fresh, Verdict::Alive, &honour, 0), ask);
+}
+
+#[test]
+fn some_requests_never_look() {
+    let plain = Policy::default();
+    let pass = Policy { pass: true, ..Policy::default() };
+    let honour = Policy { honour_request_directives: true, ..Policy::default() };
+    let no_store = [("cache-control", "no-store")];
+    let rows = [
+        (get("http://h/", &[]), &plain, Ok(())),
+        (request("HEAD", "http://h/", &[]), &plain, Ok(())),
+        (request("POST", "http://h/", &[]), &plain, Err(Forward::Method)),
+        (get("http://h/", &[]), &pass, Err(Forward::Bypass)),
+        (get("http://h/..%2fa", &[]), &plain, Err(Forward::Bypass)),
+        (get("http://h/", &[("if-match", "\"a\"")]), &plain, Err(Forward::Bypass)),
+        (get("http://h/", &no_store), &plain, Ok(())),
+        (get("http://h/", &no_store), &honour, Err(Forward::Request)),
+    ];
+    for (request, policy, expected) in rows {
+        assert_eq!(lookup_allowed(&request, policy), expected, "{request:?}");
+    }
+}
+
+#[test]
+fn early_refresh_grows_likely_towards_the_end() {
+    let mut entry = terms("max-age=60", &[]);
+    entry.fetch_time = Duration::from_secs(1);
+    let early = |seconds, draw, policy: &Policy| {
+        let found = Some((&entry, Verdict::Alive));
+        let decision =
+            decide(&get("http://h/", &[]), found, true, policy, true, after(seconds), draw);
+        decision == Decision::Hit { refresh_early: true }
+    };
+    let policy = Policy::default();
+    let off = Policy { early_refresh: 0.0, ..Policy::default() };
+    // -ln(0.1) is 2.3, -ln(0.01) is 4.6.
+    let rows = [(58, 0.1, true), (57, 0.1, false), (56, 0.01, true), (55, 0.01, false)];
+    for (seconds, draw, expected) in rows {
+        assert_eq!(early(seconds, draw, &policy), expected, "{seconds} {draw}");
+        assert!(!early(seconds, draw, &off));
+    }
+    assert!(!early(0, 0.0, &policy));
+    assert!(early(59, 0.0, &policy));
+}
+
+#[test]
+fn errors_are_bridged_within_the_window() {
+    let bridged = terms("max-age=60, stale-if-error=100", &[]);
+    let bare = terms("max-age=60", &[]);
+    let soft = Verdict::Soft { since: after(20) };
+    let rows = [
+        (&bridged, Verdict::Alive, true, 0, true),
+        (&bridged, Verdict::Alive, true, 159, true),
+        (&bridged, Verdict::Alive, true, 160, false),
+        (&bridged, Verdict::Alive, false, 0, false),
+        (&bridged, Verdict::Check, true, 0, false),
+        (&bridged, soft, true, 119, true),
+        (&bridged, soft, true, 120, false),
+        (&bare, Verdict::Alive, true, 60, false),
+    ];
+    for (terms, verdict, lease, seconds, expected) in rows {
+        let found = may_serve_on_error(terms, verdict, &Policy::default(), lease, after(seconds));
+        assert_eq!(found, expected, "{verdict:?} {lease} {seconds}");
+    }
+}
+
+/// How good a decision is for an answer from memory: 2 fresh, 1 stale, 0 not.
+fn rank(decision: Decision) -> u8 {
+    match decision {
+        Decision::Hit { .. } => 2,
+        Decision::HitStale => 1,
+        _ => 0,
+    }
+}
+
+proptest! {
+    #[test]
+    fn as_now_grows_nothing_stale_turns_fresh(
+        lifetime in 0_u64..100, age in 0_u64..100, window in 0_u64..100,
+        purged in proptest::option::of(0_u64..200),
+        earlier in 0_u64..300, later in 0_u64..300, draw in 0.0..1.0,
+    ) {
+        let line = format!("max-age={lifetime}, stale-while-revalidate={window}");
+        let age = age.to_string();
+        let entry = terms(&line, &[("age", age.as_str()), ("etag", "\"a\"")]);
+        let (first, second) = (earlier.min(later), earlier.max(later));
+        let at = |seconds: u64| {
+            // A purge counts from its moment on.
+            let verdict = match purged {
+                Some(moment) if moment <= seconds => Verdict::Soft { since: after(moment) },
+                _ => Verdict::Alive,
+            };
+            let found = Some((&entry, verdict));
+            let policy = Policy::default();
+            decide(&get("http://h/", &[]), found, true, &policy, true, after(seconds), draw)
+        };
+        prop_assert!(rank(at(second)) <= rank(at(first)));
+    }
+
+    #[test]
+    fn a_response_that_must_be_checked_is_never_a_hit(
+        seconds in 0_u64..200, draw in 0.0..1.0, lease: bool,
+    ) {
+        let entry = terms("max-age=60, stale-while-revalidate=60, stale-if-error=60", &[]);
+        let found = Some((&entry, Verdict::Check));
+        let policy = Policy::default();
+        let now = after(seconds);
+        let decision = decide(&get("http://h/", &[]), found, true, &policy, lease, now, draw);
+        prop_assert_eq!(rank(decision), 0);
+        prop_assert!(!may_serve_on_error(&entry, Verdict::Check, &policy, lease, now));
+    }
+}

@@ -1,0 +1,142 @@
+//! What identifies a stored response: the cache key, and a hash for each variant under it.
+//!
+//! A key is a row of parts, each behind its length, so that no part can pretend to be the end of
+//! another. The URL is chosen by strangers, hence the hash is keyed and the row itself is kept and
+//! compared: two keys that collide are still two keys.
+
+use std::hash::Hasher as _;
+
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
+
+use crate::semantics::normalise::Request;
+use crate::semantics::policy::Policy;
+
+/// Secret of the keyed hash; random at start, never shown.
+#[derive(Clone, Copy)]
+pub struct KeySecret(pub [u64; 2]);
+
+impl std::fmt::Debug for KeySecret {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("KeySecret(..)")
+    }
+}
+
+impl KeySecret {
+    /// Keyed 128-bit hash of `parts`, each behind its length.
+    #[must_use]
+    pub fn hash(self, parts: &[&[u8]]) -> u128 {
+        let [first, second] = self.0;
+        let mut hasher = SipHasher13::new_with_keys(first, second);
+        for part in parts {
+            hasher.write(&(part.len() as u64).to_le_bytes());
+            hasher.write(part);
+        }
+        hasher.finish128().as_u128()
+    }
+}
+
+/// What identifies a stored response before `Vary`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheKey {
+    /// Keyed hash of `parts`.
+    pub hash: u128,
+    /// Site, scheme, host, port, path, query and what policy adds, each behind its length.
+    pub parts: Box<[u8]>,
+}
+
+impl CacheKey {
+    /// The key of `request` within `site`. The method is not in it: HEAD is answered from GET.
+    #[must_use]
+    pub fn of(secret: KeySecret, site: &str, request: &Request, _policy: &Policy) -> Self {
+        let query = request.query.as_deref();
+        let text = site.len() + request.host.len() + request.path.len() + query.map_or(0, str::len);
+        let mut parts = Vec::with_capacity(text + 48);
+        push(&mut parts, site.as_bytes());
+        push(&mut parts, request.scheme.as_str().as_bytes());
+        push(&mut parts, request.host.as_bytes());
+        push(&mut parts, &request.port.to_le_bytes());
+        push(&mut parts, request.path.as_bytes());
+        // `/a` and `/a?` are two URLs: the absent query is no part, the empty one an empty part.
+        parts.push(u8::from(query.is_some()));
+        push(&mut parts, query.unwrap_or_default().as_bytes());
+        // What policy adds: no policy key adds anything, so the part is there and empty.
+        push(&mut parts, &[]);
+        let hash = secret.hash(&[&parts]);
+        Self { hash, parts: parts.into_boxed_slice() }
+    }
+
+    /// Hash of the variant with these `Vary` values (see [`crate::semantics::VaryFields`]).
+    #[must_use]
+    pub fn variant(&self, secret: KeySecret, secondary: &[u8]) -> u128 {
+        secret.hash(&[&self.hash.to_le_bytes(), secondary])
+    }
+}
+
+/// Appends `part` behind its length.
+pub(super) fn push(parts: &mut Vec<u8>, part: &[u8]) {
+    // A part is bounded by the request head, far below 4 GiB; a longer one would only collide
+    // in hash input that is compared in full anyway.
+    let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
+    parts.extend_from_slice(&length.to_le_bytes());
+    parts.extend_from_slice(part);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::semantics::test_support::get;
+
+    const SECRET: KeySecret = KeySecret([1, 2]);
+
+    fn key(site: &str, url: &str) -> CacheKey {
+        CacheKey::of(SECRET, site, &get(url, &[]), &Policy::default())
+    }
+
+    #[test]
+    fn equal_urls_have_one_key_and_different_ones_two() {
+        let rows = [
+            ("http://h/a", "http://H.:80/a", true),
+            ("http://h/a%2fb", "http://h/a%2Fb", true),
+            ("http://h/a%2fb", "http://h/a/b", false),
+            ("http://h/a", "https://h/a", false),
+            ("http://h/a", "http://h:81/a", false),
+            ("http://h/a", "http://h/a?", false),
+            ("http://h/a?b", "http://h/a%3Fb", false),
+            ("http://h/a//b", "http://h/a/b", false),
+            ("http://h/A", "http://h/a", false),
+        ];
+        for (one, other, same) in rows {
+            assert_eq!(key("s", one) == key("s", other), same, "{one} {other}");
+            assert_eq!(key("s", one).hash == key("s", other).hash, same, "{one} {other}");
+        }
+        assert_ne!(key("s", "http://h/a"), key("t", "http://h/a"));
+    }
+
+    #[test]
+    fn secret_and_secondary_change_the_hash() {
+        let key = key("s", "http://h/a");
+        let other =
+            CacheKey::of(KeySecret([3, 4]), "s", &get("http://h/a", &[]), &Policy::default());
+        assert_eq!(key.parts, other.parts);
+        assert_ne!(key.hash, other.hash);
+        assert_ne!(key.variant(SECRET, b"a"), key.variant(SECRET, b"b"));
+        assert_ne!(key.variant(SECRET, b""), key.hash);
+    }
+
+    proptest! {
+        #[test]
+        fn parts_are_injective(
+            one in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..6), 3),
+            other in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..6), 3),
+        ) {
+            let row = |parts: &[Vec<u8>]| {
+                let mut out = Vec::new();
+                for part in parts { push(&mut out, part); }
+                out
+            };
+            prop_assert_eq!(one == other, row(&one) == row(&other));
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! `Vary`: which request fields choose among the variants under one key (RFC 9111 section 4.1).
+//!
+//! Values are normalised before they are compared, so that browsers that write one preference in
+//! ten ways share one variant. What may be normalised depends on the field: order means nothing in
+//! `Accept-Language` (the weights do), blanks around commas mean nothing in lists. Secrets are
+//! compared byte by byte.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::semantics::key::push;
+use crate::semantics::policy::Policy;
+use crate::semantics::storable::NotStored;
+
+/// Field names of `Vary`: in lower case, sorted, each once, bounded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VaryFields {
+    names: Box<[HeaderName]>,
+}
+
+/// Fields that differ from request to request by our own doing or are removed from it: a response
+/// that depends on one belongs to one request only.
+const NEVER_SHARED: [&str; 8] = [
+    "x-request-id",
+    "x-forwarded-for",
+    "x-forwarded",
+    "forwarded",
+    "x-real-ip",
+    "true-client-ip",
+    "traceparent",
+    "tracestate",
+];
+
+impl VaryFields {
+    /// Reads `Vary` of a response; `None` where it names nothing that can differ under one key.
+    ///
+    /// # Errors
+    /// Why the response cannot be shared: `*`, `Cookie` unless policy allows, or too many names.
+    pub fn of(
+        response: &HeaderMap,
+        most: usize,
+        policy: &Policy,
+    ) -> Result<Option<Self>, NotStored> {
+        let mut names: Vec<HeaderName> = Vec::new();
+        for line in response.get_all(header::VARY) {
+            for name in line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                if name.is_empty() {
+                    continue;
+                }
+                // `*` is no field name, and neither is anything else that nobody could send.
+                let name =
+                    HeaderName::from_bytes(name).map_err(|_not_a_name| NotStored::VaryAny)?;
+                if name.as_str() == "*" || NEVER_SHARED.contains(&name.as_str()) {
+                    return Err(NotStored::VaryAny);
+                }
+                if name == header::COOKIE && !policy.vary_on_cookie {
+                    return Err(NotStored::VaryCookie);
+                }
+                // Host and scheme are in the key.
+                if name != header::HOST && !names.contains(&name) {
+                    if names.len() == most {
+                        return Err(NotStored::VaryTooMany);
+                    }
+                    names.push(name);
+                }
+            }
+        }
+        names.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        Ok((!names.is_empty()).then(|| Self { names: names.into_boxed_slice() }))
+    }
+
+    /// The names.
+    #[must_use]
+    pub fn names(&self) -> &[HeaderName] {
+        &self.names
+    }
+
+    /// Normalised values of the named fields of a request, each behind its name and length. Equal
+    /// for two requests exactly if one variant serves both.
+    #[must_use]
+    pub fn secondary(&self, request: &HeaderMap) -> Vec<u8> {
+        self.values(request, None)
+    }
+
+    /// As [`Self::secondary`], with the preference for languages narrowed to its one favourite:
+    /// where [`Self::secondary`] finds nothing, a variant stored under
+    /// [`Self::secondary_in_language`] is what the origin would choose, too. `None` where the
+    /// request has no single favourite or languages do not matter.
+    #[must_use]
+    pub fn secondary_of_favourite(&self, request: &HeaderMap) -> Option<Vec<u8>> {
+        if !self.names.contains(&header::ACCEPT_LANGUAGE) {
+            return None;
+        }
+        let weighted = weighted_list(&joined(request, &header::ACCEPT_LANGUAGE)?)?;
+        let (first, rest) = weighted.split_first()?;
+        let alone = rest.first().is_none_or(|second| second.weight < first.weight);
+        if !alone || first.weight == 0 || first.name == b"*" {
+            return None;
+        }
+        Some(self.values(request, Some(&first.name)))
+    }
+
+    /// The second name under which a variant in one language can be found; `None` where `response`
+    /// has not exactly one `Content-Language` or languages do not matter.
+    #[must_use]
+    pub fn secondary_in_language(
+        &self,
+        request: &HeaderMap,
+        response: &HeaderMap,
+    ) -> Option<Vec<u8>> {
+        if !self.names.contains(&header::ACCEPT_LANGUAGE) {
+            return None;
+        }
+        let language = joined(response, &header::CONTENT_LANGUAGE)?.to_ascii_lowercase();
+        let language = language.trim_ascii();
+        let single = !language.is_empty() && !language.contains(&b',');
+        single.then(|| self.values(request, Some(language)))
+    }
+
+    fn values(&self, request: &HeaderMap, language: Option<&[u8]>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64);
+        for name in &self.names {
+            push(&mut out, name.as_str().as_bytes());
+            match language {
+                Some(language) if *name == header::ACCEPT_LANGUAGE => {
+                    out.push(2);
+                    push(&mut out, language);
+                }
+                _ => match normalised(request, name) {
+                    Some(value) => {
+                        out.push(1);
+                        push(&mut out, &value);
+                    }
+                    None => out.push(0),
+                },
+            }
+        }
+        out
+    }
+}
+
+/// Value of a field as it counts for comparison; `None` where it is absent.
+fn normalised(request: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let value = joined(request, name)?;
+    Some(match *name {
+        header::COOKIE | header::AUTHORIZATION | header::USER_AGENT | header::REFERER => value,
+        header::ACCEPT_ENCODING => codings(&value),
+        header::ACCEPT_LANGUAGE | header::ACCEPT_CHARSET => match weighted_list(&value) {
+            Some(list) => encode_weighted(&list),
+            None => value,
+        },
+        _ => trimmed_list(&value),
+    })
+}
+
+/// All lines of a field as one value (RFC 9110 section 5.3).
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let mut lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let mut value = lines.next()?.to_vec();
+    for line in lines {
+        value.extend_from_slice(b", ");
+        value.extend_from_slice(line);
+    }
+    Some(value)
+}
+
+/// A list without blanks around its commas, empty members aside; quoted strings are left alone.
+fn trimmed_list(value: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(value.len());
+    let (mut start, mut quoted, mut escaped) = (0, false, false);
+    let mut add = |piece: &[u8]| {
+        let piece = piece.trim_ascii();
+        if !piece.is_empty() {
+            if !out.is_empty() {
+                out.push(b',');
+            }
+            out.extend_from_slice(piece);
+        }
+    };
+    for (at, byte) in value.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' if !quoted => {
+                add(value.get(start..at).unwrap_or_default());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    add(value.get(start..).unwrap_or_default());
+    out
+}
+
+/// A member of a weighted list; the weight in thousandths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Weighted {
+    name: Vec<u8>,
+    weight: u16,
+}
+
+/// A list with weights (RFC 9110 section 12.4.2): in lower case, by falling weight, then by name.
+/// `None` where it is not one, or so long that it is no preference of a person.
+fn weighted_list(value: &[u8]) -> Option<Vec<Weighted>> {
+    const MOST: usize = 64;
+    let mut list: Vec<Weighted> = Vec::new();
+    for member in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+        if member.is_empty() {
+            continue;
+        }
+        let mut parts = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+        let name = parts.next()?.to_ascii_lowercase();
+        let weight = match (parts.next(), parts.next()) {
+            (None, _) => 1000,
+            (Some(parameter), None) => weight(parameter)?,
+            (Some(_), Some(_)) => return None,
+        };
+        if name.is_empty() || list.len() == MOST {
+            return None;
+        }
+        list.push(Weighted { name, weight });
+    }
+    list.sort_by(|one, other| {
+        other.weight.cmp(&one.weight).then_with(|| one.name.cmp(&other.name))
+    });
+    list.dedup();
+    Some(list)
+}
+
+/// `q=0.8` in thousandths.
+fn weight(parameter: &[u8]) -> Option<u16> {
+    let digits = parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q="))?;
+    let (whole, fraction) = match digits.split_first()? {
+        (first @ (b'0' | b'1'), []) => (*first, &[][..]),
+        (first @ (b'0' | b'1'), [b'.', fraction @ ..]) if fraction.len() <= 3 => (*first, fraction),
+        _ => return None,
+    };
+    let mut weight = u16::from(whole - b'0') * 1000;
+    for (digit, unit) in fraction.iter().zip([100, 10, 1]) {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        weight += u16::from(*digit - b'0') * unit;
+    }
+    (weight <= 1000).then_some(weight)
+}
+
+fn encode_weighted(list: &[Weighted]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(list.len() * 12);
+    for member in list {
+        push(&mut out, &member.name);
+        out.extend_from_slice(&member.weight.to_le_bytes());
+    }
+    out
+}
+
+/// `Accept-Encoding` as the set of what is acceptable: any coding that is may be sent, whatever
+/// its weight, so two clients that accept the same can share what the origin chose for one.
+fn codings(value: &[u8]) -> Vec<u8> {
+    let Some(list) = weighted_list(value) else {
+        return value.to_vec();
+    };
+    let mut names: Vec<(Vec<u8>, bool)> = list
+        .into_iter()
+        .map(|member| {
+            let name = match member.name.as_slice() {
+                b"x-gzip" => b"gzip".to_vec(),
+                b"x-compress" => b"compress".to_vec(),
+                _ => member.name,
+            };
+            (name, member.weight > 0)
+        })
+        // Acceptable unless it is excluded, so naming it changes nothing.
+        .filter(|(name, accepted)| !(name == b"identity" && *accepted))
+        .collect();
+    names.sort();
+    names.dedup();
+    let mut out = Vec::with_capacity(32);
+    for (name, accepted) in names {
+        push(&mut out, &name);
+        out.push(u8::from(accepted));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::semantics::test_support::{Fields, fields};
+
+    fn vary(value: &str) -> VaryFields {
+        VaryFields::of(&fields(&[("vary", value)]), 8, &Policy::default()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn names_are_judged() {
+        let policy = Policy::default();
+        let rows: [(Fields<'_>, Result<Option<usize>, NotStored>); 10] = [
+            (&[], Ok(None)),
+            (&[("vary", "")], Ok(None)),
+            (&[("vary", "Host")], Ok(None)),
+            (&[("vary", "Foo, foo, BAR")], Ok(Some(2))),
+            (&[("vary", "*")], Err(NotStored::VaryAny)),
+            (&[("vary", "Foo, *")], Err(NotStored::VaryAny)),
+            (&[("vary", ", *")], Err(NotStored::VaryAny)),
+            (&[("vary", "a"), ("vary", "*")], Err(NotStored::VaryAny)),
+            (&[("vary", "a b")], Err(NotStored::VaryAny)),
+            (&[("vary", "Cookie")], Err(NotStored::VaryCookie)),
+        ];
+        for (headers, expected) in rows {
+            let found = VaryFields::of(&fields(headers), 8, &policy);
+            assert_eq!(
+                found.map(|found| found.map(|it| it.names().len())),
+                expected,
+                "{headers:?}"
+            );
+        }
+        let many = fields(&[("vary", "a,b,c,d,e,f,g,h,i")]);
+        assert_eq!(VaryFields::of(&many, 8, &policy), Err(NotStored::VaryTooMany));
+        let forwarded = fields(&[("vary", "X-Forwarded-For")]);
+        assert_eq!(VaryFields::of(&forwarded, 8, &policy), Err(NotStored::VaryAny));
+        let cookies = Policy { vary_on_cookie: true, ..Policy::default() };
+        assert!(VaryFields::of(&fields(&[("vary", "Cookie")]), 8, &cookies).is_ok());
+    }
+
+    #[test]
+    fn values_that_mean_the_same_are_equal() {
+        let rows = [
+            ("foo", "1,2", " 1, 2 ", true),
+            ("foo", "1, 2", "1 2", false),
+            ("foo", "\"a, b\"", "\"a,b\"", false),
+            ("foo", "a", "A", false),
+            ("accept-language", "en, de", "de, en", true),
+            ("accept-language", "en, de", " EN ,   de", true),
+            ("accept-language", "en;q=0.8, de", "de;q=1.0, en;q=0.80", true),
+            ("accept-language", "en;q=0.8, de", "de;q=0.8, en", false),
+            ("accept-encoding", "gzip, br", "br;q=0.5,gzip, identity", true),
+            ("accept-encoding", "gzip, br", "gzip, br;q=0", false),
+            ("accept-encoding", "x-gzip", "gzip", true),
+            ("accept-encoding", "gzip", "identity", false),
+            ("user-agent", "a, b", "a,b", false),
+        ];
+        for (name, one, other, equal) in rows {
+            let vary = vary(name);
+            let one = vary.secondary(&fields(&[(name, one)]));
+            let other = vary.secondary(&fields(&[(name, other)]));
+            assert_eq!(one == other, equal, "{name} {one:?} {other:?}");
+        }
+        let foo = vary("foo");
+        assert_eq!(
+            foo.secondary(&fields(&[("foo", "1"), ("foo", "2")])),
+            foo.secondary(&fields(&[("foo", "1, 2")])),
+        );
+        assert_ne!(foo.secondary(&fields(&[])), foo.secondary(&fields(&[("foo", "")])));
+    }
+
+    #[test]
+    fn a_favourite_language_finds_the_variant_in_it() {
+        let vary = vary("accept-language");
+        let stored = vary
+            .secondary_in_language(
+                &fields(&[("accept-language", "en, de")]),
+                &fields(&[("content-language", "DE")]),
+            )
+            .unwrap();
+        let rows = [
+            ("fr;q=0.5, de;q=1.0", true),
+            ("de", true),
+            ("fr, de;q=0.5", false),
+            ("fr, de", false),
+            ("*", false),
+        ];
+        for (value, found) in rows {
+            let favourite = vary.secondary_of_favourite(&fields(&[("accept-language", value)]));
+            assert_eq!(favourite.as_ref() == Some(&stored), found, "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_is_normalised_without_panic(
+            value in "[ -~]{0,40}", name in "(accept-language|accept-encoding|foo|cookie)",
+        ) {
+            let vary = VaryFields { names: Box::new([HeaderName::try_from(name.clone()).unwrap()]) };
+            let headers = fields(&[(name.as_str(), value.as_str())]);
+            prop_assert_eq!(vary.secondary(&headers), vary.secondary(&headers));
+        }
+    }
+}

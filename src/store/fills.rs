@@ -1,0 +1,616 @@
+//! Fills under way: what is arriving from an origin, readable while it arrives.
+//!
+//! One fill per key at a time. The first request for a key starts it, everyone who asks meanwhile
+//! reads along at their own pace: head first, then the chunks. The writer is a task of its own, so
+//! the client that started it may leave.
+//!
+//! ```text
+//! Open --head--> Streaming --complete--> Complete (and in the store)
+//!   |                |
+//!   |                '-----fail--------> Broken    readers are cut off visibly
+//!   '--not storable / failed / void----> the waiters are told which
+//! ```
+//!
+//! How a fill ends is a state that its writer sets. A writer that vanishes, by a panic or a
+//! dropped task, sets `Broken`: an absent writer is never taken for a clean end.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::stored::{Head, StoredBody};
+use crate::message::{Body, BodyError};
+use crate::semantics::NotStored;
+
+/// Shards of the table: fills of different keys seldom meet on one lock.
+const SHARDS: usize = 64;
+
+/// Bytes kept of one body while all bodies together take too much.
+const SHORT_BYTES: u64 = 1024 * 1024;
+
+/// Bounds on what is arriving.
+#[derive(Clone, Copy, Debug)]
+pub struct FillLimits {
+    /// Fills at once.
+    pub fills: usize,
+    /// Bytes of all arriving bodies together.
+    pub bytes: u64,
+    /// Bytes kept of one body.
+    pub body_bytes: u64,
+}
+
+/// All fills under way, by the key under which they are shared.
+#[derive(Debug)]
+pub struct Fills {
+    shards: Vec<Mutex<HashMap<u128, Arc<Fill>>>>,
+    limits: FillLimits,
+    open: AtomicUsize,
+    bytes: AtomicU64,
+    started: AtomicU64,
+}
+
+/// What came of asking for a fill.
+#[derive(Debug)]
+pub enum Claim {
+    /// A fill is under way; read along.
+    Joined(Arc<Fill>),
+    /// There was none; this is the writer of a new one.
+    Started(FillWriter),
+    /// There is no room for another: go alone.
+    Full,
+}
+
+/// What waiters learn when the head of a fill is there.
+#[derive(Clone, Debug)]
+pub enum Arrived {
+    /// A response that may be shared.
+    Head(FillHead),
+    /// The answer is not to be shared; it belongs to the request that started the fill.
+    Private(NotStored),
+    /// The origin gave no answer; status and word for everyone who waited.
+    Failed(http::StatusCode, &'static str),
+    /// The writer found an answer in the store, or is gone: look again.
+    Void,
+}
+
+/// Head of an arriving response.
+#[derive(Clone, Debug)]
+pub struct FillHead {
+    /// The head, with the terms and purge fate that the stored response will have.
+    pub head: Arc<Head>,
+    /// Length of the body, where it is known.
+    pub length: Option<u64>,
+    /// The origin confirmed what was stored (304) rather than sending it anew.
+    pub confirmed: bool,
+}
+
+/// How a fill ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FillEnd {
+    /// The whole body is there.
+    Complete,
+    /// It broke off.
+    Broken(BodyError),
+}
+
+/// One fill under way, as its readers see it.
+#[derive(Debug)]
+pub struct Fill {
+    key: u128,
+    /// Epoch before its request to the origin was sent.
+    pub born: u64,
+    /// Its number on this node.
+    pub number: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    arrived: Option<Arrived>,
+    chunks: Vec<Bytes>,
+    /// Chunks dropped from the front because the body is too large to keep.
+    dropped: usize,
+    kept_bytes: u64,
+    arrived_bytes: u64,
+    read_bytes: u64,
+    outgrown: bool,
+    end: Option<FillEnd>,
+    readers: usize,
+    wakers: Vec<Option<Waker>>,
+    /// Places in `wakers` whose readers have left.
+    free: Vec<usize>,
+    writer: Option<Waker>,
+}
+
+impl State {
+    fn wake_readers(&mut self) -> Vec<Waker> {
+        self.wakers.iter_mut().filter_map(Option::take).collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every change under these locks is complete in itself: a panic elsewhere leaves them usable.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Fills {
+    /// An empty table.
+    #[must_use]
+    pub fn new(limits: FillLimits) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            limits,
+            open: AtomicUsize::new(0),
+            bytes: AtomicU64::new(0),
+            started: AtomicU64::new(0),
+        }
+    }
+
+    /// Fills under way.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of all arriving bodies.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Joins the fill of a key, or starts one born at `born`.
+    #[must_use]
+    pub fn join_or_start(self: &Arc<Self>, key: u128, born: u64) -> Claim {
+        self.claim(key, born, None)
+    }
+
+    /// As [`Fills::join_or_start`] for one who may not use `refused`: if that is still the fill of
+    /// the key, a new one takes its place.
+    #[must_use]
+    pub fn replace(self: &Arc<Self>, key: u128, born: u64, refused: &Arc<Fill>) -> Claim {
+        self.claim(key, born, Some(refused))
+    }
+
+    /// Whether a fill of this key is under way.
+    #[must_use]
+    pub fn is_open(&self, key: u128) -> bool {
+        self.shard(key).is_some_and(|shard| lock(shard).contains_key(&key))
+    }
+
+    /// Heads that have arrived, for the sweep.
+    #[must_use]
+    pub fn heads(&self) -> Vec<Arc<Head>> {
+        let fills: Vec<Arc<Fill>> = self
+            .shards
+            .iter()
+            .flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>())
+            .collect();
+        fills
+            .iter()
+            .filter_map(|fill| match &lock(&fill.state).arrived {
+                Some(Arrived::Head(arrived)) => Some(Arc::clone(&arrived.head)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn claim(self: &Arc<Self>, key: u128, born: u64, refused: Option<&Arc<Fill>>) -> Claim {
+        let Some(shard) = self.shard(key) else { return Claim::Full };
+        let mut shard = lock(shard);
+        if let Some(there) = shard.get(&key)
+            && refused.is_none_or(|refused| !Arc::ptr_eq(refused, there))
+        {
+            return Claim::Joined(Arc::clone(there));
+        }
+        if self.open() >= self.limits.fills || self.bytes() >= self.limits.bytes {
+            return Claim::Full;
+        }
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let fill = Arc::new(Fill { key, born, number, state: Mutex::default() });
+        shard.insert(key, Arc::clone(&fill));
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Claim::Started(FillWriter { fill, fills: Arc::clone(self), done: false })
+    }
+
+    fn forget(&self, fill: &Arc<Fill>) {
+        if let Some(shard) = self.shard(fill.key) {
+            let mut shard = lock(shard);
+            if shard.get(&fill.key).is_some_and(|there| Arc::ptr_eq(there, fill)) {
+                shard.remove(&fill.key);
+            }
+        }
+    }
+
+    fn shard(&self, key: u128) -> Option<&Mutex<HashMap<u128, Arc<Fill>>>> {
+        self.shards.get(usize::try_from(key % SHARDS as u128).unwrap_or(0))
+    }
+}
+
+impl Fill {
+    /// Waits for the head.
+    pub async fn arrived(self: &Arc<Self>) -> Arrived {
+        let mut slot = Slot::new(Arc::clone(self));
+        poll_fn(|context| {
+            let mut state = lock(&self.state);
+            match &state.arrived {
+                Some(arrived) => Poll::Ready(arrived.clone()),
+                None => {
+                    slot.wait(&mut state, context);
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    /// A body that reads along from byte `start` on, `length` bytes or to the end.
+    #[must_use]
+    pub fn read(self: &Arc<Self>, start: u64, length: Option<u64>) -> FillBody {
+        FillBody {
+            slot: Slot::new(Arc::clone(self)),
+            next: 0,
+            position: 0,
+            skip: start,
+            left: length,
+            ended: false,
+        }
+    }
+
+    /// Waits until the whole body is there or has broken off.
+    pub async fn ended(self: &Arc<Self>) -> FillEnd {
+        let mut slot = Slot::new(Arc::clone(self));
+        poll_fn(|context| {
+            let mut state = lock(&self.state);
+            match &state.end {
+                Some(end) => Poll::Ready(end.clone()),
+                None => {
+                    slot.wait(&mut state, context);
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// The one that writes a fill. Dropped before its end, it breaks the fill off.
+#[derive(Debug)]
+pub struct FillWriter {
+    fill: Arc<Fill>,
+    fills: Arc<Fills>,
+    done: bool,
+}
+
+impl FillWriter {
+    /// The fill.
+    #[must_use]
+    pub fn fill(&self) -> &Arc<Fill> {
+        &self.fill
+    }
+
+    /// Publishes the head.
+    pub fn head(&self, head: FillHead) {
+        self.announce(Arrived::Head(head));
+    }
+
+    /// Tells the waiters that the answer is not theirs, or that there is none, and ends.
+    pub fn dismiss(mut self, why: Arrived) {
+        self.fills.forget(&self.fill);
+        self.announce(why);
+        self.end(FillEnd::Broken(BodyError::Cancelled));
+    }
+
+    /// Publishes a chunk, in memory of its own. A body that grows beyond what is kept goes on at
+    /// the pace of its fastest reader; one that lags behind what is kept is cut off.
+    ///
+    /// # Errors
+    /// When such a body has no reader left.
+    pub async fn push(&self, chunk: &[u8]) -> Result<(), BodyError> {
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        let limits = self.fills.limits;
+        let short = self.fills.bytes() >= limits.bytes;
+        let most = if short { limits.body_bytes.min(SHORT_BYTES) } else { limits.body_bytes };
+        let size = chunk.len() as u64;
+        poll_fn(|context| {
+            let mut state = lock(&self.fill.state);
+            if state.arrived_bytes + size <= most {
+                return Poll::Ready(Ok(()));
+            }
+            if state.readers == 0 {
+                return Poll::Ready(Err(BodyError::Cancelled));
+            }
+            if state.read_bytes + most >= state.arrived_bytes + size {
+                return Poll::Ready(Ok(()));
+            }
+            state.writer = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await?;
+        self.append(Bytes::copy_from_slice(chunk), most);
+        Ok(())
+    }
+
+    /// Whether the body has grown beyond what is kept.
+    #[must_use]
+    pub fn outgrown(&self) -> bool {
+        lock(&self.fill.state).outgrown
+    }
+
+    /// The whole body, where all of it was kept.
+    #[must_use]
+    pub fn body(&self) -> Option<StoredBody> {
+        let state = lock(&self.fill.state);
+        (!state.outgrown).then(|| StoredBody::of(&state.chunks))
+    }
+
+    /// Takes over a body that is at rest already: the origin confirmed it.
+    pub fn adopt(&self, body: &StoredBody) {
+        match body {
+            StoredBody::One(bytes) if bytes.is_empty() => {}
+            StoredBody::One(bytes) => self.append(bytes.clone(), u64::MAX),
+            StoredBody::Many(blocks, _) => {
+                for block in blocks.iter() {
+                    self.append(block.clone(), u64::MAX);
+                }
+            }
+        }
+    }
+
+    /// Ends cleanly. Call it after the response is in the store, so that nobody looks for it in
+    /// between and finds neither.
+    pub fn complete(mut self) {
+        self.fills.forget(&self.fill);
+        self.end(FillEnd::Complete);
+    }
+
+    /// Breaks off: readers are cut off.
+    pub fn fail(mut self, why: BodyError) {
+        self.fills.forget(&self.fill);
+        self.end(FillEnd::Broken(why));
+    }
+
+    fn announce(&self, arrived: Arrived) {
+        let wakers = {
+            let mut state = lock(&self.fill.state);
+            if state.arrived.is_none() {
+                state.arrived = Some(arrived);
+            }
+            state.wake_readers()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn append(&self, chunk: Bytes, most: u64) {
+        let size = chunk.len() as u64;
+        let (wakers, freed) = {
+            let mut state = lock(&self.fill.state);
+            state.arrived_bytes += size;
+            state.kept_bytes += size;
+            state.chunks.push(chunk);
+            let freed = shrink(&mut state, most);
+            if state.outgrown {
+                // Late readers could not begin at the first byte any more.
+                self.fills.forget(&self.fill);
+            }
+            (state.wake_readers(), freed)
+        };
+        self.fills.bytes.fetch_add(size, Ordering::Relaxed);
+        self.fills.bytes.fetch_sub(freed, Ordering::Relaxed);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn end(&mut self, end: FillEnd) {
+        if std::mem::replace(&mut self.done, true) {
+            return;
+        }
+        let (wakers, kept) = {
+            let mut state = lock(&self.fill.state);
+            if state.arrived.is_none() {
+                state.arrived = Some(Arrived::Void);
+            }
+            state.end = Some(end);
+            (state.wake_readers(), state.kept_bytes)
+        };
+        self.fills.bytes.fetch_sub(kept, Ordering::Relaxed);
+        self.fills.open.fetch_sub(1, Ordering::Relaxed);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Drop for FillWriter {
+    fn drop(&mut self) {
+        if !self.done {
+            self.fills.forget(&self.fill);
+            self.end(FillEnd::Broken(BodyError::Cancelled));
+        }
+    }
+}
+
+/// Drops the oldest chunks of a body that is too large to keep; gives the bytes dropped.
+fn shrink(state: &mut State, most: u64) -> u64 {
+    let mut freed = 0;
+    let mut count = 0;
+    while state.kept_bytes - freed > most {
+        let Some(chunk) = state.chunks.get(count) else { break };
+        freed += chunk.len() as u64;
+        count += 1;
+    }
+    if count > 0 {
+        state.outgrown = true;
+        state.chunks.drain(..count);
+        state.dropped += count;
+        state.kept_bytes -= freed;
+    }
+    freed
+}
+
+/// A place among the readers of a fill.
+#[derive(Debug)]
+struct Slot {
+    fill: Arc<Fill>,
+    index: Option<usize>,
+}
+
+impl Slot {
+    fn new(fill: Arc<Fill>) -> Self {
+        lock(&fill.state).readers += 1;
+        Self { fill, index: None }
+    }
+
+    fn wait(&mut self, state: &mut State, context: &Context<'_>) {
+        let waker = context.waker();
+        match self.index.and_then(|index| state.wakers.get_mut(index)) {
+            Some(Some(there)) if there.will_wake(waker) => {}
+            Some(place) => *place = Some(waker.clone()),
+            None => match state.free.pop() {
+                Some(index) => {
+                    self.index = Some(index);
+                    if let Some(place) = state.wakers.get_mut(index) {
+                        *place = Some(waker.clone());
+                    }
+                }
+                None => {
+                    self.index = Some(state.wakers.len());
+                    state.wakers.push(Some(waker.clone()));
+                }
+            },
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let writer = {
+            let mut state = lock(&self.fill.state);
+            state.readers -= 1;
+            if let Some(index) = self.index {
+                if let Some(place) = state.wakers.get_mut(index) {
+                    *place = None;
+                }
+                state.free.push(index);
+            }
+            if state.readers == 0 { state.writer.take() } else { None }
+        };
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+    }
+}
+
+/// A body that reads a fill along, from its first byte, at its reader's pace.
+#[derive(Debug)]
+pub struct FillBody {
+    slot: Slot,
+    /// Number of the next chunk.
+    next: usize,
+    /// Bytes of the fill that this reader has passed.
+    position: u64,
+    skip: u64,
+    left: Option<u64>,
+    ended: bool,
+}
+
+impl FillBody {
+    /// As a message body.
+    #[must_use]
+    pub fn into_body(self) -> Body {
+        Body::stream(self)
+    }
+
+    /// The part of a chunk that is wanted.
+    fn cut(&mut self, mut chunk: Bytes) -> Bytes {
+        let size = chunk.len() as u64;
+        let skip = usize::try_from(self.skip.min(size)).unwrap_or(chunk.len());
+        self.skip -= skip as u64;
+        let _ = chunk.split_to(skip);
+        if let Some(left) = &mut self.left {
+            let keep = usize::try_from(*left).unwrap_or(usize::MAX).min(chunk.len());
+            chunk.truncate(keep);
+            *left -= keep as u64;
+        }
+        chunk
+    }
+
+    fn poll_chunk(&mut self, context: &Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let fill = Arc::clone(&self.slot.fill);
+        let mut state = lock(&fill.state);
+        let Some(index) = self.next.checked_sub(state.dropped) else {
+            // This reader fell behind what is kept of a body that is too large to keep.
+            return Poll::Ready(Some(Err(BodyError::TooSlow)));
+        };
+        if let Some(chunk) = state.chunks.get(index).cloned() {
+            self.next += 1;
+            self.position += chunk.len() as u64;
+            let writer = if self.position > state.read_bytes {
+                state.read_bytes = self.position;
+                state.writer.take()
+            } else {
+                None
+            };
+            drop(state);
+            if let Some(writer) = writer {
+                writer.wake();
+            }
+            return Poll::Ready(Some(Ok(chunk)));
+        }
+        match &state.end {
+            Some(FillEnd::Complete) => Poll::Ready(None),
+            Some(FillEnd::Broken(why)) => Poll::Ready(Some(Err(why.clone()))),
+            None => {
+                self.slot.wait(&mut state, context);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl http_body::Body for FillBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            if self.ended || self.left == Some(0) {
+                return Poll::Ready(None);
+            }
+            match self.poll_chunk(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(chunk))) => {
+                    let chunk = self.cut(chunk);
+                    if !chunk.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(chunk))));
+                    }
+                }
+                Poll::Ready(Some(Err(why))) => {
+                    self.ended = true;
+                    return Poll::Ready(Some(Err(why)));
+                }
+                Poll::Ready(None) => {
+                    self.ended = true;
+                    // A length was promised: an end before it is not an end.
+                    let short = self.left.is_some_and(|left| left > 0);
+                    return Poll::Ready(short.then_some(Err(BodyError::Incomplete)));
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

@@ -1,0 +1,382 @@
+//! A stored response: its head with all that decides its fate, and its body.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::memory::{Accounted, allocated};
+use super::variants::Variants;
+use crate::message::{Blocks, Body};
+use crate::purge::{Found, Selectors};
+use crate::semantics::{CacheKey, KeySecret, Terms, VaryFields};
+
+/// What the store's map itself takes for an entry, measured: two list nodes, bucket, counters.
+const ENTRY_BYTES: u64 = 320;
+
+/// Fields of a [`Head`] that its maker knows.
+#[derive(Debug)]
+pub struct NewHead {
+    /// Full cache key.
+    pub key: CacheKey,
+    /// Fields that `Vary` names.
+    pub vary: Option<Arc<VaryFields>>,
+    /// Normalised values of those fields in the request that was answered.
+    pub secondary: Box<[u8]>,
+    /// Status.
+    pub status: StatusCode,
+    /// Fields to keep; they are copied.
+    pub headers: HeaderMap,
+    /// Terms of reuse.
+    pub terms: Terms,
+    /// Rows of the purge table that it answers to.
+    pub selectors: Selectors,
+    /// Epoch before its request to the origin was sent.
+    pub born: u64,
+    /// Number of the fill on this node, for jitter and logs.
+    pub fill: u64,
+}
+
+/// Head of a stored or arriving response. Immutable but for what purges have said of it.
+#[derive(Debug)]
+pub struct Head {
+    /// Full cache key.
+    pub key: CacheKey,
+    /// Fields that `Vary` names.
+    pub vary: Option<Arc<VaryFields>>,
+    secondary: Box<[u8]>,
+    /// Status.
+    pub status: StatusCode,
+    /// Fields.
+    pub headers: HeaderMap,
+    /// Terms of reuse.
+    pub terms: Terms,
+    /// Rows of the purge table that it answers to.
+    pub selectors: Selectors,
+    /// Epoch before its request to the origin was sent.
+    pub born: u64,
+    /// Number of the fill on this node.
+    pub fill: u64,
+    checked: AtomicU64,
+    must_check: AtomicBool,
+    /// Moment of the newest soft purge on the boot clock in nanoseconds, plus one; 0 means none.
+    soft_at: AtomicU64,
+    /// Moment on the boot clock, in milliseconds, from which a background refresh may begin.
+    refresh_from: AtomicU64,
+}
+
+impl Head {
+    /// A head in memory of its own: what it was made from may be slices of large read buffers.
+    #[must_use]
+    pub fn new(new: NewHead) -> Self {
+        Self {
+            checked: AtomicU64::new(new.born),
+            must_check: AtomicBool::new(false),
+            soft_at: AtomicU64::new(0),
+            refresh_from: AtomicU64::new(0),
+            headers: compact(&new.headers),
+            key: new.key,
+            vary: new.vary,
+            secondary: new.secondary,
+            status: new.status,
+            terms: new.terms,
+            selectors: new.selectors,
+            born: new.born,
+            fill: new.fill,
+        }
+    }
+
+    /// Hash under which this variant is stored.
+    #[must_use]
+    pub fn variant_hash(&self, secret: KeySecret) -> u128 {
+        self.key.variant(secret, &self.secondary)
+    }
+
+    /// Whether a request with these fields selects this response (RFC 9111 section 4.1).
+    #[must_use]
+    pub fn is_selected_by(&self, request: &HeaderMap) -> bool {
+        match &self.vary {
+            None => true,
+            Some(fields) => *fields.secondary(request) == *self.secondary,
+        }
+    }
+
+    /// Epoch up to which it is known to be alive.
+    #[must_use]
+    pub(super) fn checked(&self) -> u64 {
+        self.checked.load(Ordering::Acquire)
+    }
+
+    /// Moves `checked` forward, after [`Head::mark`] has noted what the rows said.
+    pub(super) fn confirm(&self, epoch: u64) {
+        self.checked.fetch_max(epoch, Ordering::AcqRel);
+    }
+
+    /// Notes the verdict of rows that may be dropped later.
+    pub(super) fn mark(&self, found: Found) {
+        if found.check {
+            self.must_check.store(true, Ordering::Release);
+        }
+        if let Some(at) = found.soft_at {
+            let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX - 1) + 1;
+            self.soft_at.fetch_max(at, Ordering::AcqRel);
+        }
+    }
+
+    pub(super) fn must_check(&self) -> bool {
+        self.must_check.load(Ordering::Acquire)
+    }
+
+    pub(super) fn soft_at(&self) -> Option<Duration> {
+        match self.soft_at.load(Ordering::Acquire) {
+            0 => None,
+            at => Some(Duration::from_nanos(at - 1)),
+        }
+    }
+
+    /// Lets it be stale from `at` on: something else than a purge told that it is out of date.
+    pub fn make_stale(&self, at: Duration) {
+        self.mark(Found { soft_at: Some(at), ..Found::default() });
+    }
+
+    /// Claims the background refresh of this response; `false` if another has it or one failed
+    /// a moment ago. A claim whose holder vanished ends by itself.
+    pub fn claim_refresh(&self, now: Duration) -> bool {
+        let from = self.refresh_from.load(Ordering::Acquire);
+        let until = millis(now + CLAIM_TIME);
+        millis(now) >= from
+            && self
+                .refresh_from
+                .compare_exchange(from, until, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+    }
+
+    /// Gives the claim back after a refresh that brought nothing; the next may begin soon.
+    pub fn release_refresh(&self, now: Duration) {
+        self.refresh_from.store(millis(now + RETRY_TIME), Ordering::Release);
+    }
+}
+
+/// Longest time that a claim of the background refresh lasts.
+const CLAIM_TIME: Duration = Duration::from_secs(60);
+/// Time from a failed background refresh to the next.
+const RETRY_TIME: Duration = Duration::from_secs(1);
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A body at rest.
+#[derive(Clone, Debug)]
+pub enum StoredBody {
+    /// In one exact-size piece.
+    One(Bytes),
+    /// In several.
+    Many(Arc<[Bytes]>, u64),
+}
+
+/// Chunks below this average size are joined when a body comes to rest.
+const SMALL_CHUNK_BYTES: u64 = 16 * 1024;
+/// Size of the blocks they are joined to.
+const BLOCK_BYTES: usize = 64 * 1024;
+
+impl StoredBody {
+    /// A body of chunks that each have memory of their own.
+    #[must_use]
+    pub fn of(chunks: &[Bytes]) -> Self {
+        let length: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        match chunks {
+            [] => Self::One(Bytes::new()),
+            [only] => Self::One(only.clone()),
+            _ if length <= BLOCK_BYTES as u64 => Self::One(join(chunks, length)),
+            _ if length / chunks.len() as u64 >= SMALL_CHUNK_BYTES => {
+                Self::Many(Arc::from(chunks), length)
+            }
+            _ => Self::Many(rejoin(chunks), length),
+        }
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::One(bytes) => bytes.len() as u64,
+            Self::Many(_, length) => *length,
+        }
+    }
+
+    /// Whether there are no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of it, to be sent.
+    #[must_use]
+    pub fn whole(&self) -> Body {
+        match self {
+            Self::One(bytes) => Body::from(bytes.clone()),
+            Self::Many(blocks, length) => Body::Blocks(Blocks::new(Arc::clone(blocks), 0, *length)),
+        }
+    }
+
+    /// A range of it, to be sent.
+    #[must_use]
+    pub fn range(&self, start: u64, length: u64) -> Body {
+        match self {
+            Self::One(bytes) => {
+                let from = usize::try_from(start).unwrap_or(usize::MAX).min(bytes.len());
+                let most = bytes.len() - from;
+                let length = usize::try_from(length).unwrap_or(usize::MAX).min(most);
+                Body::from(bytes.slice(from..from + length))
+            }
+            Self::Many(blocks, _) => Body::Blocks(Blocks::new(Arc::clone(blocks), start, length)),
+        }
+    }
+
+    fn allocated(&self) -> u64 {
+        match self {
+            Self::One(bytes) => allocated(bytes.len()),
+            Self::Many(blocks, _) => blocks.iter().map(|block| allocated(block.len()) + 32).sum(),
+        }
+    }
+}
+
+fn join(chunks: &[Bytes], length: u64) -> Bytes {
+    let mut all = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    for chunk in chunks {
+        all.extend_from_slice(chunk);
+    }
+    Bytes::from(all.into_boxed_slice())
+}
+
+fn rejoin(chunks: &[Bytes]) -> Arc<[Bytes]> {
+    let mut blocks = Vec::new();
+    let mut open = BytesMut::with_capacity(BLOCK_BYTES);
+    for chunk in chunks {
+        let mut rest = chunk.as_ref();
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(BLOCK_BYTES - open.len()));
+            open.extend_from_slice(now);
+            rest = later;
+            if open.len() == BLOCK_BYTES {
+                blocks.push(Bytes::copy_from_slice(&open));
+                open.clear();
+            }
+        }
+    }
+    if !open.is_empty() {
+        blocks.push(Bytes::copy_from_slice(&open));
+    }
+    Arc::from(blocks)
+}
+
+/// A response at rest in the store.
+#[derive(Debug)]
+pub struct Stored {
+    head: Arc<Head>,
+    body: StoredBody,
+    weight: u64,
+    _accounted: Accounted,
+}
+
+impl Stored {
+    pub(super) fn new(
+        head: Arc<Head>,
+        body: StoredBody,
+        weight: u64,
+        accounted: Accounted,
+    ) -> Self {
+        Self { head, body, weight, _accounted: accounted }
+    }
+
+    /// Its head.
+    #[must_use]
+    pub fn head(&self) -> &Arc<Head> {
+        &self.head
+    }
+
+    /// Its body.
+    #[must_use]
+    pub fn body(&self) -> &StoredBody {
+        &self.body
+    }
+
+    /// Bytes that it takes in memory, bookkeeping included.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.weight
+    }
+}
+
+/// What lies under a key of the store.
+#[derive(Clone, Debug)]
+pub(super) enum Slot {
+    /// A response.
+    Response(Arc<Stored>),
+    /// The variants of a key.
+    Variants(Arc<Variants>),
+}
+
+impl Slot {
+    pub(super) fn weight(&self) -> u32 {
+        let bytes = match self {
+            Self::Response(stored) => stored.weight,
+            Self::Variants(variants) => variants.bytes() + ENTRY_BYTES,
+        };
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+}
+
+/// Bytes that a response takes in memory, bookkeeping included.
+pub(super) fn weight(head: &Head, body: &StoredBody) -> u64 {
+    let fields: u64 = head
+        .headers
+        .iter()
+        .map(|(name, value)| {
+            let name = if is_standard(name) { 0 } else { allocated(name.as_str().len()) };
+            name + value.len() as u64
+        })
+        .sum();
+    let map = allocated(head.headers.capacity() * 112);
+    let parts = allocated(head.key.parts.len()) + allocated(head.secondary.len());
+    let rows = allocated(size_of_val(head.selectors.rows()));
+    allocated(size_of::<Head>() + 16)
+        + allocated(size_of::<Stored>() + 16)
+        + map
+        + fields.next_multiple_of(16)
+        + parts
+        + rows
+        + body.allocated()
+        + ENTRY_BYTES
+}
+
+/// Whether the name costs no memory of its own.
+fn is_standard(name: &HeaderName) -> bool {
+    name.as_str().len() < 8
+}
+
+/// A copy of all fields whose values share one block of exactly the size they need.
+fn compact(headers: &HeaderMap) -> HeaderMap {
+    let total = headers.values().map(HeaderValue::len).sum();
+    let mut block = BytesMut::with_capacity(total);
+    for value in headers.values() {
+        block.extend_from_slice(value.as_bytes());
+    }
+    let block = block.freeze();
+    let mut copy = HeaderMap::with_capacity(headers.len());
+    let mut start = 0;
+    for (name, value) in headers {
+        let slice = block.slice(start..start + value.len());
+        start += value.len();
+        // The bytes were a field value before, so they are one again.
+        let Ok(value) = HeaderValue::from_maybe_shared(slice) else { continue };
+        // A name that came as a slice of a read buffer gets memory of its own.
+        let name =
+            HeaderName::from_bytes(name.as_str().as_bytes()).unwrap_or_else(|_| name.clone());
+        copy.append(name, value);
+    }
+    copy
+}

@@ -1,0 +1,35 @@
+//! Gives memory back after purges and drops rows that nothing can meet any more.
+
+use super::{Fills, Purges, Store};
+
+/// What one walk found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sweep {
+    /// Stored responses looked at.
+    pub walked: u64,
+    /// Dead ones removed.
+    pub removed: u64,
+    /// Bytes they took.
+    pub freed_bytes: u64,
+}
+
+/// Walks the store once. Begun at epoch E: removes the dead, moves everything alive to E, fills
+/// under way included, then raises the floor to E, and only then lets the rows up to E go. Blocks;
+/// run it on a thread of its own.
+pub fn sweep(store: &Store, purges: &Purges, fills: &Fills) -> Sweep {
+    let epoch = purges.epoch();
+    let mut seen = Sweep::default();
+    for stored in store.iter() {
+        seen.walked += 1;
+        if purges.verdict(stored.head(), epoch).is_none() {
+            seen.removed += 1;
+            seen.freed_bytes += stored.weight();
+            store.remove(&stored);
+        }
+    }
+    for head in fills.heads() {
+        let _ = purges.verdict(&head, epoch);
+    }
+    purges.raise_floor(epoch);
+    seen
+}

@@ -1,0 +1,348 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body::Body as _;
+
+use super::*;
+use crate::clock::Now;
+use crate::message::BodyError;
+use crate::purge::{Secret, Selector, Strength};
+use crate::semantics::{FreshnessSource, Policy, Terms, VaryFields};
+
+const SECRET: Secret = Secret(1, 2);
+
+fn terms() -> Terms {
+    Terms {
+        received: Now::at(100),
+        initial_age: Duration::ZERO,
+        lifetime: Duration::from_secs(60),
+        fresh_for: Duration::from_secs(60),
+        source: FreshnessSource::MaxAge,
+        fetch_time: Duration::from_millis(1),
+        stale_while_revalidate: Duration::ZERO,
+        stale_if_error: Duration::ZERO,
+        must_revalidate: false,
+        no_cache: false,
+        authorized: false,
+        etag: None,
+        last_modified: None,
+        date: SystemTime::UNIX_EPOCH,
+        has_hidden_fields: false,
+    }
+}
+
+struct World {
+    store: Store,
+    purges: Purges,
+    fills: Arc<Fills>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(64 * 1024 * 1024)
+    }
+
+    fn with(budget_bytes: u64) -> Self {
+        Self {
+            store: Store::new(StoreLimits {
+                budget_bytes,
+                stored_bytes: 1 << 30,
+                variants: 3,
+                uncacheable_keys: 100,
+                uncacheable_memory: Duration::from_secs(10),
+            }),
+            purges: Purges::new(SECRET, 1000),
+            fills: Arc::new(Fills::new(FillLimits { fills: 4, bytes: 1 << 20, body_bytes: 4096 })),
+        }
+    }
+
+    fn key(&self, name: &str) -> CacheKey {
+        let parts: Box<[u8]> = name.as_bytes().into();
+        CacheKey { hash: self.store.secret().hash(&[&parts]), parts }
+    }
+
+    fn head(&self, name: &str, tags: &[&str], vary: Option<(&str, &str)>) -> Arc<Head> {
+        let tags: Vec<Box<str>> = tags.iter().map(|tag| Box::from(*tag)).collect();
+        let fields = vary.map(|(field, _)| {
+            let mut headers = HeaderMap::new();
+            headers.insert("vary", HeaderValue::from_str(field).unwrap());
+            Arc::new(VaryFields::of(&headers, 8, &Policy::default()).unwrap().unwrap())
+        });
+        let secondary = fields.as_ref().map(|fields| fields.secondary(&asks(vary)));
+        Arc::new(Head::new(NewHead {
+            key: self.key(name),
+            vary: fields,
+            secondary: secondary.unwrap_or_default().into_boxed_slice(),
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            terms: terms(),
+            selectors: self.purges.selectors("site", "host", name, &tags),
+            born: self.purges.epoch(),
+            fill: 0,
+        }))
+    }
+
+    fn keep(&self, head: &Arc<Head>, body: &'static str) -> bool {
+        let body = StoredBody::One(Bytes::from_static(body.as_bytes()));
+        let stored = self.store.stored(Arc::clone(head), body);
+        self.store.insert(&stored, &self.purges)
+    }
+
+    fn look(&self, name: &str, request: &HeaderMap) -> Lookup {
+        self.store.lookup(&self.key(name), request, &self.purges, self.purges.epoch())
+    }
+
+    fn body(&self, name: &str, request: &HeaderMap) -> Option<Bytes> {
+        match self.look(name, request) {
+            Lookup::Found(stored, _) => match stored.body() {
+                StoredBody::One(bytes) => Some(bytes.clone()),
+                StoredBody::Many(..) => None,
+            },
+            Lookup::Miss | Lookup::VaryMiss => None,
+        }
+    }
+
+    fn purge(&self, tag: &str, strength: Strength) {
+        let selector = Selector::Tag { site: "site".into(), tag: tag.into() };
+        self.purges.apply(&[selector], strength, Now::at(200));
+    }
+}
+
+fn asks(field: Option<(&str, &str)>) -> HeaderMap {
+    let mut request = HeaderMap::new();
+    if let Some((name, value)) = field {
+        let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
+        request.insert(name, HeaderValue::from_str(value).unwrap());
+    }
+    request
+}
+
+#[test]
+fn what_is_stored_is_found_until_a_purge_kills_it() {
+    let world = World::new();
+    let nothing = HeaderMap::new();
+    assert!(world.keep(&world.head("/a", &["x"], None), "one"));
+    assert_eq!(world.body("/a", &nothing).unwrap(), "one");
+    world.purge("other", Strength::Hard);
+    assert_eq!(world.body("/a", &nothing).unwrap(), "one");
+    world.purge("x", Strength::Hard);
+    assert!(matches!(world.look("/a", &nothing), Lookup::Miss));
+}
+
+#[test]
+fn a_response_that_was_asked_for_before_the_purge_is_not_stored_after_it() {
+    let world = World::new();
+    let head = world.head("/a", &["x"], None);
+    world.purge("x", Strength::Hard);
+    assert!(!world.keep(&head, "old"));
+    assert!(world.keep(&world.head("/a", &["x"], None), "new"));
+    assert_eq!(world.body("/a", &HeaderMap::new()).unwrap(), "new");
+}
+
+#[test]
+fn soft_and_check_marks_outlive_their_rows() {
+    let world = World::new();
+    world.keep(&world.head("/a", &["x"], None), "soft");
+    world.keep(&world.head("/b", &["y"], None), "check");
+    world.purge("x", Strength::Soft);
+    world.purge("y", Strength::Check);
+    sweep(&world.store, &world.purges, &world.fills);
+    assert_eq!(world.purges.rows(), 0);
+    let nothing = HeaderMap::new();
+    let Lookup::Found(_, verdict) = world.look("/a", &nothing) else { panic!("gone") };
+    assert_eq!(verdict, Verdict::Soft { since: Now::at(200) });
+    let Lookup::Found(_, verdict) = world.look("/b", &nothing) else { panic!("gone") };
+    assert_eq!(verdict, Verdict::Check);
+}
+
+#[test]
+fn the_sweep_frees_the_dead_and_what_it_did_not_meet_counts_as_dead() {
+    let world = World::new();
+    world.keep(&world.head("/a", &["x"], None), "dead");
+    world.keep(&world.head("/b", &["y"], None), "alive");
+    let unmet = world.head("/c", &["z"], None);
+    world.purge("x", Strength::Hard);
+    let seen = sweep(&world.store, &world.purges, &world.fills);
+    assert_eq!((seen.walked, seen.removed), (2, 1));
+    assert_eq!(world.purges.rows(), 0);
+    assert_eq!(world.body("/b", &HeaderMap::new()).unwrap(), "alive");
+    assert!(!world.keep(&unmet, "born before the floor"));
+    world.store.upkeep();
+    assert_eq!(world.store.class(0).0, 1);
+}
+
+#[test]
+fn variants_are_selected_bounded_and_purged_together() {
+    let world = World::new();
+    for language in ["a", "b", "c"] {
+        let head = world.head("/v", &["x"], Some(("x-lang", language)));
+        assert!(world.keep(&head, language));
+    }
+    assert_eq!(world.body("/v", &asks(Some(("x-lang", "b")))).unwrap(), "b");
+    assert!(matches!(world.look("/v", &asks(Some(("x-lang", "d")))), Lookup::VaryMiss));
+    world.keep(&world.head("/v", &["x"], Some(("x-lang", "d"))), "d");
+    assert_eq!(world.body("/v", &asks(Some(("x-lang", "d")))).unwrap(), "d");
+    assert!(matches!(world.look("/v", &asks(Some(("x-lang", "a")))), Lookup::VaryMiss));
+    world.purge("x", Strength::Hard);
+    for language in ["b", "c", "d"] {
+        assert!(world.body("/v", &asks(Some(("x-lang", language)))).is_none());
+    }
+}
+
+#[test]
+fn a_forced_collision_of_hashes_is_a_miss() {
+    let world = World::new();
+    let head = world.head("/a", &[], None);
+    world.keep(&head, "one");
+    let other = CacheKey { hash: head.key.hash, parts: b"/b"[..].into() };
+    let found = world.store.lookup(&other, &HeaderMap::new(), &world.purges, 1);
+    assert!(matches!(found, Lookup::Miss));
+}
+
+#[test]
+fn evicted_memory_is_accounted_until_the_last_reader_lets_go() {
+    let world = World::new();
+    world.keep(&world.head("/a", &["x"], None), "body");
+    let Lookup::Found(reader, _) = world.look("/a", &HeaderMap::new()) else { panic!("gone") };
+    let before = world.store.bytes();
+    world.store.clear();
+    assert_eq!(world.store.bytes(), before);
+    drop(reader);
+    // The store lets go of what it removed a little later.
+    for _ in 0..1000 {
+        world.store.upkeep();
+        if world.store.bytes() == 0 {
+            return;
+        }
+        std::thread::yield_now();
+    }
+    panic!("{} bytes stay", world.store.bytes());
+}
+
+#[test]
+fn the_store_stays_within_its_budget() {
+    let world = World::with(1 << 20);
+    for number in 0..5000 {
+        world.keep(&world.head(&format!("/{number}"), &[], None), "some body");
+    }
+    world.store.upkeep();
+    assert!(world.store.bytes() <= 1 << 20, "{}", world.store.bytes());
+    assert!(world.store.evictions() > 0);
+}
+
+fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn read(body: &mut FillBody) -> Poll<Option<Result<Bytes, BodyError>>> {
+    let frame = Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop()));
+    frame.map(|frame| frame.map(|frame| frame.map(|frame| frame.into_data().unwrap())))
+}
+
+fn start(world: &World, key: u128) -> FillWriter {
+    match world.fills.join_or_start(key, 1) {
+        Claim::Started(writer) => writer,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn push(writer: &FillWriter, chunk: &[u8]) -> Poll<Result<(), BodyError>> {
+    poll(std::pin::pin!(writer.push(chunk)))
+}
+
+fn ready(bytes: &'static str) -> Poll<Option<Result<Bytes, BodyError>>> {
+    Poll::Ready(Some(Ok(Bytes::from_static(bytes.as_bytes()))))
+}
+
+#[test]
+fn readers_read_along_each_at_its_own_pace() {
+    let world = World::new();
+    let writer = start(&world, 1);
+    let Claim::Joined(fill) = world.fills.join_or_start(1, 1) else { panic!("two fills") };
+    let (mut fast, mut slow) = (fill.read(0, Some(6)), fill.read(4, Some(1)));
+    assert_eq!(read(&mut fast), Poll::Pending);
+    assert!(push(&writer, b"abc").is_ready());
+    assert_eq!(read(&mut fast), ready("abc"));
+    assert_eq!(read(&mut fast), Poll::Pending);
+    assert!(push(&writer, b"def").is_ready());
+    writer.complete();
+    assert_eq!(read(&mut fast), ready("def"));
+    assert_eq!(read(&mut fast), Poll::Ready(None));
+    assert_eq!(read(&mut slow), ready("e"));
+    assert_eq!(read(&mut slow), Poll::Ready(None));
+    assert_eq!((world.fills.open(), world.fills.bytes()), (0, 0));
+}
+
+#[test]
+fn a_writer_that_vanishes_cuts_its_readers_off() {
+    let world = World::new();
+    let writer = start(&world, 1);
+    let mut body = writer.fill().read(0, None);
+    assert!(push(&writer, b"abc").is_ready());
+    drop(writer);
+    assert_eq!(read(&mut body), ready("abc"));
+    assert_eq!(read(&mut body), Poll::Ready(Some(Err(BodyError::Cancelled))));
+    assert_eq!(world.fills.open(), 0);
+}
+
+#[test]
+fn a_body_shorter_than_promised_is_never_ended_cleanly() {
+    let world = World::new();
+    let writer = start(&world, 1);
+    let mut body = writer.fill().read(0, Some(5));
+    assert!(push(&writer, b"abc").is_ready());
+    writer.complete();
+    assert_eq!(read(&mut body), ready("abc"));
+    assert_eq!(read(&mut body), Poll::Ready(Some(Err(BodyError::Incomplete))));
+}
+
+#[test]
+fn a_body_too_large_to_keep_goes_at_the_pace_of_its_fastest_reader() {
+    let world = World::new();
+    let writer = start(&world, 1);
+    let fill = Arc::clone(writer.fill());
+    let (mut fast, mut slow) = (fill.read(0, None), fill.read(0, None));
+    let chunk = [0_u8; 1024];
+    for _ in 0..4 {
+        assert!(push(&writer, &chunk).is_ready());
+    }
+    assert!(push(&writer, &chunk).is_pending(), "it would cut the fastest reader off");
+    for _ in 0..100 {
+        assert!(matches!(read(&mut fast), Poll::Ready(Some(Ok(_)))));
+        assert!(push(&writer, &chunk).is_ready());
+    }
+    assert!(writer.outgrown() && writer.body().is_none());
+    assert!(world.fills.bytes() <= 4096);
+    // Nobody new can begin at the first byte.
+    assert!(matches!(world.fills.join_or_start(1, 1), Claim::Started(_)));
+    assert_eq!(read(&mut slow), Poll::Ready(Some(Err(BodyError::TooSlow))));
+    drop((fast, slow));
+    assert_eq!(push(&writer, &chunk), Poll::Ready(Err(BodyError::Cancelled)));
+}
+
+#[test]
+fn one_who_may_not_use_a_fill_puts_a_new_one_in_its_place() {
+    let world = World::new();
+    let first = start(&world, 1);
+    let refused = Arc::clone(first.fill());
+    let Claim::Started(second) = world.fills.replace(1, 2, &refused) else { panic!("not new") };
+    let Claim::Joined(shared) = world.fills.replace(1, 2, &refused) else { panic!("a third") };
+    assert!(Arc::ptr_eq(&shared, second.fill()));
+    first.complete();
+    assert!(world.fills.is_open(1), "the end of the first must not end the second");
+    second.complete();
+    assert!(!world.fills.is_open(1));
+}
+
+#[test]
+fn fills_are_bounded() {
+    let world = World::new();
+    let writers: Vec<FillWriter> = (0..4).map(|key| start(&world, key)).collect();
+    assert!(matches!(world.fills.join_or_start(9, 1), Claim::Full));
+    drop(writers);
+    assert!(matches!(world.fills.join_or_start(9, 1), Claim::Started(_)));
+}

@@ -1,0 +1,137 @@
+//! Drives the public HTTP cache tests (cache-tests.fyi) through the real binary.
+//!
+//! `open.json` is the open part of that suite, unchanged; its licence stands beside it. The table
+//! in `docs/conformance.md` is written by `UPDATE=1 cargo test --test conformance`, and is held
+//! against the outcome otherwise.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something unforeseen happens")]
+#![expect(clippy::disallowed_methods, reason = "tests measure real time")]
+
+mod data;
+mod edge;
+mod origin;
+mod report;
+mod run;
+mod wire;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use data::{Category, Kind, Test};
+use origin::Origin;
+use run::Failure;
+
+/// Tests under way at once; most of their time is waiting.
+const SIDE_BY_SIDE: usize = 64;
+
+/// What became of a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Pass,
+    Fail,
+    Yes,
+    No,
+    Setup,
+    Dependency,
+    Timeout,
+}
+
+impl Verdict {
+    fn succeeded(self) -> bool {
+        matches!(self, Self::Pass | Self::Yes)
+    }
+}
+
+/// Verdicts by test, with what was seen.
+type Verdicts = BTreeMap<String, (Verdict, String)>;
+
+fn load() -> Vec<Category> {
+    serde_json::from_str(include_str!("open.json")).unwrap()
+}
+
+/// Runs every test, side by side.
+fn run_all(categories: &[Category], edge: SocketAddr, origin: &Origin) -> Verdicts {
+    let only = std::env::var("ONLY").ok();
+    let tests: VecDeque<&Test> = categories
+        .iter()
+        .flat_map(|category| &category.tests)
+        .filter(|test| only.as_ref().is_none_or(|only| test.id.contains(only.as_str())))
+        .collect();
+    let queue = Mutex::new(tests);
+    let outcomes = Mutex::new(BTreeMap::new());
+    let salt = std::process::id();
+    std::thread::scope(|scope| {
+        for worker in 0..SIDE_BY_SIDE {
+            let (queue, outcomes) = (&queue, &outcomes);
+            scope.spawn(move || {
+                let mut count = 0;
+                loop {
+                    let Some(test) = queue.lock().unwrap().pop_front() else { return };
+                    let mut outcome = Ok(());
+                    // Times are real: a slow moment of the machine deserves a second try.
+                    for _ in 0..2 {
+                        count += 1;
+                        let uuid = format!("{salt:08x}-{worker:04x}-4000-8000-{count:012x}");
+                        outcome = run::run(test, edge, origin, &uuid);
+                        if outcome.is_ok() {
+                            break;
+                        }
+                    }
+                    outcomes.lock().unwrap().insert(test.id.clone(), outcome);
+                }
+            });
+        }
+    });
+    judge(categories, &outcomes.into_inner().unwrap())
+}
+
+fn judge(categories: &[Category], outcomes: &BTreeMap<String, Result<(), Failure>>) -> Verdicts {
+    let tests: BTreeMap<&str, &Test> =
+        categories.iter().flat_map(|c| &c.tests).map(|test| (test.id.as_str(), test)).collect();
+    let mut verdicts = Verdicts::new();
+    for id in outcomes.keys() {
+        verdict(id, &tests, outcomes, &mut verdicts);
+    }
+    verdicts
+}
+
+fn verdict(
+    id: &str,
+    tests: &BTreeMap<&str, &Test>,
+    outcomes: &BTreeMap<String, Result<(), Failure>>,
+    verdicts: &mut Verdicts,
+) -> Verdict {
+    if let Some((verdict, _)) = verdicts.get(id) {
+        return *verdict;
+    }
+    let (Some(test), Some(outcome)) = (tests.get(id), outcomes.get(id)) else {
+        return Verdict::Pass;
+    };
+    let met = test.depends_on.iter().all(|id| verdict(id, tests, outcomes, verdicts).succeeded());
+    let check = test.kind == Kind::Check;
+    let judged = match outcome {
+        _ if !met => (Verdict::Dependency, String::new()),
+        Ok(()) => (if check { Verdict::Yes } else { Verdict::Pass }, String::new()),
+        Err(Failure::Setup(why)) => (Verdict::Setup, why.clone()),
+        Err(Failure::Timeout) => (Verdict::Timeout, String::new()),
+        Err(Failure::Assertion(why)) => {
+            (if check { Verdict::No } else { Verdict::Fail }, why.clone())
+        }
+    };
+    verdicts.insert(id.to_owned(), judged.clone());
+    judged.0
+}
+
+#[test]
+fn the_published_table_is_true() {
+    let categories = load();
+    let (origin, address) = Origin::start().unwrap();
+    let mut columns = Vec::new();
+    for profile in [edge::Profile::Conformance, edge::Profile::Default] {
+        let edge = edge::Edge::start(profile, address);
+        columns.push((profile, run_all(&categories, edge.address(), &origin)));
+    }
+    let columns = Arc::new(columns);
+    report::hold(&categories, &columns);
+}
