@@ -6,8 +6,11 @@ use super::super::*;
 use super::{CHUNK_LIMITS, cuts};
 use crate::message::Refusal;
 
+/// Data of a body and what was left in the buffer after its end.
+type DataAndRest = (Vec<u8>, Vec<u8>);
+
 /// Data and what was left after the end, or the rule that was broken; the same for every cut.
-pub(super) fn chunked(bytes: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, ChunkError> {
+pub(super) fn chunked(bytes: &[u8]) -> Result<Option<DataAndRest>, ChunkError> {
     let mut last: Option<Result<_, _>> = None;
     for size in cuts(bytes) {
         let mut decoder = ChunkedDecoder::new(CHUNK_LIMITS);
