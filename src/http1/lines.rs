@@ -47,7 +47,8 @@ mod tests {
 
     #[test]
     fn only_crlf_ends_a_line() {
-        let rows: [(&[u8], Result<Option<usize>, LineError>); 11] = [
+        type Outcome = Result<Option<usize>, LineError>;
+        let rows: [(&[u8], Outcome); 11] = [
             (b"", Ok(None)),
             (b"abc", Ok(None)),
             (b"abc\r", Ok(None)),

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, Version};
+use http::{StatusCode, Version};
 
 use super::output::Output;
 use crate::http1::{BodyFraming, encode_chunk_head, encode_response};
@@ -63,7 +63,7 @@ impl Answer {
         let framing = framing(status, &body, head_length, terms);
         let sends_body = !terms.head_only && !has_no_body(status);
         let keep_alive = terms.keep_alive && !close && framing != BodyFraming::Close;
-        write_head(terms.version, status, &headers, framing, keep_alive, output);
+        encode_response(terms.version, status, &headers, framing, keep_alive, &mut output.head);
         let (body, state) = if sends_body && framing != BodyFraming::Length(0) {
             (body, State::Open)
         } else {
@@ -170,15 +170,4 @@ fn framing(status: StatusCode, body: &Body, head_length: Option<u64>, terms: Ter
         None if terms.version == Version::HTTP_10 => BodyFraming::Close,
         None => BodyFraming::Chunked,
     }
-}
-
-fn write_head(
-    version: Version,
-    status: StatusCode,
-    headers: &HeaderMap,
-    framing: BodyFraming,
-    keep_alive: bool,
-    output: &mut Output,
-) {
-    encode_response(version, status, headers, framing, keep_alive, &mut output.head);
 }

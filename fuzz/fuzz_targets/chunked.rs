@@ -1,0 +1,4 @@
+//! Chunked bodies from either side: any bytes, the same outcome however they are cut up.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| atoll::http1::check::chunked(bytes));
