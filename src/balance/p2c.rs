@@ -43,6 +43,10 @@ pub struct Draws {
 /// Costs within this factor of each other count as equal.
 const EQUAL: f64 = 1.25;
 
+/// Latencies below so many seconds count as this one. Beside an endpoint that answers in a tenth
+/// of a millisecond, a single pause of the scheduler would empty its equal for half a minute.
+const FLOOR: f64 = 0.002;
+
 /// Position of the candidate that takes the next request; `None` where none is usable.
 #[must_use]
 pub fn pick(candidates: &[Candidate], draws: Draws) -> Option<usize> {
@@ -106,7 +110,7 @@ fn cheaper(challenger: &Candidate, holder: &Candidate, mean: f64) -> bool {
         return false;
     }
     let (challenger_latency, holder_latency) = match (challenger.latency, holder.latency) {
-        (Some(challenger), Some(holder)) => (challenger, holder),
+        (Some(challenger), Some(holder)) => (challenger.max(FLOOR), holder.max(FLOOR)),
         _ => (1.0, 1.0),
     };
     challenger_latency * queue(challenger, mean) * EQUAL < holder_latency * queue(holder, mean)
@@ -139,6 +143,7 @@ mod tests {
             ("slower one loses", candidate(100.0, 0), candidate(10.0, 0), 1),
             ("faster one keeps", candidate(10.0, 0), candidate(100.0, 0), 0),
             ("noise changes nothing", candidate(11.0, 0), candidate(10.0, 0), 0),
+            ("below a few milliseconds all are fast", candidate(1.9, 0), candidate(0.1, 0), 0),
             ("busy one loses", candidate(10.0, 5), candidate(10.0, 0), 1),
             ("slow and idle against fast and busy", candidate(10.0, 30), candidate(100.0, 0), 1),
             (

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! origins.rs   all origins; background tasks        send.rs       place, endpoint, retries
-//! set.rs       one origin: endpoints; place.rs       roundtrip.rs  request out, final head in
+//! set.rs       one origin: endpoints; place.rs      roundtrip.rs  request out, final head in
 //! endpoint.rs  one address and what is known of it  upload.rs     the request as it goes
 //! resolve.rs   names: dns.rs asks, address.rs       download.rs   the answer's body, pace.rs
 //! probe.rs     active health                        connect.rs    TCP and tls.rs;  pool.rs
