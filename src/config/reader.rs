@@ -73,7 +73,7 @@ impl Sink {
     pub(super) fn new(problems: Problems, torn: bool) -> Self {
         Self {
             problems: RefCell::new(problems),
-            torn: torn,
+            torn,
             #[cfg(test)]
             asked: RefCell::default(),
         }
