@@ -25,7 +25,8 @@ Environment:
 Exit codes:
   0  stopped as told
   1  could not start, or failed
-  2  wrong flags";
+  2  wrong flags
+  3  cut off by a second signal";
 
 #[derive(Args, Debug)]
 #[command(about = ABOUT, after_help = MORE)]

@@ -18,6 +18,10 @@ use super::{DONE, LATE, REFUSED, USAGE, complain, print_problems};
 
 const ABOUT: &str = "Runs an edge until it is told to stop, then lets requests under way end";
 
+const USAGES: &str = "\
+atoll run --origin URL [OPTIONS]
+       atoll run --config FILE [OPTIONS]";
+
 const MORE: &str = "\
 Without a file one site answers for every host name, in plain on 127.0.0.1:8080, over TLS with
 HTTP/2 on 127.0.0.1:8443, with the admin API on 127.0.0.1:9080. --listen, --listen-tls and --admin
@@ -42,24 +46,25 @@ Signals:
 Exit codes:
   0  stopped as told
   1  could not start, or failed
-  2  wrong flags or configuration";
+  2  wrong flags or configuration
+  3  cut off by a second signal";
 
 #[derive(Args, Debug)]
-#[command(about = ABOUT, after_help = MORE)]
+#[command(about = ABOUT, after_help = MORE, override_usage = USAGES)]
 pub(super) struct Run {
     /// Configuration file (see config/reference.toml).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Server of the origin, http:// or https://; several share the load.
+    /// Server of the origin, http:// or https://; repeatable.
     #[arg(long, value_name = "URL", value_parser = parse_server, required_unless_present = "config")]
     origin: Vec<Server>,
-    /// Address for plain HTTP/1.1; may be repeated.
+    /// Address for plain HTTP/1.1; repeatable.
     #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     listen: Vec<SocketAddr>,
-    /// Address for TLS with HTTP/2 and HTTP/1.1; may be repeated.
+    /// Address for TLS with HTTP/2 and HTTP/1.1; repeatable.
     #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     listen_tls: Vec<SocketAddr>,
-    /// Certificate chain in PEM form, the server's own first; may be repeated, each with a --key.
+    /// Certificate chain (PEM), the server's own first; repeatable with --key.
     #[arg(long, value_name = "FILE", requires = "key")]
     cert: Vec<PathBuf>,
     /// Private key of the --cert at the same position.
@@ -68,17 +73,16 @@ pub(super) struct Run {
     /// Address of the admin API, on loopback; "none" for none.
     #[arg(long, value_name = "ADDRESS", value_parser = admin_address)]
     admin: Option<AdminAddress>,
-    /// Seed of jitter and early refresh, so that a load test can be repeated.
+    /// Seed of jitter and early refresh, to repeat a load test.
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
     /// Worker threads [default: the cores this process may use].
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
-    /// Memory budget of the process: 512MiB, 2GiB [default: half of what it may use].
+    /// Memory budget: 512MiB, 2GiB [default: half of what it may use].
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     memory: Option<u64>,
-    /// Freshness lifetime of answers for which the origin names none: 60s, 1h. Without it such
-    /// answers are not stored.
+    /// Lifetime of answers for which the origin names none: 60s, 1h.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     default_lifetime: Option<Duration>,
 }

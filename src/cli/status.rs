@@ -125,7 +125,7 @@ fn rows(value: &Value, depth: usize, out: &mut String) {
             out.push_str(&format!("{indent}{name}\n"));
             rows(value, depth + 1, out);
         } else {
-            out.push_str(&format!("{indent}{name:<22}{}\n", cell(value)));
+            out.push_str(&format!("{indent}{name:<22}{}\n", shown(value)));
         }
     };
     match value {
@@ -133,8 +133,13 @@ fn rows(value: &Value, depth: usize, out: &mut String) {
             members.iter().for_each(|(name, value)| row(&super::remote::plain(name), value));
         }
         Value::Array(items) => items.iter().for_each(|item| row("-", item)),
-        other => out.push_str(&format!("{indent}{}\n", cell(other))),
+        other => out.push_str(&format!("{indent}{}\n", shown(other))),
     }
+}
+
+/// One value; nothing to say is a dash.
+fn shown(value: &Value) -> String {
+    if value.is_null() { "-".to_owned() } else { cell(value) }
 }
 
 #[cfg(test)]
@@ -154,7 +159,7 @@ origins
     name                  a
     up                    2
 ready                 true
-x                     not known yet
+x                     -
 ";
         assert_eq!(table(&value), expected);
     }

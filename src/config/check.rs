@@ -39,7 +39,9 @@ pub(super) fn check(draft: Draft, sink: &Sink, now: Now) -> Option<Config> {
     check_admin(&admin_address, sink);
     let admin = admin(draft.admin, admin_address.value, &sites, sink);
     let facts = certificates(&draft.certificates, sink, now);
-    check_tls(&listeners, &draft.certificates, &facts, &sites, sink);
+    if draft.of_file || !draft.certificates.is_empty() {
+        check_tls(&listeners, &draft.certificates, &facts, &sites, sink);
+    }
     Some(Config {
         node: draft.node,
         memory: Memory { budget_bytes: draft.budget.value },
@@ -319,7 +321,8 @@ fn certificates(
     all
 }
 
-/// TLS listeners need certificates, and sites certificates for their hosts.
+/// TLS listeners need certificates, and sites certificates for their hosts. Not asked of a start
+/// without file and certificate, where a self-made one is what is meant.
 fn check_tls(
     listeners: &[Found<Listener>],
     certificates: &[Found<super::CertificateFiles>],

@@ -65,6 +65,7 @@ impl Flags {
             resolvers: Vec::new(),
             allow_internal_addresses: false,
         };
+        draft.of_file = false;
         draft.origins.push(Found::elsewhere(origin, "--origin"));
         draft.origin_hosts.push(None);
         draft.sites.push(SiteDraft {

@@ -21,6 +21,8 @@ use super::{machine, names, token};
 
 /// A configuration as it was written: nothing refers to anything yet.
 pub(super) struct Draft {
+    /// Whether it was read from a file.
+    pub(super) of_file: bool,
     pub(super) node: Node,
     pub(super) budget: Found<u64>,
     /// `None` where the file has no `[[listener]]`.
@@ -71,6 +73,7 @@ impl Draft {
     /// The defaults, for a start without a file or a file without a word.
     pub(super) fn empty() -> Self {
         Self {
+            of_file: true,
             node: machine::node(),
             budget: Found::elsewhere(machine::memory() / 2, "memory.budget"),
             listeners: None,

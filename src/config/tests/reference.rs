@@ -78,6 +78,12 @@ fn asked(text: &str) -> BTreeMap<String, bool> {
 }
 
 #[test]
+fn the_file_of_the_conformance_suite_can_be_used() {
+    let text = include_str!("../../../config/conformance.toml");
+    load_text(text).unwrap_or_else(|problems| panic!("{problems}"));
+}
+
+#[test]
 fn the_small_file_runs() {
     let loaded = load_text(ATOLL).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(loaded.config.listeners.len(), 2);
