@@ -95,6 +95,18 @@ def tail(log):
     return pathlib.Path(log).read_text(errors="replace")[-2000:] if log else ""
 
 
+class Answer(http.client.HTTPResponse):
+    """An answer that remembers the interim ones before it."""
+
+    def _read_status(self):
+        self.interim = []
+        while True:
+            found = super()._read_status()
+            if found[1] >= 200:
+                return found
+            self.interim.append((found[1], http.client.parse_headers(self.fp)))
+
+
 class Client:
     """One keep-alive connection, over TLS where `trust` names a certificate."""
 
@@ -110,6 +122,7 @@ class Client:
         # The name goes into SNI and Host, the address is ours.
         plain = socket.create_connection(("127.0.0.1", self.port), 30)
         connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
+        connection.response_class = Answer
         connection.sock = (
             self.context.wrap_socket(plain, server_hostname=self.host) if self.context else plain)
         self.connection = connection
@@ -132,7 +145,7 @@ class Client:
     def purge(self, token, **selector):
         answer = self.ask("/v1/purge", "POST", json.dumps(selector),
                           Authorization=f"Bearer {token}", Content_Type="application/json")
-        check(answer.status == 200, f"purge {selector} -> {answer.status} {answer.body.decode()[:120]}")
+        check(answer.status == 200, f"purge {selector} -> {answer.status} {answer.body.decode().strip()[:120]}")
         return json.loads(answer.body)
 
 

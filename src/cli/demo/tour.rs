@@ -12,8 +12,7 @@ pub(in crate::cli) fn tour(
 ) -> String {
     let program = program();
     format!(
-        "\
-  The site           {edge_http}/   {edge_https}/ (self-made certificate)
+        "  The site           {edge_http}/   {edge_https}/ (self-made certificate)
   Its origin         {origin}/
   Metrics, admin     {admin}/metrics   token {token}
 
