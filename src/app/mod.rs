@@ -25,8 +25,7 @@ use tokio::sync::watch;
 use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::listener::{
-    BindError, CertificateError, Certificates, Context, Drain, TlsAcceptorState,
-    bind,
+    BindError, CertificateError, Certificates, Context, Drain, TlsAcceptorState, bind,
 };
 use crate::origin::{OriginConfigError, Origins};
 use crate::proxy::Edge;
@@ -297,8 +296,8 @@ fn tls(config: &Config) -> Result<Tls, StartError> {
         (Certificates::load(&config.certificates).map_err(StartError::Certificate)?, None)
     };
     let certificates = Arc::new(certificates.refuse_unknown(!open));
-    let acceptor = TlsAcceptorState::new(certificates)
-        .map_err(|error| StartError::Tls(error.to_string()))?;
+    let acceptor =
+        TlsAcceptorState::new(certificates).map_err(|error| StartError::Tls(error.to_string()))?;
     Ok((Some(acceptor), fingerprint))
 }
 
