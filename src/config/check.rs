@@ -10,7 +10,7 @@ use http::HeaderValue;
 
 use crate::clock::Now;
 
-use super::certificates::{CertificateFacts, check_authorities, inspect_certificate, read_file};
+use super::certificates::{CertificateFacts, inspect_certificate, read_file};
 use super::error::{Problem, nearest, shown};
 use super::file::{AdminDraft, Draft, SiteDraft};
 use super::flags::{self, ADMIN};
@@ -28,7 +28,8 @@ pub(super) fn check(draft: Draft, sink: &Sink, now: Now) -> Option<Config> {
     let listeners = draft.listeners.unwrap_or_else(flags::built_in_listeners);
     check_budget(&draft.budget, sink);
     check_origins(&draft.origins, sink);
-    let sites = check_sites(draft.sites, &draft.origins, &draft.origin_hosts, sink);
+    let sites =
+        check_sites(draft.sites, &draft.origins, &draft.origin_hosts, draft.origins_whole, sink);
     let admin_address = draft
         .admin
         .address
@@ -84,18 +85,10 @@ fn check_unique<'a>(what: &str, names: impl Iterator<Item = (&'a str, &'a Place)
 }
 
 fn check_origins(origins: &[Found<Origin>], sink: &Sink) {
-    if origins.is_empty() {
-        sink.push(Problem::new("there is no [[origin]]").help(
-            "for example:\n[[origin]]\nname = \"main\"\nservers = [\"https://origin.example\"]",
-        ));
-    }
     check_unique("origin", origins.iter().map(|o| (o.value.name.as_str(), &o.place)), sink);
     for origin in origins {
-        let Some(ca) = &origin.value.ca else { continue };
-        if let Err(error) = check_authorities(ca) {
-            let message = format!("`ca` of the origin \"{}\" cannot be used", origin.value.name);
-            sink.push(Problem::new(message).at(origin.place.span.clone()).help(error));
-        } else if !origin.value.servers.iter().any(|server| server.tls) {
+        let tls = origin.value.servers.iter().any(|server| server.tls);
+        if origin.value.ca.is_some() && !tls {
             let message = format!("`ca` of the origin \"{}\" has no effect", origin.value.name);
             let help = "none of its servers is spoken to over https://";
             sink.push(Problem::new(message).warning().at(origin.place.span.clone()).help(help));
@@ -115,20 +108,14 @@ fn check_sites(
     drafts: Vec<SiteDraft>,
     origins: &[Found<Origin>],
     origin_hosts: &[Option<String>],
+    whole: bool,
     sink: &Sink,
 ) -> Vec<CheckedSite> {
-    if drafts.is_empty() {
-        sink.push(
-            Problem::new("there is no [[site]]").help(
-                "for example:\n[[site]]\nname = \"main\"\nhosts = [\"*\"]\norigin = \"main\"",
-            ),
-        );
-    }
     let names = drafts.iter().filter(|site| site.whole);
     check_unique("site", names.map(|site| (site.name.value.as_str(), &site.name.place)), sink);
     check_hosts(&drafts, sink);
     let used: Vec<Option<usize>> =
-        drafts.iter().map(|draft| origin_of(draft, origins, sink)).collect();
+        drafts.iter().map(|draft| origin_of(draft, origins, whole, sink)).collect();
     for (i, origin) in origins.iter().enumerate() {
         // An unresolved reference may have meant any of them.
         if !used.contains(&Some(i)) && !used.contains(&None) && !used.is_empty() {
@@ -153,7 +140,12 @@ fn site(draft: SiteDraft, origin: Option<usize>, origin_hosts: &[Option<String>]
 }
 
 /// Index of the origin that a site names; the only one where it names none.
-fn origin_of(site: &SiteDraft, origins: &[Found<Origin>], sink: &Sink) -> Option<usize> {
+fn origin_of(
+    site: &SiteDraft,
+    origins: &[Found<Origin>],
+    whole: bool,
+    sink: &Sink,
+) -> Option<usize> {
     let names = || origins.iter().map(|origin| origin.value.name.as_str());
     let list = || names().take(20).collect::<Vec<_>>().join(", ");
     let Some(origin) = &site.origin else {
@@ -165,7 +157,8 @@ fn origin_of(site: &SiteDraft, origins: &[Found<Origin>], sink: &Sink) -> Option
         return (origins.len() == 1).then_some(0);
     };
     let index = names().position(|name| name == origin.value);
-    if index.is_none() && !origins.is_empty() {
+    // The one that is meant may be among those left out.
+    if index.is_none() && whole && !origins.is_empty() {
         let mut problem = Problem::new(format!("there is no origin {}", shown(&origin.value)))
             .at(origin.place.span.clone())
             .label("no such origin");
@@ -198,11 +191,6 @@ fn check_addresses(
     watch: Option<&Found<SocketAddr>>,
     sink: &Sink,
 ) {
-    if listeners.is_empty() {
-        sink.push(
-            Problem::new("there is no listener").help("leave `listener` out for the built-in ones"),
-        );
-    }
     let clients = listeners.iter().map(|found| (found.value.address, &found.place));
     let admin = admin.value.map(|address| (address, &admin.place));
     let watch = watch.map(|found| (found.value, &found.place));
@@ -306,24 +294,25 @@ fn certificates(
     let mut all = Vec::new();
     for found in list {
         let chain = found.value.chain.display();
+        let name = found.place.key.trim_end_matches(".chain");
         let problem = |what: String| Problem::new(what).at(found.place.span.clone());
         let facts = match inspect_certificate(&found.value, now) {
             Ok(facts) => facts,
             Err(error) => {
-                sink.push(problem("a certificate cannot be used".to_owned()).help(error));
+                sink.push(problem(format!("`{name}` cannot be used")).help(error));
                 continue;
             }
         };
         let end = httpdate::fmt_http_date(facts.not_after);
         if facts.expired {
             let help = format!("{chain}: it ended on {end}; clients will refuse it");
-            sink.push(problem("a certificate has expired".to_owned()).help(help));
+            sink.push(problem(format!("`{name}` has expired")).help(help));
         } else if facts.not_yet {
             let help = format!("{chain}: its validity has not begun; clients will refuse it");
-            sink.push(problem("a certificate is not valid yet".to_owned()).warning().help(help));
+            sink.push(problem(format!("`{name}` is not valid yet")).warning().help(help));
         } else if facts.not_after.duration_since(now.wall).is_ok_and(|left| left < EXPIRES_SOON) {
             let help = format!("{chain}: it ends on {end}");
-            sink.push(problem("a certificate expires soon".to_owned()).warning().help(help));
+            sink.push(problem(format!("`{name}` expires soon")).warning().help(help));
         }
         all.push(facts);
     }

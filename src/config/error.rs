@@ -120,6 +120,25 @@ impl Problems {
         }
     }
 
+    /// Whether no more errors are kept: what is read on would only be counted.
+    pub(super) fn is_full(&self) -> bool {
+        self.list.len() >= KEPT && self.list.iter().all(|kept| kept.severity == Severity::Error)
+    }
+
+    /// Keeps the first of the problems on each line that `first` of them touch: a value that is
+    /// broken TOML need not be told to be of the wrong type as well.
+    pub(super) fn drop_followers(&mut self, first: usize) {
+        let lines = Lines::of(&self.text);
+        let line = |problem: &Problem| problem.span.as_ref().map(|span| lines.at(span).number);
+        let broken: Vec<_> = self.list.iter().take(first).filter_map(line).collect();
+        let follows = |i: usize, problem: &Problem| {
+            i >= first && line(problem).is_some_and(|line| broken.contains(&line))
+        };
+        let kept = self.list.iter().enumerate().filter(|(i, problem)| !follows(*i, problem));
+        let kept = kept.map(|(_, problem)| problem.clone()).collect();
+        self.list = kept;
+    }
+
     /// Puts them into the order of the lines.
     pub(super) fn sort(&mut self) {
         self.list.sort_by_key(|problem| problem.span.as_ref().map_or(usize::MAX, |at| at.start));
@@ -276,18 +295,32 @@ pub(super) fn nearest<'n>(
     wrong: &str,
     names: impl IntoIterator<Item = &'n str>,
 ) -> Option<&'n str> {
+    /// Similarity from which a name is offered, between 0 and 1.
+    const ENOUGH: f64 = 0.85;
+    let (alike, name) = similar(wrong, names).into_iter().next()?;
+    (alike >= ENOUGH).then_some(name)
+}
+
+/// The names with their similarity to `wrong`, the most similar first.
+pub(super) fn similar<'n>(
+    wrong: &str,
+    names: impl IntoIterator<Item = &'n str>,
+) -> Vec<(f64, &'n str)> {
     const LONGEST: usize = 64;
     if wrong.len() > LONGEST {
-        return None;
+        return Vec::new();
     }
     let wrong = wrong.to_ascii_lowercase().replace('-', "_");
-    names
-        .into_iter()
-        .take(1000)
-        .map(|name| (strsim::damerau_levenshtein(&wrong, &name.replace('-', "_")), name))
-        .filter(|(distance, name)| *distance <= name.len().max(wrong.len()) / 3)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
+    // Jaro and Winkler's measure forgives what follows a common beginning, so that `head_size` is
+    // near `head_bytes`; among those, fewer edits are nearer.
+    let alike = |name: &'n str| {
+        let plain = name.replace('-', "_");
+        let alike = strsim::jaro_winkler(&wrong, &plain);
+        (alike + strsim::normalized_damerau_levenshtein(&wrong, &plain), alike, name)
+    };
+    let mut all: Vec<_> = names.into_iter().take(1000).map(alike).collect();
+    all.sort_by(|one, other| other.0.total_cmp(&one.0));
+    all.into_iter().map(|(_, alike, name)| (alike, name)).collect()
 }
 
 #[cfg(test)]

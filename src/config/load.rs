@@ -10,7 +10,7 @@ use toml::de::{DeTable, Error};
 use crate::clock;
 
 use super::certificates::read_file;
-use super::error::{Problem, Problems};
+use super::error::{Problem, Problems, shown};
 use super::file::{self, Draft};
 use super::flags::Flags;
 use super::reader::{Sink, Table};
@@ -80,12 +80,16 @@ pub(super) fn load_with(text: &str, path: &Path, flags: &Flags) -> Result<Loaded
         problems.sort();
         return Err(problems);
     };
-    let torn = problems.has_errors();
+    let broken = problems.list().len();
+    let torn = broken > 0;
     let sink = Sink::new(problems, torn);
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut draft = file::read(Table::root(&sink, &document), folder);
     if torn {
-        return Err(sorted(sink));
+        let mut problems = sink.into_problems();
+        problems.drop_followers(broken);
+        problems.sort();
+        return Err(problems);
     }
     flags.apply(&mut draft, &sink);
     conclude(draft, sink)
@@ -115,7 +119,7 @@ fn parse<'t>(text: &'t str, problems: &mut Problems) -> Option<Spanned<DeTable<'
         Err(error) => error,
     };
     if text.len() > RECOVERED_BYTES {
-        problems.push(syntax(&first));
+        problems.push(syntax(&first, text));
         return None;
     }
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -131,15 +135,24 @@ fn parse<'t>(text: &'t str, problems: &mut Problems) -> Option<Spanned<DeTable<'
         let start = error.span().map_or(0, |span| span.start);
         let before = text.get(..start).unwrap_or("").as_bytes();
         if lines.insert(memchr::memchr_iter(b'\n', before).count()) {
-            problems.push(syntax(error));
+            problems.push(syntax(error, text));
         }
     }
     headers_are_whole.then_some(document)
 }
 
-fn syntax(error: &Error) -> Problem {
-    let message = error.message().lines().next().unwrap_or("not valid");
-    let help = error.message().lines().skip(1).collect::<Vec<_>>().join("; ");
+/// A syntax error in words; the parser's own where they are good.
+fn syntax(error: &Error, text: &str) -> Problem {
+    let value = error.span().and_then(|span| text.get(span)).unwrap_or("").trim();
+    let mut lines = error.message().lines();
+    let first = lines.next().unwrap_or("not valid");
+    let (message, help) = match first {
+        _ if !first.starts_with("string values must be quoted") => {
+            (first.to_owned(), lines.collect::<Vec<_>>().join("; "))
+        }
+        _ if value.is_empty() => ("a value is missing".to_owned(), String::new()),
+        _ => ("a text stands in quotes".to_owned(), format!("write {}", shown(value))),
+    };
     let problem = Problem::new(format!("not TOML: {message}")).at(error.span()).label("here");
     if help.is_empty() { problem } else { problem.help(help) }
 }

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{Problem, Problems, nearest, shown};
+use super::error::{Problem, Problems, nearest, shown, similar};
 use super::units::{format_duration, format_size, parse_duration, parse_percent, parse_size};
 
 /// Where problems go while a document is read.
@@ -88,6 +88,11 @@ impl Sink {
         if !self.torn.get() {
             self.push(problem);
         }
+    }
+
+    /// Whether reading on would tell nothing more.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.borrow().is_full()
     }
 
     pub(super) fn into_problems(self) -> Problems {
@@ -351,6 +356,9 @@ impl<'r> Table<'r> {
             if self.known.contains(&name) {
                 continue;
             }
+            if self.sink.is_full() {
+                return;
+            }
             let place = if self.prefix.is_empty() { "" } else { " in " };
             let title = if self.prefix.is_empty() { "" } else { self.title.as_str() };
             let mut problem = Problem::new(format!("unknown key {}{place}{title}", shown(name)))
@@ -359,11 +367,27 @@ impl<'r> Table<'r> {
             if let Some(near) = nearest(name, self.known.iter().copied()) {
                 problem = problem.help(format!("did you mean `{near}`?"));
             }
-            let mut known = self.known.clone();
-            known.sort_unstable();
-            let what = if self.prefix.is_empty() { "tables" } else { "keys" };
-            self.sink.push(problem.help(format!("allowed {what}: {}", known.join(", "))));
+            self.sink.push(problem.help(self.allowed(name)));
         }
+    }
+}
+
+impl Table<'_> {
+    /// The keys that may stand here; of very many, those most like `wrong`.
+    fn allowed(&self, wrong: &str) -> String {
+        const MANY: usize = 30;
+        const FEW: usize = 8;
+        let what = if self.prefix.is_empty() { "tables" } else { "keys" };
+        let mut known = self.known.clone();
+        known.sort_unstable();
+        if known.len() <= MANY {
+            return format!("allowed {what}: {}", known.join(", "));
+        }
+        let near = similar(wrong, known.iter().copied());
+        let near: Vec<&str> = near.into_iter().take(FEW).map(|(_, name)| name).collect();
+        let rest = known.len() - near.len();
+        let (near, title) = (near.join(", "), &self.title);
+        format!("allowed keys: {near} and {rest} more (see {title} in config/reference.toml)")
     }
 }
 

@@ -26,6 +26,8 @@ use crate::config::Listener;
 
 /// Connections that the system may hold ready for us, per socket.
 const BACKLOG: i32 = 4096;
+/// Bytes that may lie unsent in the kernel before a socket counts as full.
+const NOT_SENT: u32 = 32 * 1024;
 /// Shortest and longest pause after an accept that failed for lack of descriptors or memory.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
@@ -89,8 +91,8 @@ fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
         Some(Protocol::TCP),
     )?;
     if address.is_ipv6() {
-        // `[::]` takes IPv4, too, as the system default usually has it, unless told otherwise by
-        // a listener of its own for 0.0.0.0: then the two would collide, so IPv6 keeps to itself.
+        // `[::]` takes IPv4, too, whatever the system's default; where there is a listener for
+        // 0.0.0.0 on the same port, that one is nearer to IPv4 clients and gets them.
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.set_reuse_address(true)?;
@@ -213,16 +215,14 @@ fn welcome<H: Handler>(
     };
     let (Some(slot), Ok(seat)) = (slot, seat) else {
         doors.connections_refused.inc();
-        turn_away(&stream);
+        connection::reset(&stream);
         return;
     };
     let _ = stream.set_nodelay(true);
+    // Bounds what waits in the kernel for a slow client; without it its buffer would hide for
+    // minutes whether the client takes anything at all.
+    let _ = SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT);
     connections.spawn(connection::serve(stream, peer, slot, seat, Arc::clone(door)));
-}
-
-/// Closes at once and without a TIME_WAIT of ours.
-fn turn_away(stream: &TcpStream) {
-    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 /// Whether an error of accept speaks of the one connection only (accept(2), "Error handling").

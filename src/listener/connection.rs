@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Task, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -110,9 +112,10 @@ async fn over_tls<H: Handler>(
     let (handler, context) = (Arc::clone(&door.handler), Arc::clone(&door.context));
     if http2 {
         serve_http2(stream, BytesMut::new(), client, seat.as_ref(), handler, context).await;
-    } else {
-        // TLS tells a cut-off from an end by itself: the stream is dropped without its farewell.
-        drop(serve_http1(stream, BytesMut::new(), client, handler, context).await);
+    } else if let Some(stream) =
+        serve_http1(stream, BytesMut::new(), client, handler, context).await
+    {
+        reset(&stream.get_ref().0.stream);
     }
 }
 
@@ -126,24 +129,23 @@ async fn in_plain<H: Handler>(
 ) {
     let client = Arc::new(client);
     let (handler, context) = (Arc::clone(&door.handler), Arc::clone(&door.context));
-    if !door.listener.http2 {
-        return reset(serve_http1(stream, first, client, handler, context).await);
-    }
-    match timeout_at(deadline, is_http2(&mut stream, &mut first)).await {
-        Ok(Ok(true)) => {
-            serve_http2(stream, first, client, seat.as_ref(), handler, context).await;
+    if door.listener.http2 {
+        match timeout_at(deadline, is_http2(&mut stream, &mut first)).await {
+            Ok(Ok(true)) => {
+                return serve_http2(stream, first, client, seat.as_ref(), handler, context).await;
+            }
+            Ok(Ok(false)) => {}
+            Ok(Err(_)) | Err(_) => return,
         }
-        Ok(Ok(false)) => reset(serve_http1(stream, first, client, handler, context).await),
-        Ok(Err(_)) | Err(_) => {}
+    }
+    if let Some(stream) = serve_http1(stream, first, client, handler, context).await {
+        reset(&stream);
     }
 }
 
-/// Ends a connection with RST where a FIN would look like the end of an answer.
-fn reset(stream: Option<TcpStream>) {
-    if let Some(stream) = stream {
-        // If this fails the connection ends with FIN, and there is no other way to tell.
-        let _ = socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));
-    }
+/// Closes with a reset once the stream is dropped, at once and without a TIME_WAIT of ours.
+pub(super) fn reset(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 /// Reads until the bytes are the HTTP/2 preface or can no longer become it. They stay in `first`.

@@ -14,6 +14,8 @@ mod proxy_protocol;
 mod request;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod x509;
 

@@ -75,7 +75,7 @@ fn version_1(input: &[u8]) -> Result<Option<Header>, Malformed> {
         return if input.len() >= LONGEST_LINE { Err(Malformed) } else { Ok(None) };
     };
     let line = input.get(..end).and_then(|line| line.strip_suffix(b"\r")).ok_or(Malformed)?;
-    let line = std::str::from_utf8(line).map_err(|_| Malformed)?;
+    let line = std::str::from_utf8(line).map_err(|_invalid| Malformed)?;
     let length = end + 1;
     let mut words = line.split(' ').skip(1);
     let family = words.next().ok_or(Malformed)?;
@@ -88,8 +88,8 @@ fn version_1(input: &[u8]) -> Result<Option<Header>, Malformed> {
         return Err(Malformed);
     };
     let address = |text: &str| match family {
-        "TCP4" => text.parse::<Ipv4Addr>().map(IpAddr::V4).map_err(|_| Malformed),
-        "TCP6" => text.parse::<Ipv6Addr>().map(IpAddr::V6).map_err(|_| Malformed),
+        "TCP4" => text.parse::<Ipv4Addr>().map(IpAddr::V4).map_err(|_invalid| Malformed),
+        "TCP6" => text.parse::<Ipv6Addr>().map(IpAddr::V6).map_err(|_invalid| Malformed),
         _ => Err(Malformed),
     };
     let told = Told {
@@ -105,7 +105,7 @@ fn port(text: &str) -> Result<u16, Malformed> {
     if !plain || (text.len() > 1 && text.starts_with('0')) {
         return Err(Malformed);
     }
-    text.parse().map_err(|_| Malformed)
+    text.parse().map_err(|_invalid| Malformed)
 }
 
 fn version_2(input: &[u8]) -> Result<Option<Header>, Malformed> {

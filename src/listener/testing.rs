@@ -73,11 +73,11 @@ impl Handler for Script {
             }
             "/client" => {
                 let client = &request.client;
-                let tls = client
-                    .tls
-                    .as_ref()
-                    .map(|tls| format!("{:?} {} {}", tls.server_name, tls.version, tls.resumed));
-                let text = format!("{} {tls:?}", client.address);
+                let tls = client.tls.as_ref().map(|tls| {
+                    let name = tls.server_name.as_deref().unwrap_or_default();
+                    format!("{name} {} {}", tls.version, tls.resumed)
+                });
+                let text = format!("{} {}", client.address, tls.unwrap_or_default());
                 Response::new(StatusCode::OK, Body::from(text))
             }
             _ => Response::new(StatusCode::OK, Body::from("hello".to_owned())),

@@ -158,7 +158,7 @@ fn agree(table: &Table<'_>, limits: &Limits) {
         table.sink.push(
             Problem::new(format!("`limits.{smaller}` is larger than `limits.{larger}`"))
                 .at(span)
-                .help(format!("`{smaller}` is a part of `{larger}`: lower it, or raise the other")),
+                .help(format!("`{smaller}` is at most `{larger}`: lower it, or raise the other")),
         );
     }
 }

@@ -10,6 +10,9 @@ mod site;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::semantics::Policy;
 
 use super::error::{Problem, shown};
 use super::reader::{Entry, Found, Number, Percent, Read, Size, Table};
@@ -28,6 +31,8 @@ pub(super) struct Draft {
     pub(super) admin: AdminDraft,
     pub(super) watch: Option<Found<SocketAddr>>,
     pub(super) origins: Vec<Found<Origin>>,
+    /// Whether no origin had to be left out.
+    pub(super) origins_whole: bool,
     /// `Host` field of each origin, by position.
     pub(super) origin_hosts: Vec<Option<String>>,
     pub(super) sites: Vec<SiteDraft>,
@@ -81,6 +86,7 @@ impl Draft {
             },
             watch: None,
             origins: Vec::new(),
+            origins_whole: true,
             origin_hosts: Vec::new(),
             sites: Vec::new(),
         }
@@ -92,8 +98,7 @@ pub(super) fn read(mut file: Table<'_>, folder: &Path) -> Draft {
     let mut draft = Draft::empty();
     read_node(file.table("node"), &mut draft.node);
     read_memory(file.table("memory"), &mut draft.budget);
-    draft.listeners =
-        file.tables("listener").map(|list| list.into_iter().filter_map(listener).collect());
+    read_listeners(&mut file, &mut draft);
     for table in file.tables("certificate").unwrap_or_default() {
         draft.certificates.extend(certificate(table, folder));
     }
@@ -101,16 +106,50 @@ pub(super) fn read(mut file: Table<'_>, folder: &Path) -> Draft {
     read_log(file.table("log"), folder, &mut draft.log);
     read_admin(file.table("admin"), folder, &mut draft.admin);
     draft.watch = watch(file.table("watch"));
-    for table in file.tables("origin").unwrap_or_default() {
-        if let Some((origin, host)) = origin::read(table, folder) {
-            draft.origins.push(origin);
-            draft.origin_hosts.push(host);
-        }
-    }
-    let sites = file.tables("site").unwrap_or_default();
-    draft.sites = sites.into_iter().map(site::read).collect();
+    read_origins(&mut file, folder, &mut draft);
+    read_sites(&mut file, &mut draft);
     file.finish();
     draft
+}
+
+fn read_listeners(file: &mut Table<'_>, draft: &mut Draft) {
+    let Some(tables) = file.tables("listener") else { return };
+    if file.array_is_empty("listener") {
+        let problem = Problem::new("there is no listener").at(file.span_of("listener"));
+        file.sink.missing(problem.help("leave `listener` out for the built-in ones"));
+    }
+    draft.listeners = Some(tables.into_iter().filter_map(listener).collect());
+}
+
+fn read_origins(file: &mut Table<'_>, folder: &Path, draft: &mut Draft) {
+    let tables = file.tables("origin").unwrap_or_default();
+    if tables.is_empty() {
+        let help =
+            "for example:\n[[origin]]\nname = \"main\"\nservers = [\"https://origin.example\"]";
+        file.sink.missing(Problem::new("there is no [[origin]]").help(help));
+    }
+    let sink = file.sink;
+    for table in tables.into_iter().take_while(|_| !sink.is_full()) {
+        match origin::read(table, folder) {
+            Some((origin, host)) => {
+                draft.origins.push(origin);
+                draft.origin_hosts.push(host);
+            }
+            None => draft.origins_whole = false,
+        }
+    }
+}
+
+fn read_sites(file: &mut Table<'_>, draft: &mut Draft) {
+    let tables = file.tables("site").unwrap_or_default();
+    if tables.is_empty() {
+        let help = "for example:\n[[site]]\nname = \"main\"\nhosts = [\"*\"]\norigin = \"main\"";
+        file.sink.missing(Problem::new("there is no [[site]]").help(help));
+    }
+    let policy = Arc::new(Policy::default());
+    let sink = file.sink;
+    let tables = tables.into_iter().take_while(|_| !sink.is_full());
+    draft.sites = tables.map(|table| site::read(table, &policy)).collect();
 }
 
 fn read_node(mut table: Table<'_>, node: &mut Node) {

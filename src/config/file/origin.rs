@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use super::super::certificates::check_authorities;
 use super::super::error::Problem;
 use super::super::reader::{Entry, Found, Place, Read, Table};
 use super::super::{Origin, Probe, Server, names};
@@ -14,7 +15,7 @@ pub(super) fn read(mut table: Table<'_>, folder: &Path) -> Option<(Found<Origin>
     let name = table.required_parsed("name", "\"main\"", names::parse_name);
     let servers = servers(&mut table);
     let host = table.optional_parsed("host", names::parse_host_field).map(|found| found.value);
-    let ca = table.optional::<PathBuf>("ca").map(|found| folder.join(found.value));
+    let ca = ca(&mut table, folder);
     let probe = probe(&mut table);
     let mut resolvers = Vec::<Resolver>::new();
     table.set("resolvers", &mut resolvers);
@@ -31,6 +32,18 @@ pub(super) fn read(mut table: Table<'_>, folder: &Path) -> Option<(Found<Origin>
         allow_internal_addresses,
     };
     Some((Found { value, place: name.place }, host))
+}
+
+/// Its certificate authorities, if they can be used.
+fn ca(table: &mut Table<'_>, folder: &Path) -> Option<PathBuf> {
+    let found = table.optional::<PathBuf>("ca")?;
+    let file = folder.join(found.value);
+    if let Err(error) = check_authorities(&file) {
+        let message = format!("`{}` cannot be used", found.place.key);
+        table.sink.push(Problem::new(message).at(found.place.span).help(error));
+        return None;
+    }
+    Some(file)
 }
 
 /// Its servers; each once, at least one of them not a backup.
@@ -86,15 +99,15 @@ struct Resolver(SocketAddr);
 
 impl Read for Resolver {
     fn read(entry: &Entry<'_>) -> Option<Self> {
+        const EXPECTED: &str =
+            "the address of a DNS server: \"192.0.2.53\" or \"[2001:db8::53]:5353\"";
         let parse = |text: &str| {
-            let bare = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53));
-            let address = bare.or_else(|_not_bare| names::parse_address(text))?;
-            if address.port() == 0 {
-                return Err("port 0 cannot be connected to; DNS servers listen on 53".to_owned());
-            }
-            Ok(Self(address))
+            let bare = text.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, 53));
+            let address = bare.or_else(|| text.parse().ok());
+            let address = address.filter(|address| address.port() != 0);
+            address.map(Self).ok_or_else(|| format!("expected {EXPECTED}"))
         };
-        entry.parsed("the address of a DNS server: \"192.0.2.53\"", parse)
+        entry.parsed(EXPECTED, parse)
     }
 }
 

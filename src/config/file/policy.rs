@@ -1,5 +1,6 @@
 //! Policy keys: the same on a site, where they are defaults, and on its rules.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::semantics::{Policy, WithoutLease};
@@ -10,9 +11,9 @@ use super::super::reader::{MaybeTime, Table};
 const SECOND: u64 = 1_000;
 const DAY: u64 = 86_400 * SECOND;
 
-/// Reads the policy keys of a table over those of `base`.
-pub(super) fn read(table: &mut Table<'_>, base: &Policy) -> Policy {
-    let mut policy = base.clone();
+/// Reads the policy keys of a table over those of `base`, which is shared where none is written.
+pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>) -> Arc<Policy> {
+    let mut policy = Policy::clone(base);
     // Without `..`, so that a new field of the policy must be given its key here.
     let Policy {
         methods,
@@ -50,7 +51,7 @@ pub(super) fn read(table: &mut Table<'_>, base: &Policy) -> Policy {
     let names = [("revalidate", WithoutLease::Revalidate), ("serve", WithoutLease::Serve)];
     table.choose("without_lease", &names, without_lease);
     contradictions(table, &policy);
-    policy
+    if policy == **base { Arc::clone(base) } else { Arc::new(policy) }
 }
 
 /// A time that may be taken back with `"none"`.

@@ -20,12 +20,12 @@ impl Read for Pattern {
 }
 
 /// Reads one site with its rules.
-pub(super) fn read(mut table: Table<'_>) -> SiteDraft {
+pub(super) fn read(mut table: Table<'_>, default: &Arc<Policy>) -> SiteDraft {
     let name = table.required_parsed("name", "\"main\"", names::parse_name);
     let hosts = hosts(&mut table);
     let origin = table.optional::<String>("origin");
     let host = table.optional_parsed("host", names::parse_host_field).map(|found| found.value);
-    let base = policy::read(&mut table, &Policy::default());
+    let base = policy::read(&mut table, default);
     let rules = rules(&mut table, &base);
     let place = table.place.clone();
     table.finish();
@@ -49,7 +49,7 @@ fn hosts(table: &mut Table<'_>) -> Vec<Found<String>> {
 }
 
 /// Its rules over the policy of the site; one for `/` is added where none is written.
-fn rules(table: &mut Table<'_>, base: &Policy) -> Vec<Rule> {
+fn rules(table: &mut Table<'_>, base: &Arc<Policy>) -> Vec<Rule> {
     let mut rules = Vec::new();
     let mut seen: HashMap<String, Place> = HashMap::new();
     for mut rule in table.tables("rule").unwrap_or_default() {
@@ -67,10 +67,10 @@ fn rules(table: &mut Table<'_>, base: &Policy) -> Vec<Rule> {
                     .help("the longest path wins, so one of them would never be used: join them"),
             );
         }
-        rules.push(Rule { path, policy: Arc::new(policy) });
+        rules.push(Rule { path, policy });
     }
     if !seen.contains_key("/") {
-        rules.push(Rule { path: "/".to_owned(), policy: Arc::new(base.clone()) });
+        rules.push(Rule { path: "/".to_owned(), policy: Arc::clone(base) });
     }
     rules
 }

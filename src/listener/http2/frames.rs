@@ -158,7 +158,7 @@ impl FrameWatch {
         now: impl Fn() -> Duration,
     ) -> Result<(), Breach> {
         while let Some(frame) = self.incoming.next(&mut bytes) {
-            self.from_client(&frame, &now)?;
+            self.frame_received(&frame, &now)?;
         }
         if self.in_block || self.incoming.within_head_block() {
             self.block_since.get_or_insert_with(now);
@@ -171,7 +171,7 @@ impl FrameWatch {
     /// Looks at bytes that we sent.
     pub(super) fn sent(&mut self, mut bytes: &[u8]) -> Result<(), Breach> {
         while let Some(frame) = self.outgoing.next(&mut bytes) {
-            self.from_us(&frame)?;
+            self.frame_sent(&frame)?;
         }
         Ok(())
     }
@@ -205,7 +205,7 @@ impl FrameWatch {
             || near(self.glitches, GLITCHES)
     }
 
-    fn from_client(&mut self, frame: &Frame, now: &impl Fn() -> Duration) -> Result<(), Breach> {
+    fn frame_received(&mut self, frame: &Frame, now: &impl Fn() -> Duration) -> Result<(), Breach> {
         match frame.kind {
             DATA => self.data_received(frame),
             HEADERS => {
@@ -321,7 +321,7 @@ impl FrameWatch {
         if self.glitches >= GLITCHES { Err(calm("odd frames")) } else { Ok(()) }
     }
 
-    fn from_us(&mut self, frame: &Frame) -> Result<(), Breach> {
+    fn frame_sent(&mut self, frame: &Frame) -> Result<(), Breach> {
         match frame.kind {
             DATA => {
                 // Clients give windows back for streams and connection apart, some for every few
@@ -467,5 +467,4 @@ fn fill(target: &mut [u8], have: &mut u8, wanted: u8, bytes: &mut &[u8]) {
 }
 
 #[cfg(test)]
-#[path = "frames_tests.rs"]
 mod tests;

@@ -62,7 +62,7 @@ pub(super) async fn serve_http2<IO, H>(
         return;
     };
     let scheme = if client.tls.is_some() { Scheme::Https } else { Scheme::Http };
-    let salt = u64::from(client.address.port()) ^ begun.as_nanos() as u64;
+    let salt = u64::from(client.address.port()) ^ u64::from(begun.subsec_nanos());
     let age = context.connection_age(salt);
     let working = AtomicUsize::new(0);
     let shared = Arc::new(Shared { handler, client, context, scheme, working });
@@ -137,6 +137,7 @@ struct Counted {
 
 type Accepted = Option<Result<(http::Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
 
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one and moves at once")]
 enum Event {
     Accepted(Accepted),
     Breach(Breach),

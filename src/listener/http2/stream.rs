@@ -136,12 +136,13 @@ async fn handle<H: Handler>(
     let mut gone = false;
     let outcome = std::future::poll_fn(|task| {
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(task)));
-        if !gone {
-            gone = forward(respond, interims, task) || respond.poll_reset(task).is_ready();
-        }
+        gone = gone || forward(respond, interims, task);
         match polled {
             Ok(Poll::Ready(response)) => Poll::Ready(Some(response)),
-            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Pending) => {
+                gone = gone || respond.poll_reset(task).is_ready();
+                Poll::Pending
+            }
             Err(_panic) => Poll::Ready(None),
         }
     })

@@ -330,6 +330,23 @@ async fn frames_that_break_a_rule_close_the_connection_with_its_reason() {
 }
 
 #[tokio::test]
+async fn frames_that_make_us_reset_close_the_connection_before_work_piles_up() {
+    let edge = Edge::plain(Edge::limits());
+    let bytes: Vec<u8> = (0..1000_u32)
+        .flat_map(|round| {
+            let stream = (round * 2 + 1).to_be_bytes();
+            // POST http /wait with a body of one byte; then two come.
+            let head = [0, 0, 13, 1, 4];
+            let block = *b"\x83\x86\x04\x05/wait\x0f\x0d\x011";
+            let data = [0, 0, 2, 0, 0];
+            [&head[..], &stream, &block, &data, &stream, &[1, 1]].concat()
+        })
+        .collect();
+    assert_eq!(goaway(&raw(&edge, &bytes).await), Some(11));
+    assert!(edge.script.working.load(Ordering::SeqCst) <= 100);
+}
+
+#[tokio::test]
 async fn a_client_without_settings_or_preface_is_closed_in_time() {
     let limits = Limits { handshake: Duration::from_millis(50), ..Edge::limits() };
     let edge = Edge::plain(limits);
@@ -357,7 +374,7 @@ async fn a_window_that_does_not_open_ends_the_stream() {
     let (response, _) = send(&client, request("GET", "/big"), true).await;
     let response = response.await.unwrap();
     let mut stream = response.into_body();
-    let error = timeout(LONG, async {
+    let error = timeout(LONG, async move {
         loop {
             // The window is never given back.
             match stream.data().await {

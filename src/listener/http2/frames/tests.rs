@@ -87,8 +87,9 @@ fn resets_that_the_client_makes_us_send_end_at_the_hundredth_and_our_own_do_not_
 
 #[test]
 fn floods_of_each_kind_end() {
-    type Act = fn(&mut FrameWatch, u32) -> Result<(), Breach>;
-    let rows: [(&str, Act, Option<(u32, Reason)>); 12] = [
+    type Row =
+        (&'static str, fn(&mut FrameWatch, u32) -> Result<(), Breach>, Option<(u32, Reason)>);
+    let rows: [Row; 12] = [
         (
             "CONTINUATION without end",
             |watch, round| {
