@@ -163,7 +163,9 @@ impl Plan {
         let text = self.toml();
         let config = config::load(&text, Path::new("edge.toml"))
             .unwrap_or_else(|problems| panic!("{problems}\n{text}"));
-        let running = Running::start(config).unwrap_or_else(|error| panic!("{error}"));
+        // It blocks on a runtime of its own, which a thread with another one may not.
+        let started = std::thread::spawn(move || Running::start(config)).join().unwrap();
+        let running = started.unwrap_or_else(|error| panic!("{error}"));
         let addresses = running.addresses().clone();
         let running = Mutex::new(Some(running));
         Edge { addresses, running, _folder: self.folder.take() }

@@ -17,7 +17,8 @@ use super::{Ended, within};
 pub(crate) struct H2 {
     pub(crate) send: SendRequest<Bytes>,
     driver: JoinHandle<Result<(), h2::Error>>,
-    authority: String,
+    /// Scheme and authority of its requests.
+    base: String,
 }
 
 /// An answer that is awaited, with the sender of its request body.
@@ -34,20 +35,21 @@ impl H2 {
     pub(crate) async fn tls(address: SocketAddr, host: &str) -> Self {
         let stream = tls(address, Some(host), &["h2"]).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
-        Self::over(stream, host).await
+        Self::over(stream, format!("https://{host}")).await
     }
 
     /// Connects in plain by prior knowledge.
     pub(crate) async fn plain(address: SocketAddr, host: &str) -> Self {
-        Self::over(TcpStream::connect(address).await.unwrap(), host).await
+        let stream = within("a connection", TcpStream::connect(address)).await.unwrap();
+        Self::over(stream, format!("http://{host}")).await
     }
 
-    async fn over(wire: impl Wire + 'static, host: &str) -> Self {
+    async fn over(wire: impl Wire + 'static, base: String) -> Self {
         let mut builder = h2::client::Builder::new();
         builder.initial_window_size(1 << 20).initial_connection_window_size(4 << 20);
         let (send, connection) =
             within("an HTTP/2 handshake", builder.handshake(wire)).await.unwrap();
-        Self { send, driver: tokio::spawn(connection), authority: host.to_owned() }
+        Self { send, driver: tokio::spawn(connection), base }
     }
 
     /// A second sender on the same connection.
@@ -56,7 +58,7 @@ impl H2 {
     }
 
     pub(crate) fn head(&self, method: &str, path: &str, fields: &[(&str, &str)]) -> Request<()> {
-        let uri = format!("https://{}{path}", self.authority);
+        let uri = format!("{}{path}", self.base);
         let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in fields {
             request = request.header(*name, *value);
@@ -130,10 +132,8 @@ impl Asked {
     async fn whole(&mut self) -> Outcome {
         let mut interim = Vec::new();
         let answer = std::future::poll_fn(|context| {
-            while let Poll::Ready(Some(head)) = self.response.poll_informational(context) {
-                if let Ok(head) = head {
-                    interim.push(plain(&head.into_parts().0));
-                }
+            while let Poll::Ready(Some(Ok(head))) = self.response.poll_informational(context) {
+                interim.push(plain(&head.into_parts().0));
             }
             std::pin::Pin::new(&mut self.response).poll(context)
         });
