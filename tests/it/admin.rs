@@ -1,0 +1,114 @@
+//! The admin listener, and that nobody gets to it from outside.
+
+use serde_json::{Value, json};
+
+use crate::support::edge::HOST;
+use crate::support::{Edge, Origin, Reply};
+
+#[tokio::test]
+async fn every_path_asks_for_the_right_token() {
+    let origin = Origin::serving(Reply::ok("x"));
+    let edge = Edge::before(&origin)
+        .token("reader-token-0123456", &["read"], &[])
+        .token("purger-token-0123456", &["purge"], &["main"])
+        .start();
+    let tag = || Some(json!({ "tags": ["t"] }));
+    let all = || Some(json!({ "all": true }));
+    let reader = Some("reader-token-0123456");
+    let purger = Some("purger-token-0123456");
+    for (token, method, path, body, status) in [
+        (None, "GET", "/v1/status", None, 401),
+        (None, "POST", "/v1/purge", tag(), 401),
+        (Some("wrong-token-01234567"), "POST", "/v1/purge", tag(), 401),
+        (reader, "GET", "/v1/status", None, 200),
+        (reader, "GET", "/v1/origins", None, 200),
+        (reader, "POST", "/v1/purge", tag(), 403),
+        (reader, "POST", "/v1/reset", None, 403),
+        (reader, "POST", "/v1/drain", None, 403),
+        (purger, "POST", "/v1/purge", tag(), 200),
+        (purger, "POST", "/v1/purge", all(), 403),
+        (purger, "GET", "/v1/status", None, 403),
+        (purger, "GET", "/v1/nothing", None, 404),
+        (None, "GET", "/nothing", None, 404),
+    ] {
+        let answer = edge.manage_as(token, method, path, body).await;
+        assert_eq!(answer.status(), status, "{token:?} {method} {path}: {answer:?}");
+        if status >= 400 {
+            assert_eq!(answer.field("content-type"), Some("application/problem+json"));
+            let problem: Value = serde_json::from_slice(&answer.body).unwrap();
+            assert_eq!(problem["status"], json!(status));
+        }
+    }
+    assert_eq!(edge.get("/a").await.status(), 200, "nothing was drained");
+}
+
+#[tokio::test]
+async fn it_says_how_it_is() {
+    let origin = Origin::serving(Reply::fresh("x"));
+    let edge = Edge::start(&origin);
+    edge.fill("/a").await;
+    edge.get("/a").await;
+    assert_eq!(edge.manage_as(None, "GET", "/healthz", None).await.status(), 200);
+    assert_eq!(edge.manage_as(None, "GET", "/readyz", None).await.status(), 200);
+    let status = edge.manage("GET", "/v1/status", None).await;
+    let status: Value = serde_json::from_slice(&status.body).unwrap();
+    assert!(status.to_string().contains(&edge.plain().to_string()), "{status}");
+    let metrics = edge.manage_as(None, "GET", "/metrics", None).await;
+    assert!(metrics.field("content-type").unwrap().starts_with("text/plain"));
+    for (name, least) in [
+        ("atoll_requests_total{site=\"main\",cache=\"hit\",status=\"2xx\"}", 1.0),
+        ("atoll_requests_total{site=\"main\",cache=\"miss\",status=\"2xx\"}", 1.0),
+        ("atoll_fills_total", 1.0),
+        ("atoll_origin_requests_total{origin=\"main\"}", 1.0),
+        ("atoll_connections_total", 2.0),
+        ("atoll_ready", 1.0),
+    ] {
+        let value = edge.metric(name).await;
+        assert!(value >= least, "{name} {value}");
+    }
+    let text = metrics.text();
+    let entries = text.lines().filter(|line| line.starts_with("atoll_store_entries{"));
+    let entries: f64 =
+        entries.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum();
+    assert!((entries - 1.0).abs() < 0.5, "{entries} entries");
+}
+
+#[tokio::test]
+async fn an_unwell_origin_shows_in_the_body_only() {
+    let origin = Origin::serving(Reply::ok("x"));
+    let edge = Edge::start(&origin);
+    origin.stop().await;
+    edge.get("/a").await;
+    assert_eq!(edge.manage_as(None, "GET", "/readyz", None).await.status(), 200);
+}
+
+#[tokio::test]
+async fn clients_of_a_site_do_not_reach_it() {
+    let origin = Origin::serving(Reply::ok("from the origin"));
+    let edge = Edge::start(&origin);
+    for path in ["/metrics", "/readyz", "/v1/status"] {
+        assert_eq!(edge.get(path).await.text(), "from the origin");
+    }
+    let purge = edge.ask("PURGE", HOST, "/a", &[]).await;
+    assert_eq!(purge.status(), 405);
+    assert_eq!(edge.post("/v1/purge", "{\"all\":true}").await.text(), "from the origin");
+    edge.metric_becomes("atoll_epoch", 0.0).await;
+}
+
+#[tokio::test]
+async fn guessing_is_slowed_down() {
+    let origin = Origin::serving(Reply::ok("x"));
+    let edge = Edge::start(&origin);
+    let mut slowed = None;
+    for guess in 0..200 {
+        let token = format!("a-guess-that-is-wrong-{guess}");
+        let answer = edge.manage_as(Some(&token), "GET", "/v1/status", None).await;
+        assert!(matches!(answer.status(), 401 | 429), "{answer:?}");
+        if answer.status() == 429 {
+            slowed = answer.field("retry-after").map(str::to_owned);
+            break;
+        }
+    }
+    assert!(slowed.is_some());
+    assert_eq!(edge.manage_as(None, "GET", "/healthz", None).await.status(), 200);
+}

@@ -1,0 +1,31 @@
+//! Stories of a whole edge over sockets: an origin that plays a script, an edge in this process,
+//! clients that read strictly. One file per behaviour.
+
+#[cfg(test)]
+mod admin;
+#[cfg(test)]
+mod caching;
+#[cfg(test)]
+mod collapse;
+#[cfg(test)]
+mod drain;
+#[cfg(test)]
+mod failover;
+#[cfg(test)]
+mod h2;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod passing;
+#[cfg(test)]
+mod purge;
+#[cfg(test)]
+mod range;
+#[cfg(test)]
+mod revalidation;
+#[cfg(test)]
+mod stale;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tls;

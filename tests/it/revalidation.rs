@@ -1,0 +1,138 @@
+//! Asking the origin whether what is stored still holds.
+
+use crate::support::edge::HOST;
+use crate::support::{Edge, Origin, Reply};
+
+#[tokio::test]
+async fn a_304_freshens_what_is_stored() {
+    let origin = Origin::start(|seen| match seen.field("if-none-match") {
+        None => Reply::stale("v1", "\"1\"").field("X-Old", "1").field("X-Both", "old"),
+        Some(_) => Reply::not_modified().field("X-Both", "new").field("Set-Cookie", "a=b"),
+    });
+    let edge = Edge::start(&origin);
+    edge.fill("/a").await.expect(200, "v1", "fwd=uri-miss");
+    let second = edge.fill("/a").await;
+    second.expect(200, "v1", "fwd=stale").expect(200, "v1", "fwd-status=304");
+    let hit = edge.get("/a").await;
+    hit.expect(200, "v1", "hit");
+    assert_eq!((hit.field("x-old"), hit.field("x-both")), (Some("1"), Some("new")));
+    assert_eq!(hit.field("set-cookie"), None, "a 304 brings no cookies to others");
+    let seen = origin.seen("/a", 2).await;
+    assert_eq!(seen[1].field("if-none-match"), Some("\"1\""));
+}
+
+#[tokio::test]
+async fn a_200_takes_the_place_of_what_is_stored() {
+    let origin = Origin::start(|seen| match seen.nth {
+        1 => Reply::stale("v1", "\"1\""),
+        _ => Reply::fresh("v2").field("ETag", "\"2\""),
+    });
+    let edge = Edge::start(&origin);
+    edge.fill("/a").await.expect(200, "v1", "fwd=uri-miss");
+    edge.fill("/a").await.expect(200, "v2", "fwd=stale");
+    edge.get("/a").await.expect(200, "v2", "hit");
+    assert_eq!(origin.count("/a"), 2);
+}
+
+#[tokio::test]
+async fn last_modified_is_a_validator_too() {
+    let modified = "Wed, 21 Oct 2015 07:28:00 GMT";
+    let origin = Origin::start(move |seen| match seen.field("if-modified-since") {
+        Some(since) if since == modified => Reply::not_modified(),
+        _ => Reply::fresh("v1").field("Age", "100").field("Last-Modified", modified),
+    });
+    let edge = Edge::start(&origin);
+    edge.fill("/a").await;
+    edge.fill("/a").await.expect(200, "v1", "fwd-status=304");
+    edge.get("/a").await.expect(200, "v1", "hit");
+}
+
+#[tokio::test]
+async fn a_304_for_something_else_is_asked_again_without_conditions() {
+    let origin = Origin::start(|seen| match (seen.nth, seen.field("if-none-match")) {
+        (1, _) => Reply::stale("v1", "\"1\""),
+        (_, Some(_)) => Reply::not_modified().field("ETag", "\"2\""),
+        (_, None) => Reply::fresh("v2").field("ETag", "\"2\""),
+    });
+    let edge = Edge::start(&origin);
+    edge.fill("/a").await;
+    edge.fill("/a").await.expect(200, "v2", "fwd=stale");
+    edge.get("/a").await.expect(200, "v2", "hit");
+    assert_eq!(origin.count("/a"), 3);
+}
+
+#[tokio::test]
+async fn a_304_that_nobody_asked_for_is_a_bad_answer() {
+    let origin = Origin::start(|seen| match (&*seen.target, seen.nth) {
+        ("/b", 1) => Reply::stale("v1", "\"1\""),
+        _ => Reply::not_modified().field("ETag", "\"2\""),
+    });
+    let edge = Edge::start(&origin);
+    assert_eq!(edge.fill("/a").await.status(), 502);
+    edge.fill("/b").await;
+    assert_eq!(edge.fill("/b").await.status(), 502, "twice a 304 for something else");
+}
+
+#[tokio::test]
+async fn a_304_that_forbids_storing_ends_what_was_stored() {
+    let origin = Origin::start(|seen| match seen.field("if-none-match") {
+        Some(_) => Reply::new(304).field("Cache-Control", "private"),
+        None => Reply::stale(format!("v{}", seen.nth), "\"1\""),
+    });
+    let edge = Edge::start(&origin);
+    edge.fill("/a").await.expect(200, "v1", "fwd=uri-miss");
+    assert_eq!(edge.fill("/a").await.text(), "v1");
+    assert_eq!(edge.fill("/a").await.text(), "v3", "nothing is left to ask about");
+}
+
+#[tokio::test]
+async fn no_cache_is_confirmed_on_each_use() {
+    let origin = Origin::start(|seen| match seen.field("if-none-match") {
+        Some(_) => Reply::new(304),
+        None => Reply::ok("v1").field("Cache-Control", "no-cache").field("ETag", "\"1\""),
+    });
+    let edge = Edge::start(&origin);
+    for round in 1..=3 {
+        let answer = edge.fill("/a").await;
+        assert_eq!((answer.text(), origin.count("/a")), ("v1", round));
+        assert_eq!(answer.says("fwd-status=304"), round > 1, "{}", answer.cache());
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_has_it_gets_304_after_the_origin_confirmed() {
+    let origin = Origin::start(|seen| match seen.field("if-none-match") {
+        Some("\"1\"") => Reply::not_modified(),
+        _ => Reply::stale("v1", "\"1\""),
+    });
+    let edge = Edge::start(&origin);
+    edge.fill("/a").await;
+    let answer = edge.fill_with("/a", &[("If-None-Match", "\"1\"")]).await;
+    answer.expect(304, "", "fwd=stale");
+    edge.get("/a").await.expect(200, "v1", "hit");
+}
+
+#[tokio::test]
+async fn conditions_of_clients_do_not_shape_what_is_stored() {
+    let origin = Origin::start(|seen| match seen.field("if-none-match") {
+        Some(_) => Reply::new(304),
+        None => Reply::fresh("v1").field("ETag", "\"1\""),
+    });
+    let edge = Edge::start(&origin);
+    let answer = edge.fill_with("/a", &[("If-None-Match", "\"1\"")]).await;
+    assert_eq!(answer.status(), 304, "{answer:?}");
+    edge.get("/a").await.expect(200, "v1", "hit");
+    assert_eq!(origin.count("/a"), 1);
+}
+
+#[tokio::test]
+async fn preconditions_for_changes_go_to_the_origin() {
+    let origin = Origin::start(|seen| match seen.field("if-match") {
+        Some("\"old\"") => Reply::new(412),
+        _ => Reply::fresh("v1").field("ETag", "\"1\""),
+    });
+    let edge = Edge::start(&origin);
+    edge.fill("/a").await;
+    assert_eq!(edge.ask("GET", HOST, "/a", &[("If-Match", "\"old\"")]).await.status(), 412);
+    edge.get("/a").await.expect(200, "v1", "hit");
+}

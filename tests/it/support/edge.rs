@@ -1,0 +1,349 @@
+//! An edge in this process, from a few lines of configuration.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Mutex;
+
+use atoll::app::{Listening, Running};
+use atoll::config;
+use serde_json::{Value, json};
+
+use super::certificate::{Certificate, Folder};
+use super::client::{Connection, Response, request};
+use super::{Origin, until};
+
+/// Host of the one site of most stories.
+pub(crate) const HOST: &str = "site.test";
+
+/// Token that may do everything.
+pub(crate) const TOKEN: &str = "a-token-that-may-do-everything";
+
+/// What an edge is made of. Keys are lines of TOML.
+pub(crate) struct Plan {
+    node: String,
+    limits: String,
+    admin: String,
+    listeners: String,
+    certificates: String,
+    origins: String,
+    sites: String,
+    /// Keys of the first site.
+    site: String,
+    rules: String,
+    /// Keys that make the first site's lifetimes exact.
+    exact: &'static str,
+    folder: Option<Folder>,
+}
+
+/// Keys that make lifetimes exact.
+const EXACT: &str = "jitter = \"0%\"\nearly_refresh = 0.0\n";
+
+impl Plan {
+    /// One site for every host, before servers at these addresses.
+    pub(crate) fn before(servers: &[SocketAddr]) -> Self {
+        let mut plan = Self {
+            node: String::new(),
+            limits: String::new(),
+            admin: String::new(),
+            listeners: "[[listener]]\naddress = \"127.0.0.1:0\"\n".to_owned(),
+            certificates: String::new(),
+            origins: String::new(),
+            sites: String::new(),
+            site: "name = \"main\"\nhosts = [\"*\"]\norigin = \"main\"\n".to_owned(),
+            rules: String::new(),
+            exact: EXACT,
+            folder: None,
+        };
+        plan = plan.origin("main", servers);
+        plan
+    }
+
+    /// A further origin.
+    pub(crate) fn origin(mut self, name: &str, servers: &[SocketAddr]) -> Self {
+        let urls: Vec<String> = servers.iter().map(|server| format!("http://{server}")).collect();
+        let _ = writeln!(self.origins, "[[origin]]\nname = \"{name}\"\nservers = {urls:?}");
+        self
+    }
+
+    /// Replaces all that is said of the first site, names and hosts included.
+    pub(crate) fn first_site(mut self, keys: &str) -> Self {
+        self.site = keys.to_owned() + "\n";
+        self
+    }
+
+    /// Adds policy keys to the first site.
+    pub(crate) fn site(mut self, keys: &str) -> Self {
+        let _ = writeln!(self.site, "{keys}");
+        self
+    }
+
+    /// Leaves jitter and early refresh of the first site to its keys.
+    pub(crate) fn inexact(mut self) -> Self {
+        self.exact = "";
+        self
+    }
+
+    /// Adds a rule to the first site.
+    pub(crate) fn rule(mut self, path: &str, keys: &str) -> Self {
+        let _ = writeln!(self.rules, "[[site.rule]]\npath = \"{path}\"\n{keys}");
+        self
+    }
+
+    /// A further site.
+    pub(crate) fn another_site(mut self, keys: &str) -> Self {
+        let _ = writeln!(self.sites, "[[site]]\n{EXACT}{keys}");
+        self
+    }
+
+    pub(crate) fn limits(mut self, keys: &str) -> Self {
+        let _ = writeln!(self.limits, "{keys}");
+        self
+    }
+
+    pub(crate) fn node(mut self, keys: &str) -> Self {
+        let _ = writeln!(self.node, "{keys}");
+        self
+    }
+
+    /// A further admin token.
+    pub(crate) fn token(mut self, token: &str, scopes: &[&str], sites: &[&str]) -> Self {
+        let hash = config::format_hash(&config::hash_token(token));
+        let _ = writeln!(
+            self.admin,
+            "[[admin.token]]\nname = \"t{}\"\nhash = \"{hash}\"\nscopes = {scopes:?}\nsites = {sites:?}",
+            self.admin.len()
+        );
+        self
+    }
+
+    /// A plain listener that takes HTTP/2 by prior knowledge, too.
+    pub(crate) fn plain_h2(mut self) -> Self {
+        self.listeners = "[[listener]]\naddress = \"127.0.0.1:0\"\nhttp2 = true\n".to_owned();
+        self
+    }
+
+    /// A TLS listener beside the plain one, with a certificate for each set of names.
+    pub(crate) fn tls(mut self, names: &[&[&str]]) -> Self {
+        self.listeners.push_str("[[listener]]\naddress = \"127.0.0.1:0\"\ntls = true\n");
+        let folder = self.folder.take().unwrap_or_else(Folder::new);
+        for names in names {
+            self.certificates.push_str(&Certificate::new(&folder, names).toml());
+        }
+        self.folder = Some(folder);
+        self
+    }
+
+    fn toml(&self) -> String {
+        let hash = config::format_hash(&config::hash_token(TOKEN));
+        format!(
+            "[node]\nname = \"edge\"\nworkers = 2\nseed = 7\n{}\n\
+             [memory]\nbudget = \"1GiB\"\n\
+             [log]\naccess = \"none\"\nlevel = \"error\"\n\
+             [limits]\ndrain_notice = \"0s\"\n{}\n\
+             [admin]\naddress = \"127.0.0.1:0\"\n\
+             [[admin.token]]\nname = \"all\"\nhash = \"{hash}\"\n\
+             scopes = [\"read\", \"purge\", \"purge-all\", \"config\", \"drain\"]\n{}\n\
+             {}\n{}\n{}\n[[site]]\n{}{}\n{}\n{}\n",
+            self.node,
+            self.limits,
+            self.admin,
+            self.listeners,
+            self.certificates,
+            self.origins,
+            self.exact,
+            self.site,
+            self.rules,
+            self.sites,
+        )
+    }
+
+    /// Starts it.
+    pub(crate) fn start(mut self) -> Edge {
+        let text = self.toml();
+        let config = config::load(&text, Path::new("edge.toml"))
+            .unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+        // It blocks on a runtime of its own, which a thread with another one may not.
+        let started = std::thread::spawn(move || Running::start(config)).join().unwrap();
+        let running = started.unwrap_or_else(|error| panic!("{error}"));
+        let addresses = running.addresses().clone();
+        let running = Mutex::new(Some(running));
+        Edge { addresses, running, _folder: self.folder.take() }
+    }
+}
+
+/// A running edge. It is told to stop when the story ends.
+pub(crate) struct Edge {
+    addresses: Listening,
+    running: Mutex<Option<Running>>,
+    _folder: Option<Folder>,
+}
+
+impl Edge {
+    /// An edge with one site for every host, with nothing special.
+    pub(crate) fn start(origin: &Origin) -> Self {
+        Self::before(origin).start()
+    }
+
+    /// The plan of one, to be refined.
+    pub(crate) fn before(origin: &Origin) -> Plan {
+        Plan::before(&[origin.address])
+    }
+
+    /// The plain listener.
+    pub(crate) fn plain(&self) -> SocketAddr {
+        self.addresses.plain[0]
+    }
+
+    /// The TLS listener.
+    pub(crate) fn tls(&self) -> SocketAddr {
+        self.addresses.tls[0]
+    }
+
+    /// The admin listener.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.addresses.admin.expect("an admin listener")
+    }
+
+    /// GET over a new connection.
+    pub(crate) async fn get(&self, target: &str) -> Response {
+        self.ask("GET", HOST, target, &[]).await
+    }
+
+    /// GET with fields.
+    pub(crate) async fn get_with(&self, target: &str, fields: &[(&str, &str)]) -> Response {
+        self.ask("GET", HOST, target, fields).await
+    }
+
+    /// A request without a body over a new connection.
+    pub(crate) async fn ask(
+        &self,
+        method: &str,
+        host: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+    ) -> Response {
+        self.raw(request(method, host, target, fields), method).await
+    }
+
+    /// A POST with a body.
+    pub(crate) async fn post(&self, target: &str, body: &str) -> Response {
+        let length = body.len().to_string();
+        let head = request("POST", HOST, target, &[("Content-Length", &length)]);
+        self.raw(head + body, "POST").await
+    }
+
+    /// Sends bytes over a new connection and reads one answer.
+    pub(crate) async fn raw(&self, bytes: impl AsRef<[u8]>, method: &str) -> Response {
+        let mut connection = self.connect().await;
+        connection.send(bytes).await;
+        connection.response(method).await
+    }
+
+    /// A new plain connection.
+    pub(crate) async fn connect(&self) -> Connection {
+        Connection::open(self.plain()).await
+    }
+
+    /// A request to the admin listener with the token that may do everything.
+    pub(crate) async fn manage(&self, method: &str, target: &str, body: Option<Value>) -> Response {
+        self.manage_as(Some(TOKEN), method, target, body).await
+    }
+
+    /// The same with another token, or none.
+    pub(crate) async fn manage_as(
+        &self,
+        token: Option<&str>,
+        method: &str,
+        target: &str,
+        body: Option<Value>,
+    ) -> Response {
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let text = body.map(|body| body.to_string());
+        let length = text.as_ref().map(|text| text.len().to_string());
+        let mut fields = vec![("Connection", "close")];
+        if let Some(bearer) = &bearer {
+            fields.push(("Authorization", bearer));
+        }
+        if let Some(length) = &length {
+            fields.push(("Content-Type", "application/json"));
+            fields.push(("Content-Length", length));
+        }
+        let mut connection = Connection::open(self.admin()).await;
+        let head = request(method, "admin.test", target, &fields);
+        connection.send(head + text.as_deref().unwrap_or_default()).await;
+        connection.response(method).await
+    }
+
+    /// Purges, and returns the receipt.
+    pub(crate) async fn purge(&self, body: Value) -> Value {
+        let answer = self.manage("POST", "/v1/purge", Some(body)).await;
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    /// Purges by tag, hard.
+    pub(crate) async fn purge_tag(&self, tag: &str) -> Value {
+        self.purge(json!({ "tags": [tag] })).await
+    }
+
+    /// Purges a path of the usual host, hard.
+    pub(crate) async fn purge_path(&self, path: &str) -> Value {
+        self.purge(json!({ "urls": [format!("http://{HOST}{path}")] })).await
+    }
+
+    /// The value of a metric, labels as they are printed: `name{label="value"}`.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let answer = self.manage_as(None, "GET", "/metrics", None).await;
+        assert_eq!(answer.status(), 200);
+        let line =
+            answer.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no metric {name} in\n{}", answer.text())).parse().unwrap()
+    }
+
+    /// Waits until a metric has a value.
+    pub(crate) async fn metric_becomes(&self, name: &str, value: f64) {
+        let what = format!("{name} to become {value}");
+        until(&what, || async { (self.metric(name).await - value).abs() < 0.5 }).await;
+    }
+
+    /// Waits until no fill is under way: what is to be stored is stored.
+    pub(crate) async fn settled(&self) {
+        self.metric_becomes("atoll_fills_open", 0.0).await;
+    }
+
+    /// GET, and waits until what came of it is stored.
+    pub(crate) async fn fill(&self, target: &str) -> Response {
+        self.fill_with(target, &[]).await
+    }
+
+    /// GET with fields, and waits until what came of it is stored.
+    pub(crate) async fn fill_with(&self, target: &str, fields: &[(&str, &str)]) -> Response {
+        let answer = self.get_with(target, fields).await;
+        self.settled().await;
+        answer
+    }
+
+    /// Begins to drain.
+    pub(crate) fn drain(&self) {
+        self.running.lock().unwrap().as_ref().expect("a running edge").drain();
+    }
+
+    /// Waits until it is drained.
+    pub(crate) async fn drained(&self) {
+        let running = self.running.lock().unwrap().take().expect("a running edge");
+        let wait = tokio::task::spawn_blocking(move || {
+            let _ = running.wait();
+        });
+        super::within("the edge to be drained", wait).await.unwrap();
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        if let Ok(Some(running)) = self.running.get_mut().map(Option::take) {
+            // It blocks until its threads are gone, and a story is asynchronous.
+            std::thread::spawn(move || drop(running));
+        }
+    }
+}

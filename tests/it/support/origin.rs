@@ -1,0 +1,594 @@
+//! An origin that plays a script: what it answers, when, and how it fails.
+//!
+//! A script is a function from a request's head to a [`Reply`]; it is called when the head is
+//! complete. All origins live on one thread of their own, so that a busy story does not slow them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::{Gate, PATIENCE};
+
+/// What an origin saw of one request.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    /// Which request for its target this is, from 1.
+    pub(crate) nth: usize,
+    /// Which connection it came over, from 1.
+    pub(crate) connection: usize,
+    fields: Vec<(String, String)>,
+    /// The head as it came.
+    pub(crate) raw: Bytes,
+    /// The body, once it is complete.
+    pub(crate) body: Option<Bytes>,
+}
+
+impl Seen {
+    /// The only value of a field.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let all = self.all(name);
+        assert!(all.len() <= 1, "{name} more than once: {all:?}");
+        all.first().copied()
+    }
+
+    /// Every value of a field.
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        self.fields.iter().filter(|(own, _)| own == name).map(|(_, value)| &**value).collect()
+    }
+
+    /// The body as text.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(self.body.as_ref().expect("a complete body")).into_owned()
+    }
+}
+
+/// A step while a body is sent.
+#[derive(Clone, Debug)]
+pub(crate) enum Piece {
+    /// Bytes, one chunk where the body is chunked.
+    Data(Bytes),
+    /// Wait at a gate.
+    Gate(Gate),
+    /// Let time pass.
+    Pause(Duration),
+    /// Close the connection in order.
+    Close,
+    /// Reset the connection.
+    Reset,
+    /// Keep the connection and say nothing more.
+    Hang,
+}
+
+impl Piece {
+    pub(crate) fn data(bytes: impl AsRef<[u8]>) -> Self {
+        Self::Data(Bytes::copy_from_slice(bytes.as_ref()))
+    }
+
+    pub(crate) fn gate(gate: &Gate) -> Self {
+        Self::Gate(gate.clone())
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Framing {
+    Length(usize),
+    Chunked,
+    Close,
+    /// The pieces are all there is, head included.
+    Raw,
+}
+
+#[derive(Clone, Debug)]
+enum Reading {
+    /// The request body first, then the answer.
+    First,
+    /// The same, once a gate is open.
+    Behind(Gate),
+    /// The answer first; what comes is thrown away after it.
+    After,
+}
+
+/// What an origin answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Reply {
+    status: u16,
+    fields: Vec<(String, String)>,
+    interim: Vec<(u16, Vec<(String, String)>)>,
+    before: Vec<Piece>,
+    framing: Framing,
+    pieces: Vec<Piece>,
+    reading: Reading,
+}
+
+impl Reply {
+    /// An empty answer.
+    pub(crate) fn new(status: u16) -> Self {
+        Self {
+            status,
+            fields: Vec::new(),
+            interim: Vec::new(),
+            before: Vec::new(),
+            framing: Framing::Length(0),
+            pieces: Vec::new(),
+            reading: Reading::First,
+        }
+    }
+
+    /// 200 with a body, and not a word about caching.
+    pub(crate) fn ok(body: impl AsRef<[u8]>) -> Self {
+        Self::new(200).body(body)
+    }
+
+    /// 200 with a body that is fresh for a minute.
+    pub(crate) fn fresh(body: impl AsRef<[u8]>) -> Self {
+        Self::ok(body).field("Cache-Control", "max-age=60")
+    }
+
+    /// 200 with a body that was stale when it left, and a validator to ask with.
+    pub(crate) fn stale(body: impl AsRef<[u8]>, etag: &str) -> Self {
+        Self::fresh(body).field("Age", "100").field("ETag", etag)
+    }
+
+    /// 304 that makes what it confirms fresh for a minute.
+    pub(crate) fn not_modified() -> Self {
+        Self::new(304).field("Cache-Control", "max-age=60")
+    }
+
+    /// Bytes as they are, instead of a head and a body; then the connection is closed.
+    pub(crate) fn raw(bytes: impl AsRef<[u8]>) -> Self {
+        Self::script(vec![Piece::data(bytes), Piece::Close])
+    }
+
+    /// Steps instead of a head and a body.
+    pub(crate) fn script(pieces: Vec<Piece>) -> Self {
+        Self { framing: Framing::Raw, pieces, ..Self::new(0) }
+    }
+
+    pub(crate) fn field(mut self, name: &str, value: &str) -> Self {
+        self.fields.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Takes a field away that a constructor gave.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.fields.retain(|(own, _)| own != name);
+        self
+    }
+
+    pub(crate) fn body(mut self, body: impl AsRef<[u8]>) -> Self {
+        self.framing = Framing::Length(body.as_ref().len());
+        self.pieces = vec![Piece::data(body)];
+        self
+    }
+
+    /// A body of announced length, in pieces.
+    pub(crate) fn sized(mut self, length: usize, pieces: Vec<Piece>) -> Self {
+        self.framing = Framing::Length(length);
+        self.pieces = pieces;
+        self
+    }
+
+    /// A chunked body.
+    pub(crate) fn chunked(mut self, pieces: Vec<Piece>) -> Self {
+        self.framing = Framing::Chunked;
+        self.pieces = pieces;
+        self
+    }
+
+    /// A body that ends with its connection.
+    pub(crate) fn until_close(mut self, pieces: Vec<Piece>) -> Self {
+        self.framing = Framing::Close;
+        self.pieces = pieces;
+        self
+    }
+
+    /// Waits at a gate before the head.
+    pub(crate) fn gate(self, gate: &Gate) -> Self {
+        self.before(Piece::gate(gate))
+    }
+
+    /// Does something before the head.
+    pub(crate) fn before(mut self, piece: Piece) -> Self {
+        self.before.push(piece);
+        self
+    }
+
+    /// Sends an interim response first.
+    pub(crate) fn interim(mut self, status: u16, fields: &[(&str, &str)]) -> Self {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.interim.push((status, fields.iter().map(own).collect()));
+        self
+    }
+
+    /// Answers without reading the request body.
+    pub(crate) fn early(mut self) -> Self {
+        self.reading = Reading::After;
+        self
+    }
+
+    /// Reads the request body only when the gate is open.
+    pub(crate) fn read_behind(mut self, gate: &Gate) -> Self {
+        self.reading = Reading::Behind(gate.clone());
+        self
+    }
+}
+
+type Script = dyn Fn(&Seen) -> Reply + Send + Sync;
+
+/// A server on a port of its own.
+pub(crate) struct Origin {
+    pub(crate) address: SocketAddr,
+    shared: Arc<Shared>,
+    server: Mutex<Option<Server>>,
+}
+
+struct Server {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+struct Shared {
+    script: Box<Script>,
+    seen: watch::Sender<Vec<Seen>>,
+    connections: AtomicUsize,
+    received: AtomicU64,
+}
+
+/// The thread on which all origins live.
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("origins")
+            .enable_all()
+            .build()
+            .unwrap()
+    })
+}
+
+impl Origin {
+    /// Starts one that answers as `script` says.
+    pub(crate) fn start(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        let _entered = runtime().enter();
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let shared = Arc::new(Shared {
+            script: Box::new(script),
+            seen: watch::Sender::new(Vec::new()),
+            connections: AtomicUsize::new(0),
+            received: AtomicU64::new(0),
+        });
+        let address = listener.local_addr().unwrap();
+        let server = Server::start(listener, Arc::clone(&shared));
+        Self { address, shared, server: Mutex::new(Some(server)) }
+    }
+
+    /// Starts one that answers everything alike.
+    pub(crate) fn serving(reply: Reply) -> Self {
+        Self::start(move |_| reply.clone())
+    }
+
+    /// An address where nobody listens.
+    pub(crate) async fn dead() -> SocketAddr {
+        let origin = Self::serving(Reply::new(204));
+        origin.stop().await;
+        origin.address
+    }
+
+    /// Kills it: its port is closed, its connections are reset.
+    pub(crate) async fn stop(&self) {
+        let server = self.server.lock().unwrap().take().expect("an origin that runs");
+        let _ = server.stop.send(());
+        server.task.await.unwrap();
+    }
+
+    /// Starts it again on its old port.
+    pub(crate) fn start_again(&self) {
+        let _entered = runtime().enter();
+        let listener = bind(self.address).unwrap();
+        let server = Server::start(listener, Arc::clone(&self.shared));
+        assert!(self.server.lock().unwrap().replace(server).is_none(), "it runs already");
+    }
+
+    /// Requests for a target so far.
+    pub(crate) fn count(&self, target: &str) -> usize {
+        self.shared.seen.borrow().iter().filter(|seen| seen.target == target).count()
+    }
+
+    /// Requests so far, whatever for.
+    pub(crate) fn requests(&self) -> usize {
+        self.shared.seen.borrow().len()
+    }
+
+    /// Connections so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// Bytes of request bodies read so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.shared.received.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the heads of `count` requests for a target are there.
+    pub(crate) async fn seen(&self, target: &str, count: usize) -> Vec<Seen> {
+        self.wait(target, count, |_| true).await
+    }
+
+    /// Waits until `count` requests for a target are there with their bodies.
+    pub(crate) async fn seen_whole(&self, target: &str, count: usize) -> Vec<Seen> {
+        self.wait(target, count, |seen| seen.body.is_some()).await
+    }
+
+    /// The last request for a target, body and all.
+    pub(crate) async fn last(&self, target: &str) -> Seen {
+        self.seen_whole(target, self.count(target).max(1)).await.pop().unwrap()
+    }
+
+    async fn wait(&self, target: &str, count: usize, ready: fn(&Seen) -> bool) -> Vec<Seen> {
+        let pick = |all: &[Seen]| -> Vec<Seen> {
+            all.iter().filter(|seen| seen.target == target && ready(seen)).cloned().collect()
+        };
+        let mut seen = self.shared.seen.subscribe();
+        let wait = seen.wait_for(|all| pick(all).len() >= count);
+        if let Ok(all) = tokio::time::timeout(PATIENCE, wait).await {
+            return pick(&all.unwrap());
+        }
+        let all = self.shared.seen.borrow();
+        let lines: Vec<String> =
+            all.iter().map(|seen| format!("{} {}", seen.method, seen.target)).collect();
+        panic!("waited in vain for {count} requests for {target} at the origin; saw {lines:?}");
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.lock().unwrap().take() {
+            server.task.abort();
+        }
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(2048)
+}
+
+impl Server {
+    fn start(listener: TcpListener, shared: Arc<Shared>) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let task = runtime().spawn(async move {
+            let mut connections = JoinSet::new();
+            let accept = async {
+                loop {
+                    let Ok((stream, _)) = listener.accept().await else { continue };
+                    let _ = stream.set_nodelay(true);
+                    let shared = Arc::clone(&shared);
+                    let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
+                    let mut connection =
+                        Connection { stream, buffer: BytesMut::new(), number, shared };
+                    connections.spawn(async move {
+                        // How a connection ends is the edge's or the script's business.
+                        let _ = connection.serve().await;
+                    });
+                }
+            };
+            tokio::select! {
+                () = accept => {}
+                _ = stopped => {}
+            }
+            connections.shutdown().await;
+        });
+        Self { stop, task }
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    buffer: BytesMut,
+    number: usize,
+    shared: Arc<Shared>,
+}
+
+impl Connection {
+    async fn serve(&mut self) -> io::Result<()> {
+        while let Some((index, seen)) = self.head().await? {
+            let reply = (self.shared.script)(&seen);
+            match &reply.reading {
+                Reading::First => self.body(index, &seen).await?,
+                Reading::Behind(gate) => {
+                    gate.pass().await;
+                    self.body(index, &seen).await?;
+                }
+                Reading::After => {}
+            }
+            if !self.reply(&seen, &reply).await? {
+                return Ok(());
+            }
+            if matches!(reply.reading, Reading::After) {
+                self.stream.shutdown().await?;
+                while self.stream.read_buf(&mut self.buffer).await? > 0 {
+                    self.buffer.clear();
+                }
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a request head and notes it; `None` where the edge closed in between.
+    async fn head(&mut self) -> io::Result<Option<(usize, Seen)>> {
+        let end = loop {
+            if let Some(at) = memchr::memmem::find(&self.buffer, b"\r\n\r\n") {
+                break at + 4;
+            }
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return Ok(None);
+            }
+        };
+        let raw = self.buffer.split_to(end).freeze();
+        let text = String::from_utf8_lossy(&raw).into_owned();
+        let mut lines = text.trim_end().split("\r\n");
+        let mut words = lines.next().unwrap_or_default().split(' ');
+        let mut word = || words.next().unwrap_or_default().to_owned();
+        let (method, target) = (word(), word());
+        let fields = lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        let (connection, body) = (self.number, None);
+        let mut seen = Seen { method, target, nth: 0, connection, fields, raw, body };
+        let mut index = 0;
+        self.shared.seen.send_modify(|all| {
+            seen.nth = 1 + all.iter().filter(|other| other.target == seen.target).count();
+            index = all.len();
+            all.push(seen.clone());
+        });
+        Ok(Some((index, seen)))
+    }
+
+    async fn body(&mut self, index: usize, seen: &Seen) -> io::Result<()> {
+        let mut body = BytesMut::new();
+        if seen.field("transfer-encoding").is_some() {
+            loop {
+                let line = self.line().await?;
+                let size = usize::from_str_radix(&line, 16).map_err(io::Error::other)?;
+                self.read(size, &mut body).await?;
+                if !self.line().await?.is_empty() {
+                    return Err(io::Error::other("a chunk is not followed by CRLF"));
+                }
+                if size == 0 {
+                    break;
+                }
+            }
+        } else if let Some(length) = seen.field("content-length") {
+            self.read(length.parse().map_err(io::Error::other)?, &mut body).await?;
+        }
+        self.shared.seen.send_modify(|all| all[index].body = Some(body.freeze()));
+        Ok(())
+    }
+
+    async fn read(&mut self, mut count: usize, out: &mut BytesMut) -> io::Result<()> {
+        while count > 0 {
+            if self.buffer.is_empty() {
+                self.more().await?;
+            }
+            let part = self.buffer.split_to(count.min(self.buffer.len()));
+            self.shared.received.fetch_add(part.len() as u64, Ordering::SeqCst);
+            count -= part.len();
+            out.extend_from_slice(&part);
+        }
+        Ok(())
+    }
+
+    async fn line(&mut self) -> io::Result<String> {
+        loop {
+            if let Some(at) = memchr::memmem::find(&self.buffer, b"\r\n") {
+                let line = self.buffer.split_to(at + 2);
+                return Ok(String::from_utf8_lossy(&line[..at]).into_owned());
+            }
+            self.more().await?;
+        }
+    }
+
+    async fn more(&mut self) -> io::Result<()> {
+        match self.stream.read_buf(&mut self.buffer).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Plays a reply; `false` where the connection ends with it.
+    async fn reply(&mut self, seen: &Seen, reply: &Reply) -> io::Result<bool> {
+        for (status, fields) in &reply.interim {
+            let head = head(*status, fields);
+            self.stream.write_all(head.as_bytes()).await?;
+        }
+        for piece in &reply.before {
+            if !self.play(piece, false).await? {
+                return Ok(false);
+            }
+        }
+        if !matches!(reply.framing, Framing::Raw) {
+            let mut fields = reply.fields.clone();
+            let bodiless = matches!(reply.status, 204 | 304);
+            match reply.framing {
+                _ if bodiless => {}
+                Framing::Length(length) => {
+                    fields.push(("Content-Length".to_owned(), length.to_string()));
+                }
+                Framing::Chunked => {
+                    fields.push(("Transfer-Encoding".to_owned(), "chunked".to_owned()));
+                }
+                Framing::Close => fields.push(("Connection".to_owned(), "close".to_owned())),
+                Framing::Raw => {}
+            }
+            self.stream.write_all(head(reply.status, &fields).as_bytes()).await?;
+            if bodiless || seen.method == "HEAD" {
+                return Ok(true);
+            }
+        }
+        let chunked = matches!(reply.framing, Framing::Chunked);
+        for piece in &reply.pieces {
+            if !self.play(piece, chunked).await? {
+                return Ok(false);
+            }
+        }
+        if chunked {
+            self.stream.write_all(b"0\r\n\r\n").await?;
+        }
+        let closes = reply.fields.iter().any(|(name, value)| {
+            name.eq_ignore_ascii_case("connection") && value.eq_ignore_ascii_case("close")
+        });
+        if closes || matches!(reply.framing, Framing::Close) {
+            self.stream.shutdown().await?;
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    async fn play(&mut self, piece: &Piece, chunked: bool) -> io::Result<bool> {
+        match piece {
+            Piece::Data(bytes) if chunked => {
+                let head = format!("{:x}\r\n", bytes.len());
+                let all = [head.as_bytes(), bytes, b"\r\n"].concat();
+                self.stream.write_all(&all).await?;
+            }
+            Piece::Data(bytes) => self.stream.write_all(bytes).await?,
+            Piece::Gate(gate) => gate.pass().await,
+            Piece::Pause(time) => tokio::time::sleep(*time).await,
+            Piece::Close => {
+                self.stream.shutdown().await?;
+                return Ok(false);
+            }
+            Piece::Reset => {
+                socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))?;
+                return Ok(false);
+            }
+            Piece::Hang => std::future::pending().await,
+        }
+        Ok(true)
+    }
+}
+
+fn head(status: u16, fields: &[(String, String)]) -> String {
+    let mut out = format!("HTTP/1.1 {status} Scripted\r\n");
+    for (name, value) in fields {
+        out.push_str(&format!("{name}: {value}\r\n"));
+    }
+    out.push_str("\r\n");
+    out
+}
