@@ -86,13 +86,15 @@ async fn an_unwell_origin_shows_in_the_body_only() {
 async fn clients_of_a_site_do_not_reach_it() {
     let origin = Origin::serving(Reply::ok("from the origin"));
     let edge = Edge::start(&origin);
+    let before = edge.metric("atoll_epoch").await;
     for path in ["/metrics", "/readyz", "/v1/status"] {
         assert_eq!(edge.get(path).await.text(), "from the origin");
     }
     let purge = edge.ask("PURGE", HOST, "/a", &[]).await;
     assert_eq!(purge.status(), 405);
     assert_eq!(edge.post("/v1/purge", "{\"all\":true}").await.text(), "from the origin");
-    edge.metric_becomes("atoll_epoch", 0.0).await;
+    let epoch = edge.purge(json!({ "tags": ["t"] })).await["epoch"].as_f64().unwrap();
+    assert!((epoch - before - 1.0).abs() < 0.5, "something was purged in between");
 }
 
 #[tokio::test]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::support::edge::HOST;
 use crate::support::{
-    Connection, Edge, Ended, Gate, Origin, Piece, Reply, pattern, side_by_side, until,
+    Connection, Edge, Ended, Gate, H2, Origin, Piece, Reply, pattern, side_by_side, until,
 };
 
 /// Waits until the edge has got that many requests.
-async fn asked(edge: &Edge, count: f64) {
+async fn asked_for(edge: &Edge, count: f64) {
     let what = format!("{count} requests at the edge");
     let name = "atoll_client_requests_total{version=\"1\"}";
     until(&what, || async { edge.metric(name).await >= count }).await;
@@ -33,7 +33,7 @@ async fn a_thousand_clients_cost_one_origin_request_and_none_waits_for_another()
         client.ask(HOST, "/a", &[]).await;
         clients.push(client);
     }
-    asked(&edge, CLIENTS as f64).await;
+    asked_for(&edge, CLIENTS as f64).await;
     gate.open();
     let answer = |mut client: Connection| async move { client.response("GET").await };
     let answers = side_by_side(clients.into_iter().map(answer)).await;
@@ -65,7 +65,7 @@ async fn a_client_that_takes_nothing_delays_nobody() {
         client.ask(HOST, "/a", &[]).await;
         clients.push(client);
     }
-    asked(&edge, 5.0).await;
+    asked_for(&edge, 5.0).await;
     gate.open();
     for mut client in clients {
         let answer = client.response("GET").await;
@@ -100,15 +100,17 @@ async fn waiters_read_along_while_it_arrives() {
 async fn a_fill_outlives_the_client_that_began_it() {
     let gate = Gate::new();
     let origin = Origin::serving(Reply::fresh("hello").gate(&gate));
-    let edge = Edge::start(&origin);
-    let mut first = edge.connect().await;
-    first.ask(HOST, "/a", &[]).await;
+    let edge = Edge::before(&origin).plain_h2().start();
+    // Over HTTP/2 the edge sees at once that a client leaves, while it waits for the origin.
+    let mut first = H2::plain(edge.plain(), HOST).await;
+    let request = first.head("GET", "/a", &[]);
+    let asked = first.ask(request, false).await;
     gate.reached(1).await;
     let mut second = edge.connect().await;
     second.ask(HOST, "/a", &[]).await;
-    asked(&edge, 2.0).await;
-    drop(first);
-    edge.metric_becomes("atoll_connections_open", 1.0).await;
+    asked_for(&edge, 1.0).await;
+    asked.reset();
+    edge.metric_becomes("atoll_http2_streams_reset_total", 1.0).await;
     gate.open();
     second.response("GET").await.expect(200, "hello", "collapsed");
     edge.get("/a").await;
@@ -119,12 +121,12 @@ async fn a_fill_outlives_the_client_that_began_it() {
 async fn a_fill_that_nobody_waits_for_any_more_is_stored() {
     let gate = Gate::new();
     let origin = Origin::serving(Reply::fresh("hello").gate(&gate));
-    let edge = Edge::start(&origin);
-    let mut only = edge.connect().await;
-    only.ask(HOST, "/a", &[]).await;
+    let edge = Edge::before(&origin).plain_h2().start();
+    let mut only = H2::plain(edge.plain(), HOST).await;
+    let request = only.head("GET", "/a", &[]);
+    only.ask(request, false).await.reset();
     gate.reached(1).await;
-    drop(only);
-    edge.metric_becomes("atoll_connections_open", 0.0).await;
+    edge.metric_becomes("atoll_http2_streams_reset_total", 1.0).await;
     gate.open();
     edge.settled().await;
     edge.get("/a").await.expect(200, "hello", "hit");
@@ -147,7 +149,7 @@ async fn what_may_not_be_shared_releases_the_waiters() {
         client.ask(HOST, "/a", &[]).await;
         clients.push(client);
     }
-    asked(&edge, CLIENTS as f64).await;
+    asked_for(&edge, CLIENTS as f64).await;
     assert_eq!(origin.requests(), 1);
     gate.open();
     let mut bodies = BTreeSet::new();
@@ -273,7 +275,7 @@ async fn an_origin_that_fails_before_the_head_fails_all_waiters_at_once() {
         client.ask(HOST, "/a", &[]).await;
         clients.push(client);
     }
-    asked(&edge, 20.0).await;
+    asked_for(&edge, 20.0).await;
     gate.open();
     for client in &mut clients {
         assert_eq!(client.response("GET").await.status(), 502);
@@ -299,7 +301,7 @@ async fn waiters_for_another_variant_share_a_fill_of_their_own() {
         origin.seen("/a", 1).await;
         clients.push((language, client));
     }
-    asked(&edge, 5.0).await;
+    asked_for(&edge, 5.0).await;
     gate.open();
     for (language, client) in &mut clients {
         assert_eq!(client.response("GET").await.text(), *language);

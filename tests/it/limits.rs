@@ -306,8 +306,7 @@ async fn a_head_has_a_deadline_that_bytes_do_not_move() {
 #[tokio::test]
 async fn an_idle_connection_is_closed_without_a_word() {
     let origin = Origin::serving(Reply::ok("x"));
-    let edge =
-        Edge::before(&origin).limits("keep_alive = \"200ms\"\nhandshake = \"200ms\"").start();
+    let edge = Edge::before(&origin).limits("keep_alive = \"200ms\"\nhead = \"200ms\"").start();
     let mut client = edge.connect().await;
     assert_eq!(client.get(HOST, "/a", &[]).await.text(), "x");
     client.closed().await;

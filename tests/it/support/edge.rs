@@ -23,6 +23,7 @@ pub(crate) const TOKEN: &str = "a-token-that-may-do-everything";
 pub(crate) struct Plan {
     node: String,
     limits: String,
+    drain_notice: &'static str,
     admin: String,
     listeners: String,
     certificates: String,
@@ -45,6 +46,7 @@ impl Plan {
         let mut plan = Self {
             node: String::new(),
             limits: String::new(),
+            drain_notice: "0s",
             admin: String::new(),
             listeners: "[[listener]]\naddress = \"127.0.0.1:0\"\n".to_owned(),
             certificates: String::new(),
@@ -101,6 +103,12 @@ impl Plan {
         self
     }
 
+    /// Time between readiness going false and the end of accepting; none otherwise.
+    pub(crate) fn drain_notice(mut self, time: &'static str) -> Self {
+        self.drain_notice = time;
+        self
+    }
+
     pub(crate) fn node(mut self, keys: &str) -> Self {
         let _ = writeln!(self.node, "{keys}");
         self
@@ -140,12 +148,13 @@ impl Plan {
             "[node]\nname = \"edge\"\nworkers = 2\nseed = 7\n{}\n\
              [memory]\nbudget = \"1GiB\"\n\
              [log]\naccess = \"none\"\nlevel = \"error\"\n\
-             [limits]\ndrain_notice = \"0s\"\n{}\n\
+             [limits]\ndrain_notice = \"{}\"\n{}\n\
              [admin]\naddress = \"127.0.0.1:0\"\n\
              [[admin.token]]\nname = \"all\"\nhash = \"{hash}\"\n\
              scopes = [\"read\", \"purge\", \"purge-all\", \"config\", \"drain\"]\n{}\n\
              {}\n{}\n{}\n[[site]]\n{}{}\n{}\n{}\n",
             self.node,
+            self.drain_notice,
             self.limits,
             self.admin,
             self.listeners,
