@@ -308,3 +308,30 @@ async fn waiters_for_another_variant_share_a_fill_of_their_own() {
     }
     assert_eq!(origin.requests(), 2);
 }
+
+#[tokio::test]
+async fn while_one_variant_streams_the_others_find_their_own_fills() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::start(move |seen| {
+        let language = seen.field("accept-language").unwrap_or("none").to_owned();
+        let pieces = vec![Piece::data(language), Piece::gate(&held), Piece::data(" end")];
+        Reply::fresh("").field("Vary", "Accept-Language").chunked(pieces)
+    });
+    let edge = Edge::start(&origin);
+    let mut clients = Vec::new();
+    for round in 0..4 {
+        for language in ["de", "en", "fr"] {
+            let mut client = edge.connect().await;
+            client.ask(HOST, "/a", &[("Accept-Language", language)]).await;
+            client.head("GET").await;
+            assert_eq!(client.body_bytes(2).await, language.as_bytes(), "round {round}");
+            clients.push(client);
+        }
+    }
+    assert_eq!(origin.requests(), 3);
+    gate.open();
+    for client in &mut clients {
+        assert_eq!(client.rest().await, (" end".into(), Ended::Clean));
+    }
+}
