@@ -184,7 +184,8 @@ async fn what_was_uncacheable_is_not_queued_for_again() {
 #[tokio::test]
 async fn an_interrupted_fill_cuts_everyone_off_and_stores_nothing() {
     let part = |end: Piece, gate: &Gate| vec![Piece::data("part"), Piece::gate(gate), end];
-    let ends: [(&str, fn(Reply, Vec<Piece>) -> Reply, Piece); 5] = [
+    type Framed = fn(Reply, Vec<Piece>) -> Reply;
+    let ends: [(&str, Framed, Piece); 5] = [
         ("length", |reply, pieces| reply.sized(100, pieces), Piece::Close),
         ("length-reset", |reply, pieces| reply.sized(100, pieces), Piece::Reset),
         ("chunked", |reply, pieces| reply.chunked(pieces), Piece::Close),
@@ -334,4 +335,79 @@ async fn while_one_variant_streams_the_others_find_their_own_fills() {
     for client in &mut clients {
         assert_eq!(client.rest().await, (" end".into(), Ended::Clean));
     }
+}
+
+#[tokio::test]
+async fn what_one_user_may_see_is_not_shared_by_joining() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::start(move |seen| {
+        let reply = Reply::fresh(seen.field("authorization").unwrap_or("nobody"));
+        if seen.nth == 1 { reply.gate(&held) } else { reply }
+    });
+    for users in [["ann", "bob", "-"], ["-", "ann", "bob"]] {
+        let edge = Edge::start(&origin);
+        let target = format!("/{}", users[0]);
+        let mut clients = Vec::new();
+        for user in users {
+            let credentials = format!("Basic {user}");
+            let fields = [("Authorization", &*credentials)];
+            let mut client = edge.connect().await;
+            client.ask(HOST, &target, if user == "-" { &[] } else { &fields }).await;
+            origin.seen(&target, 1).await;
+            clients.push((user, client));
+        }
+        asked_for(&edge, 3.0).await;
+        gate.open();
+        for (user, client) in &mut clients {
+            let expected = if *user == "-" { "nobody".to_owned() } else { format!("Basic {user}") };
+            assert_eq!(client.response("GET").await.text(), expected, "{users:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_change_at_the_origin_outruns_a_fill_under_way() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::start(move |seen| match (&*seen.method, seen.nth) {
+        ("POST", _) => Reply::new(204),
+        (_, 1) => Reply::fresh("before").gate(&held),
+        _ => Reply::fresh("after"),
+    });
+    let edge = Edge::start(&origin);
+    let mut before = edge.connect().await;
+    before.ask(HOST, "/a", &[]).await;
+    gate.reached(1).await;
+    assert_eq!(edge.post("/a", "x").await.status(), 204);
+    let mut after = edge.connect().await;
+    after.ask(HOST, "/a", &[]).await;
+    asked_for(&edge, 3.0).await;
+    gate.open();
+    assert_eq!(after.response("GET").await.text(), "after");
+    before.response("GET").await;
+    edge.settled().await;
+    edge.get("/a").await.expect(200, "after", "hit");
+}
+
+#[tokio::test]
+async fn a_small_request_may_read_along_in_a_large_fill() {
+    let gate = Gate::new();
+    let body = pattern(1000);
+    let pieces = vec![Piece::data(&body[..500]), Piece::gate(&gate), Piece::data(&body[500..])];
+    let origin = Origin::serving(Reply::fresh("").sized(1000, pieces));
+    let edge = Edge::start(&origin);
+    let mut whole = edge.connect().await;
+    whole.ask(HOST, "/a", &[]).await;
+    whole.head("GET").await;
+    assert_eq!(whole.body_bytes(500).await, body[..500]);
+    // Nothing is stored yet: HEAD and ranges go their own ways and disturb nobody.
+    let head = edge.ask("HEAD", HOST, "/a", &[]).await;
+    assert_eq!((head.status(), head.field("content-length")), (200, Some("1000")));
+    gate.open();
+    let (rest, ended) = whole.rest().await;
+    assert!(rest == body[500..] && ended == Ended::Clean);
+    edge.settled().await;
+    let part = edge.get_with("/a", &[("Range", "bytes=499-500")]).await;
+    assert_eq!((part.status(), &part.body[..]), (206, &body[499..=500]));
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rcgen::{CertificateParams, CertifiedKey, KeyPair};
+use rcgen::{CertificateParams, KeyPair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -41,7 +41,6 @@ impl Drop for Folder {
 pub(crate) struct Certificate {
     pub(crate) chain: PathBuf,
     pub(crate) key: PathBuf,
-    pub(crate) der: Vec<u8>,
 }
 
 impl Certificate {
@@ -51,13 +50,12 @@ impl Certificate {
         let signing_key = KeyPair::generate().unwrap();
         let cert =
             CertificateParams::new(names.clone()).unwrap().self_signed(&signing_key).unwrap();
-        let CertifiedKey { cert, signing_key } = CertifiedKey { cert, signing_key };
         let stem = names[0].replace('*', "any");
         let chain = folder.path().join(format!("{stem}.pem"));
         let key = folder.path().join(format!("{stem}.key"));
         fs::write(&chain, pem("CERTIFICATE", cert.der())).unwrap();
         fs::write(&key, pem("PRIVATE KEY", &signing_key.serialize_der())).unwrap();
-        Self { chain, key, der: cert.der().to_vec() }
+        Self { chain, key }
     }
 
     /// Its table in a configuration.
