@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::support::certificate::{Certificate, Folder};
 use crate::support::edge::{HOST, Plan};
 use crate::support::{Edge, Ended, Gate, Origin, Piece, Reply, until};
 
@@ -247,4 +248,28 @@ async fn probes_take_a_server_out_and_bring_it_back() {
     well.store(true, Ordering::SeqCst);
     up(2.0).await;
     until("the first server to serve", || async { edge.get("/a").await.text() == "one" }).await;
+}
+
+#[tokio::test]
+async fn an_origin_over_tls_must_be_who_it_says() {
+    let folder = Folder::new();
+    let right = Certificate::new(&folder, &["localhost"]);
+    let wrong = Certificate::new(&folder, &["other.test"]);
+    for (shown, trusted, status) in
+        [(&right, Some(&right), 200), (&wrong, Some(&wrong), 502), (&right, None, 502)]
+    {
+        let origin = Origin::start_tls(shown, |_| Reply::ok("x"));
+        let port = origin.address.port();
+        let mut keys = format!("name = \"main\"\nservers = [\"https://localhost:{port}\"]");
+        if let Some(trusted) = trusted {
+            keys += &format!("\nca = {:?}", trusted.chain.display().to_string());
+        }
+        let edge = Edge::before(&origin).no_origins().origin_keys(&keys).start();
+        let answer = edge.get("/a").await;
+        assert_eq!(answer.status(), status, "{answer:?}");
+        if status == 200 {
+            assert_eq!(origin.last("/a").await.field("x-forwarded-proto"), Some("http"));
+        }
+        assert_eq!(origin.requests(), usize::from(status == 200));
+    }
 }

@@ -21,7 +21,6 @@ pub(crate) const TOKEN: &str = "a-token-that-may-do-everything";
 
 /// What an edge is made of. Keys are lines of TOML.
 pub(crate) struct Plan {
-    node: String,
     limits: String,
     drain_notice: &'static str,
     admin: String,
@@ -45,7 +44,6 @@ impl Plan {
     /// One site for every host, before servers at these addresses.
     pub(crate) fn before(servers: &[SocketAddr]) -> Self {
         let mut plan = Self {
-            node: String::new(),
             limits: String::new(),
             drain_notice: "0s",
             admin: String::new(),
@@ -142,11 +140,6 @@ impl Plan {
         self
     }
 
-    pub(crate) fn node(mut self, keys: &str) -> Self {
-        let _ = writeln!(self.node, "{keys}");
-        self
-    }
-
     /// A further admin token.
     pub(crate) fn token(mut self, token: &str, scopes: &[&str], sites: &[&str]) -> Self {
         let hash = config::format_hash(&config::hash_token(token));
@@ -183,7 +176,7 @@ impl Plan {
     fn toml(&self) -> String {
         let hash = config::format_hash(&config::hash_token(TOKEN));
         format!(
-            "[node]\nname = \"edge\"\nworkers = 2\nseed = 7\n{}\n\
+            "[node]\nname = \"edge\"\nworkers = 2\nseed = 7\n\
              [memory]\nbudget = \"1GiB\"\n\
              [log]\n{}\nlevel = \"error\"\n\
              [limits]\ndrain_notice = \"{}\"\n{}\n\
@@ -191,7 +184,6 @@ impl Plan {
              [[admin.token]]\nname = \"all\"\nhash = \"{hash}\"\n\
              scopes = [\"read\", \"purge\", \"purge-all\", \"config\", \"drain\"]\n{}\n\
              {}\n{}\n{}\n[[site]]\n{}{}\n{}\n{}\n",
-            self.node,
             self.log,
             self.drain_notice,
             self.limits,
