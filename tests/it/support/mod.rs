@@ -8,6 +8,7 @@ pub(crate) mod edge;
 pub(crate) mod gate;
 pub(crate) mod h2;
 pub(crate) mod origin;
+pub(crate) mod reply;
 
 use std::future::Future;
 use std::time::Duration;
@@ -16,7 +17,8 @@ pub(crate) use client::{Connection, Ended, Response};
 pub(crate) use edge::Edge;
 pub(crate) use gate::Gate;
 pub(crate) use h2::H2;
-pub(crate) use origin::{Origin, Piece, Reply};
+pub(crate) use origin::Origin;
+pub(crate) use reply::{Piece, Reply};
 
 /// Longest wait for one thing; far beyond what any of them takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
