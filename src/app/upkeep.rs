@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shared;
+use crate::clock;
 use crate::listener::{Pressure, PressureGauge};
 use crate::store::{CLASSES, sweep};
 
@@ -12,6 +13,9 @@ use crate::store::{CLASSES, sweep};
 const UPKEEP: Duration = Duration::from_millis(20);
 /// Time between two looks at the purge table and at memory.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// Time until memory that was given back shows in what is resident.
+const SETTLE: Duration = Duration::from_secs(3);
 
 /// Starts the threads; they end once the edge has stopped.
 pub(super) fn start(shared: &Arc<Shared>, pressure: &Arc<PressureGauge>) -> io::Result<()> {
@@ -26,16 +30,19 @@ pub(super) fn start(shared: &Arc<Shared>, pressure: &Arc<PressureGauge>) -> io::
     let pressure = Arc::clone(pressure);
     std::thread::Builder::new().name("sweep".into()).spawn(move || {
         let mut swept = state.purges.epoch();
+        let mut given_back = Duration::ZERO;
         while !*state.stop.borrow() {
-            let epoch = state.purges.epoch();
-            if epoch != swept {
+            let begun = clock::now();
+            if state.purges.epoch() > swept {
                 let seen = sweep(&state.store, &state.purges, &state.fills);
-                swept = epoch;
+                swept = seen.floor;
                 state.metrics.store.purged.inc_by(seen.removed);
             }
+            // A walk over a large store must not become all that this core does.
+            let walked = clock::now().since(begun);
             measure(&state);
-            press(&state, &pressure);
-            std::thread::sleep(LOOK);
+            press(&state, &pressure, &mut given_back);
+            std::thread::sleep(LOOK.max(walked * 10));
         }
     })?;
     Ok(())
@@ -56,7 +63,7 @@ pub(super) fn measure(shared: &Shared) {
 }
 
 /// Publishes the step of memory pressure, and gives memory back where there is some.
-fn press(shared: &Shared, gauge: &PressureGauge) {
+fn press(shared: &Shared, gauge: &PressureGauge, given_back: &mut Duration) {
     let Some(resident) = resident_bytes() else { return };
     let limits = &shared.config.limits;
     let percent = resident.saturating_mul(100) / shared.config.memory.budget_bytes.max(1);
@@ -79,7 +86,9 @@ fn press(shared: &Shared, gauge: &PressureGauge) {
         tracing::warn!(?step, resident, percent, "memory pressure");
     }
     gauge.set(step);
-    if step >= Pressure::Evict {
+    let now = clock::now().boot;
+    if step >= Pressure::Evict && now.saturating_sub(*given_back) >= SETTLE {
+        *given_back = now;
         let over =
             percent.saturating_sub(limits.memory_evict_percent) + limits.memory_hysteresis_percent;
         shared.store.give_back(shared.config.memory.budget_bytes / 100 * u64::from(over));

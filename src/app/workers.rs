@@ -3,10 +3,13 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::{Shared, random};
-use crate::listener::{Context, TlsAcceptorState, WorkerSockets, run};
+use crate::clock;
+use crate::listener::{Context, Drain, TlsAcceptorState, WorkerSockets, run};
 use crate::proxy::Proxy;
+use crate::store::Fills;
 use crate::telemetry::RequestIds;
 
 /// The workers of a process.
@@ -32,7 +35,7 @@ impl Workers {
 pub(super) fn start(
     shared: &Arc<Shared>,
     sockets: Vec<WorkerSockets>,
-    tls: Option<Arc<TlsAcceptorState>>,
+    tls: Option<&Arc<TlsAcceptorState>>,
     context: &Arc<Context>,
 ) -> io::Result<Workers> {
     let mut threads = Vec::with_capacity(sockets.len());
@@ -44,11 +47,30 @@ pub(super) fn start(
             shared.log.recorder(),
             RequestIds::new(random()),
         );
-        let (tls, context) = (tls.clone(), Arc::clone(context));
-        let thread = std::thread::Builder::new()
-            .name(format!("worker-{number}"))
-            .spawn(move || runtime.block_on(run(sockets, tls, Arc::new(proxy), context)))?;
+        let (tls, context) = (tls.cloned(), Arc::clone(context));
+        let fills = Arc::clone(&shared.fills);
+        let thread =
+            std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                runtime.block_on(async {
+                    run(sockets, tls, Arc::new(proxy), Arc::clone(&context)).await;
+                    finish_fills(&fills, &context).await;
+                });
+            })?;
         threads.push(thread);
     }
     Ok(Workers { threads })
+}
+
+/// Time between two looks at what is still arriving.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Waits for fills under way: clients of other workers may be reading along with this one's.
+async fn finish_fills(fills: &Fills, context: &Context) {
+    let Some(since) = context.draining() else { return };
+    while fills.open() > 0
+        && *context.drain.borrow() != Drain::Abort
+        && clock::now().since(since) < context.limits.drain
+    {
+        tokio::time::sleep(LOOK).await;
+    }
 }

@@ -60,7 +60,10 @@ impl Worker {
             Err(error) => self.no_answer(writer, &error),
             Ok(answer) if answer.head.status == StatusCode::NOT_MODIFIED => {
                 match job.stale.take() {
-                    Some(stale) if confirms(&stale.head().headers, &answer.head.headers) => {
+                    Some(stale)
+                        if stale.head().terms.has_validator()
+                            && confirms(&stale.head().headers, &answer.head.headers) =>
+                    {
                         self.confirmed(writer, job, &stale, &answer, moments);
                     }
                     Some(_) => self.ask_again(writer, job).await,
@@ -141,13 +144,19 @@ impl Worker {
                 let head = self.make_head(&job.ask, &head, kept, fill.born, fill.number);
                 let _ = job.own.send(Own::Fields(fields));
                 let stored = self.edge.store.stored(Arc::clone(&head), stale.body().clone());
-                self.edge.store.insert(&stored, &self.edge.purges);
+                // A purge that came meanwhile counts by the old selectors, too: the 304 may have
+                // dropped the very tag that it named.
+                if !self.edge.purges.killed_since(&old.selectors, head.born) {
+                    self.edge.store.insert(&stored, &self.edge.purges);
+                }
                 writer.head(FillHead { head, length, confirmed: true });
                 writer.adopt(stale.body());
                 writer.complete();
             }
             Err(why) => {
-                self.edge.store.remove(stale);
+                if why.holds_for_key() {
+                    self.edge.store.remove(stale);
+                }
                 let length = stale.body().len();
                 let answer = Answer {
                     head,
@@ -170,7 +179,8 @@ impl Worker {
         moments: Moments,
     ) {
         add_date(&mut answer.head.headers, moments.received);
-        if is_error(answer.head.status) && self.stale_allowed(&job, moments.received) {
+        let stands_in = |stale: &Arc<Stored>| self.may_stand_in(&job.ask, stale, moments.received);
+        if is_error(answer.head.status) && job.stale.as_ref().is_some_and(stands_in) {
             writer.dismiss(Arrived::Failed(answer.head.status, "http_upstream_status"));
             return;
         }
@@ -194,12 +204,13 @@ impl Worker {
                     writer.varies(variant);
                 }
                 writer.head(FillHead { head: Arc::clone(&head), length, confirmed: false });
-                self.keep(writer, head, answer.body).await;
+                self.keep(writer, &job.ask, head, answer.body).await;
             }
             Err(why) => {
                 // What the origin has now is not what is stored.
                 if let Some(stale) = &job.stale
                     && answer.head.status.is_success()
+                    && why.holds_for_key()
                 {
                     self.edge.store.remove(stale);
                 }
@@ -209,7 +220,8 @@ impl Worker {
     }
 
     /// Copies the body as it arrives, and stores the response once it is complete.
-    async fn keep(&self, writer: FillWriter, head: Arc<Head>, mut body: Body) {
+    async fn keep(&self, writer: FillWriter, ask: &Ask, head: Arc<Head>, mut body: Body) {
+        let mut too_large = false;
         loop {
             let frame =
                 std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
@@ -221,6 +233,10 @@ impl Worker {
                     Err(_trailers) => Ok(()),
                 },
             };
+            if !too_large && writer.outgrown() {
+                too_large = true;
+                self.remember_uncacheable(ask);
+            }
             if let Err(why) = pushed {
                 self.edge.metrics.store.fills_failed.inc();
                 self.edge.metrics.store.not_stored(NotStored::Incomplete.label());
@@ -253,21 +269,32 @@ impl Worker {
         if why == NotStored::NoFreshness {
             self.hint_freshness(job.ask.site);
         }
-        if why.holds_for_key() {
-            let key = self.edge.store.fill_key(&job.ask.key, &job.ask.request.headers);
-            self.edge.store.remember_uncacheable(key, clock::now().boot);
+        let status = answer.head.status;
+        if why.holds_for_key() && !is_error(status) {
+            self.remember_uncacheable(&job.ask);
         }
         // If the one that asked is gone, nobody may have this answer.
         let _ = job.own.send(Own::Answer { answer: Box::new(answer), confirmed });
-        writer.dismiss(Arrived::Private(why));
+        // A failing origin is not asked again by everyone who waited: they get an error of ours.
+        writer.dismiss(if is_error(status) {
+            Arrived::Failed(status, "http_upstream_status")
+        } else {
+            Arrived::Private(why)
+        });
     }
 
-    fn stale_allowed(&self, job: &Job, now: Now) -> bool {
-        let Some(stale) = &job.stale else { return false };
+    /// Has the next requests for this key not wait for one another.
+    fn remember_uncacheable(&self, ask: &Ask) {
+        let key = self.edge.store.fill_key(&ask.key, &ask.request.headers);
+        self.edge.store.remember_uncacheable(key, clock::now().boot);
+    }
+
+    /// Whether what is stored may stand in for an origin that fails.
+    pub(super) fn may_stand_in(&self, ask: &Ask, stale: &Stored, now: Now) -> bool {
         let purges = &self.edge.purges;
         purges.verdict(stale.head(), purges.epoch()).is_some_and(|verdict| {
             let terms = &stale.head().terms;
-            may_serve_on_error(terms, verdict, &job.ask.policy, purges.lease(), now)
+            may_serve_on_error(terms, verdict, &ask.policy, purges.lease(), now)
         })
     }
 
@@ -290,6 +317,9 @@ impl Worker {
                 let judged = self.judge(ask, &request, &fresh, Some(length), moments, old.fill);
                 let Ok(kept) = judged else { return };
                 let head = self.make_head(ask, &fresh, kept, epoch, old.fill);
+                if edge.purges.killed_since(&old.selectors, epoch) {
+                    return;
+                }
                 let stored = edge.store.stored(head, stored.body().clone());
                 edge.store.insert(&stored, &edge.purges);
             }
@@ -297,7 +327,7 @@ impl Worker {
     }
 
     /// Whether a response may be stored, and what is needed to store it.
-    fn judge(
+    pub(super) fn judge(
         &self,
         ask: &Ask,
         request: &Request,
@@ -344,12 +374,12 @@ impl Worker {
 }
 
 /// Answers that something stale may bridge (RFC 5861 section 4).
-fn is_error(status: StatusCode) -> bool {
+pub(super) fn is_error(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
 /// What makes a response storable.
-struct Kept {
+pub(super) struct Kept {
     terms: Terms,
     vary: Option<Arc<VaryFields>>,
     tags: Box<[Box<str>]>,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use tokio::sync::oneshot;
 
 use super::arrive::{Job, Own};
@@ -13,8 +14,16 @@ use crate::message::{Body, Refusal};
 use crate::semantics::{
     CacheStatus, Decision, Forward, NotStored, Outcome, Verdict, decide, may_serve_on_error,
 };
-use crate::store::{Arrived, Claim, Fill, FillHead, FillWriter, Lookup, Stored};
+use crate::store::{Arrived, Claim, Fill, FillHead, FillWriter, Stored};
 use crate::telemetry::Record;
+
+/// What a request remembers from one look at the store to the next.
+pub(super) struct Looks {
+    /// Number of the next fill when the request came.
+    pub(super) since: u64,
+    /// The fill that it could not use.
+    pub(super) refused: Option<Arc<Fill>>,
+}
 
 /// A request that waits for a fill.
 struct Waiting {
@@ -27,15 +36,14 @@ struct Waiting {
 }
 
 impl Worker {
-    /// Joins or starts the fill for a request. `stale` is what is stored and must be confirmed;
-    /// `refused` the fill that this request could not use before.
+    /// Joins or starts the fill for a request. `stale` is what is stored and must be confirmed.
     pub(super) async fn fill(
         self: &Arc<Self>,
         ask: &Arc<Ask>,
         why: Forward,
         stale: Option<Arc<Stored>>,
         epoch: u64,
-        refused: &mut Option<Arc<Fill>>,
+        looks: &mut Looks,
         record: Box<Record>,
     ) -> Step {
         let edge = &self.edge;
@@ -43,8 +51,7 @@ impl Worker {
             return Step::Answer(self.refusal(Refusal::Overload, record, clock::now()));
         }
         let key = edge.store.fill_key(&ask.key, &ask.request.headers);
-        let alone =
-            ask.request.has_range() && stale.is_none() || ask.request.method != http::Method::GET;
+        let alone = ask.request.has_range() && stale.is_none() || ask.request.method != Method::GET;
         if alone {
             return Step::Answer(
                 self.pass(ask, Body::Empty, CacheStatus::forward(why), record).await,
@@ -54,7 +61,7 @@ impl Worker {
             let status = CacheStatus { detail: Some("uncacheable"), ..CacheStatus::forward(why) };
             return Step::Answer(self.pass(ask, Body::Empty, status, record).await);
         }
-        let claim = match refused.as_ref() {
+        let claim = match looks.refused.as_ref() {
             Some(fill) => edge.fills.replace(key, epoch, fill),
             None => edge.fills.join_or_start(key, epoch),
         };
@@ -62,18 +69,18 @@ impl Worker {
             Claim::Joined(fill) => {
                 edge.metrics.store.collapsed.inc();
                 let waiting = Waiting { fill, why, stale, epoch, own: None };
-                self.wait(ask, waiting, refused, record).await
+                self.wait(ask, waiting, looks, record).await
             }
             Claim::Started(writer) => {
                 // Between the look-up and the claim another fill may have come to its end.
-                if stale.is_none() && self.arrived_meanwhile(ask, epoch) {
+                if self.arrived_meanwhile(ask, epoch) {
                     writer.dismiss(Arrived::Void);
                     return Step::Again(record);
                 }
                 let fill = Arc::clone(writer.fill());
                 let own = self.start(ask, writer, stale.clone(), ask.interim.clone());
                 let waiting = Waiting { fill, why, stale, epoch, own: Some(own) };
-                self.wait(ask, waiting, refused, record).await
+                self.wait(ask, waiting, looks, record).await
             }
             Claim::Full => {
                 let status =
@@ -86,7 +93,9 @@ impl Worker {
     /// Refreshes a stored response in the background, once.
     pub(super) fn refresh(self: &Arc<Self>, ask: &Arc<Ask>, stored: &Arc<Stored>, epoch: u64) {
         let now = clock::now().boot;
-        if self.edge.pressure.step() >= Pressure::Shed || !stored.head().claim_refresh(now) {
+        let short = self.edge.pressure.step() >= Pressure::Shed;
+        // A HEAD would bring no body: the next GET refreshes.
+        if short || ask.request.method != Method::GET || !stored.head().claim_refresh(now) {
             return;
         }
         let key = self.edge.store.fill_key(&ask.key, &ask.request.headers);
@@ -102,9 +111,8 @@ impl Worker {
     fn arrived_meanwhile(&self, ask: &Ask, epoch: u64) -> bool {
         let edge = &self.edge;
         let lookup = edge.store.lookup(&ask.key, &ask.request.headers, &edge.purges, epoch);
-        let (_, decision) = self.decide(ask, &lookup, edge.purges.lease(), clock::now());
-        matches!(lookup, Lookup::Found(..))
-            && matches!(decision, Decision::Hit { .. } | Decision::HitStale)
+        let (found, decision) = self.decide(ask, lookup, edge.purges.lease(), clock::now());
+        found.is_some() && matches!(decision, Decision::Hit { .. } | Decision::HitStale)
     }
 
     /// Starts the task that fills.
@@ -129,7 +137,7 @@ impl Worker {
         self: &Arc<Self>,
         ask: &Arc<Ask>,
         mut waiting: Waiting,
-        refused: &mut Option<Arc<Fill>>,
+        looks: &mut Looks,
         record: Box<Record>,
     ) -> Step {
         let limit = self.edge.config.limits.fill_wait;
@@ -144,19 +152,27 @@ impl Worker {
         };
         match arrived {
             Arrived::Head(head) => {
-                if started || self.may_join(ask, &head, waiting.epoch) {
+                if started || self.may_join(ask, &waiting, &head, looks.since) {
                     Step::Answer(self.from_fill(ask, &mut waiting, &head, record))
-                } else if refused.is_some() {
+                } else if looks.refused.is_some() {
                     let status = CacheStatus::forward(waiting.why);
-                    Step::Answer(self.pass(ask, Body::Empty, status, record).await)
+                    Step::Answer(self.alone(ask, waiting.stale, status, record).await)
                 } else {
-                    *refused = Some(waiting.fill);
+                    looks.refused = Some(waiting.fill);
                     Step::Again(record)
                 }
             }
             Arrived::Private(not_stored) => self.private(ask, waiting, not_stored, record).await,
             Arrived::Failed(status, word) => {
-                Step::Answer(self.failed(ask, &waiting, status, word, record))
+                // An error that the origin itself wrote belongs to the one that asked.
+                if let Some(Ok(Own::Answer { answer, .. })) =
+                    waiting.own.as_mut().map(oneshot::Receiver::try_recv)
+                {
+                    let status = CacheStatus::forward(waiting.why);
+                    return Step::Answer(self.relay(ask, *answer, status, Outcome::Miss, record));
+                }
+                let stale = waiting.stale.as_ref();
+                Step::Answer(self.failed(ask, stale, waiting.why, status, word, record))
             }
             Arrived::Void if started => Step::Answer(self.panicked(record)),
             Arrived::Void => Step::Again(record),
@@ -164,19 +180,30 @@ impl Worker {
     }
 
     /// Whether a request that joined may be answered by what arrived: judged as a hit would be.
-    fn may_join(&self, ask: &Ask, arrived: &FillHead, epoch: u64) -> bool {
+    fn may_join(&self, ask: &Ask, waiting: &Waiting, arrived: &FillHead, since: u64) -> bool {
         let head = &arrived.head;
         let edge = &self.edge;
         if head.key.parts != ask.key.parts
             || !head.is_selected_by(&ask.request.headers)
-            || !edge.purges.joinable(head, epoch)
+            || !edge.purges.joinable(head, waiting.epoch)
         {
             return false;
         }
         let found = Some((&head.terms, Verdict::Alive));
         let lease = edge.purges.lease();
         let decision = decide(&ask.request, found, true, &ask.policy, lease, clock::now(), 1.0);
-        matches!(decision, Decision::Hit { .. } | Decision::HitStale)
+        match decision {
+            Decision::Hit { .. } | Decision::HitStale => true,
+            // A fill that began after this request was there is the origin's own word for it, even
+            // where every use must be confirmed.
+            Decision::Revalidate(Forward::Stale) | Decision::Fill(Forward::Stale) => {
+                waiting.fill.number >= since
+            }
+            Decision::Revalidate(_)
+            | Decision::Fill(_)
+            | Decision::Pass(_)
+            | Decision::OnlyIfCached => false,
+        }
     }
 
     /// The answer may not be shared: it belongs to the one that started the fill, the others go
@@ -194,27 +221,32 @@ impl Worker {
             Some(receiver) => receiver.await.ok(),
             None => None,
         };
-        Step::Answer(match own {
+        match own {
             Some(Own::Answer { answer, confirmed }) => {
                 let outcome = if confirmed { Outcome::Revalidated } else { Outcome::Miss };
-                self.relay(ask, *answer, status, outcome, record)
+                Step::Answer(self.relay(ask, *answer, status, outcome, record))
             }
-            Some(Own::Fields(_)) | None => self.pass(ask, Body::Empty, status, record).await,
-        })
+            // The reason lay in the other request: this one may fare better.
+            None if !not_stored.holds_for_key() => Step::Again(record),
+            Some(Own::Fields(_)) | None => {
+                Step::Answer(self.alone(ask, waiting.stale, status, record).await)
+            }
+        }
     }
 
     /// The origin gave no answer: something stale where that is allowed, else the error.
-    fn failed(
+    pub(super) fn failed(
         &self,
         ask: &Ask,
-        waiting: &Waiting,
+        stale: Option<&Arc<Stored>>,
+        why: Forward,
         status: http::StatusCode,
         word: &'static str,
         mut record: Box<Record>,
     ) -> crate::listener::Response {
         let now = clock::now();
         record.origin_error = Some(word);
-        if let Some(stored) = &waiting.stale
+        if let Some(stored) = stale
             && let Some(verdict) = self.edge.purges.verdict(stored.head(), self.edge.purges.epoch())
             && may_serve_on_error(
                 &stored.head().terms,
@@ -224,9 +256,9 @@ impl Worker {
                 now,
             )
         {
-            return self.from_stored_on_error(ask, stored, waiting.why, now, record);
+            return self.from_stored_on_error(ask, stored, why, now, record);
         }
-        self.origin_failed(status, word, waiting.why, record, now)
+        self.origin_failed(status, word, why, record, now)
     }
 
     fn from_fill(

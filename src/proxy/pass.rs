@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::arrive::Moments;
+use super::arrive::{Moments, is_error};
 use super::body::Limited;
 use super::{Ask, Worker};
 use crate::clock;
@@ -10,8 +10,8 @@ use crate::listener::Response;
 use crate::message::Body;
 use crate::origin::Framing;
 use crate::purge::{Selector, Strength};
-use crate::semantics::{CacheStatus, Outcome, storable};
-use crate::store::Lookup;
+use crate::semantics::{CacheStatus, Forward, Outcome};
+use crate::store::{Lookup, Stored};
 use crate::telemetry::Record;
 
 impl Worker {
@@ -20,6 +20,29 @@ impl Worker {
         self: &Arc<Self>,
         ask: &Ask,
         body: Body,
+        status: CacheStatus,
+        record: Box<Record>,
+    ) -> Response {
+        self.send_on(ask, body, None, status, record).await
+    }
+
+    /// As [`Worker::pass`], for a request without a body that could not be answered from `stale`:
+    /// where the origin fails, that may still stand in.
+    pub(super) async fn alone(
+        self: &Arc<Self>,
+        ask: &Ask,
+        stale: Option<Arc<Stored>>,
+        status: CacheStatus,
+        record: Box<Record>,
+    ) -> Response {
+        self.send_on(ask, Body::Empty, stale, status, record).await
+    }
+
+    async fn send_on(
+        self: &Arc<Self>,
+        ask: &Ask,
+        body: Body,
+        stale: Option<Arc<Stored>>,
         status: CacheStatus,
         record: Box<Record>,
     ) -> Response {
@@ -36,19 +59,30 @@ impl Worker {
             Err(error) => {
                 tracing::debug!(%error, origin, "origin gave no answer");
                 let (code, word) = super::error::status_of(&error);
-                let why = status.forward.unwrap_or(crate::semantics::Forward::Bypass);
-                return self.origin_failed(code, word, why, record, clock::now());
+                let why = status.forward.unwrap_or(Forward::Bypass);
+                return self.failed(ask, stale.as_ref(), why, code, word, record);
             }
         };
         let received = clock::now();
+        if is_error(answer.head.status)
+            && let Some(stale) = &stale
+            && self.may_stand_in(ask, stale, received)
+        {
+            let why = status.forward.unwrap_or(Forward::Bypass);
+            return self.from_stored_on_error(ask, stale, why, received, record);
+        }
         if ask.request.method == http::Method::HEAD {
             self.head_seen(ask, epoch, &answer.head, Moments { requested, received });
         } else if is_unsafe(&ask.request.method) {
             self.invalidate(ask, answer.head.status);
         } else if status.detail == Some("uncacheable") && answer.framing != Framing::Close {
             // What it was remembered for may be over.
-            let policy = &ask.policy;
-            if storable(&ask.request, &answer.head, policy, requested, received, 0.0).is_ok() {
+            let length = match answer.framing {
+                Framing::Length(length) => Some(length),
+                Framing::None | Framing::Chunked | Framing::Close => None,
+            };
+            let moments = Moments { requested, received };
+            if self.judge(ask, &ask.request, &answer.head, length, moments, 0).is_ok() {
                 let key = self.edge.store.fill_key(&ask.key, &ask.request.headers);
                 self.edge.store.forget_uncacheable(key);
             }

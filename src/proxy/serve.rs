@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::Method;
 
+use super::fill::Looks;
 use super::{Ask, Worker};
 use crate::clock::{self, Now};
 use crate::listener::{Pressure, Request, Response};
@@ -27,8 +28,8 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
     record.tls = client.tls.as_ref().map(|tls| tls.version);
     record.trace =
         head.headers.get("traceparent").and_then(|value| TraceParent::parse(value.as_bytes()));
-    let host = head.authority.clone().or_else(|| host_of(&head.headers));
-    record.set_head(&head, host.as_deref().unwrap_or_default());
+    let host = head.authority.as_deref().or_else(|| host_of(&head.headers));
+    record.set_head(&head, host.unwrap_or_default());
     let request = match normalise(head) {
         Ok(request) => request,
         Err(refusal) => return worker.refusal(refusal, record, arrived),
@@ -87,14 +88,14 @@ impl Worker {
         mut record: Box<Record>,
     ) -> Response {
         let mut now = arrived;
-        let mut refused = None;
+        let mut looks = Looks { since: self.edge.fills.next_number(), refused: None };
         for _ in 0..LOOKS {
             // In this order: the clock, the lease, the epoch, the store and the rows.
             let lease = self.edge.purges.lease();
             let epoch = self.edge.purges.epoch();
             let lookup =
                 self.edge.store.lookup(&ask.key, &ask.request.headers, &self.edge.purges, epoch);
-            let (found, decision) = self.decide(ask, &lookup, lease, now);
+            let (found, decision) = self.decide(ask, lookup, lease, now);
             let step = match (decision, found) {
                 (Decision::Hit { refresh_early }, Some(stored)) => {
                     if refresh_early {
@@ -107,17 +108,14 @@ impl Worker {
                     return self.from_stored(ask, &stored, Outcome::Stale, now, record);
                 }
                 (Decision::OnlyIfCached, _) => return self.only_if_cached(record, now),
-                (Decision::Pass(why), _) => {
-                    return self.pass(ask, Body::Empty, CacheStatus::forward(why), record).await;
-                }
-                (Decision::Revalidate(why), Some(stored)) => {
-                    self.fill(ask, why, Some(stored), epoch, &mut refused, record).await
+                (Decision::Pass(why), stale) => {
+                    return self.alone(ask, stale, CacheStatus::forward(why), record).await;
                 }
                 (Decision::Revalidate(why) | Decision::Fill(why), found) => {
-                    self.fill(ask, why, found, epoch, &mut refused, record).await
+                    self.fill(ask, why, found, epoch, &mut looks, record).await
                 }
                 (Decision::Hit { .. } | Decision::HitStale, None) => {
-                    self.fill(ask, Forward::Miss, None, epoch, &mut refused, record).await
+                    self.fill(ask, Forward::Miss, None, epoch, &mut looks, record).await
                 }
             };
             match step {
@@ -132,7 +130,7 @@ impl Worker {
     pub(super) fn decide(
         &self,
         ask: &Ask,
-        lookup: &Lookup,
+        lookup: Lookup,
         lease: bool,
         now: Now,
     ) -> (Option<Arc<Stored>>, Decision) {
@@ -141,9 +139,9 @@ impl Worker {
                 let head = stored.head();
                 let age = now.since(head.terms.received);
                 let draw = self.edge.dice.early(head.key.hash, head.fill, age);
-                let found = Some((&head.terms, *verdict));
+                let found = Some((&head.terms, verdict));
                 let decision = decide(&ask.request, found, true, &ask.policy, lease, now, draw);
-                (Some(Arc::clone(stored)), decision)
+                (Some(stored), decision)
             }
             Lookup::Miss | Lookup::VaryMiss => {
                 let variants = matches!(lookup, Lookup::VaryMiss);
@@ -153,8 +151,6 @@ impl Worker {
     }
 }
 
-fn host_of(headers: &http::HeaderMap) -> Option<String> {
-    headers
-        .get(http::header::HOST)
-        .map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned())
+fn host_of(headers: &http::HeaderMap) -> Option<&str> {
+    headers.get(http::header::HOST).and_then(|host| std::str::from_utf8(host.as_bytes()).ok())
 }

@@ -113,11 +113,12 @@ pub fn judge_head(
     let same_length = headers.get(header::CONTENT_LENGTH).is_none_or(|value| {
         value.to_str().ok().and_then(|text| text.parse::<u64>().ok()) == Some(length)
     });
-    if same(&header::ETAG) && same(&header::LAST_MODIFIED) && same_length {
-        HeadVerdict::Freshens
-    } else {
-        HeadVerdict::Invalidates
+    if !(same(&header::ETAG) && same(&header::LAST_MODIFIED) && same_length) {
+        return HeadVerdict::Invalidates;
     }
+    // Without a validator that is really there, nothing says that the body is still the same.
+    let named = [header::ETAG, header::LAST_MODIFIED].iter().any(|name| headers.contains_key(name));
+    if named { HeadVerdict::Freshens } else { HeadVerdict::Silent }
 }
 
 /// Whether a conditional GET or HEAD is answered with 304 from a stored response (RFC 9111

@@ -50,7 +50,7 @@ impl CacheKey {
     pub fn of(secret: KeySecret, site: &str, request: &Request, _policy: &Policy) -> Self {
         let query = request.query.as_deref();
         let text = site.len() + request.host.len() + request.path.len() + query.map_or(0, str::len);
-        let mut parts = Vec::with_capacity(text + 48);
+        let mut parts = Vec::with_capacity(text + 7 * 4 + 2 + 1 + request.scheme.as_str().len());
         push(&mut parts, site.as_bytes());
         push(&mut parts, request.scheme.as_str().as_bytes());
         push(&mut parts, request.host.as_bytes());

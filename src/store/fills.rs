@@ -185,21 +185,29 @@ impl Fills {
         self.shard(key).is_some_and(|shard| lock(shard).contains_key(&key))
     }
 
-    /// Heads that have arrived, for the sweep.
+    /// Heads that have arrived, and the epoch of the oldest fill that has none yet; for the sweep.
     #[must_use]
-    pub fn heads(&self) -> Vec<Arc<Head>> {
-        let fills: Vec<Arc<Fill>> = self
-            .shards
-            .iter()
-            .flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>())
-            .collect();
-        fills
-            .iter()
-            .filter_map(|fill| match &lock(&fill.state).arrived {
-                Some(Arrived::Head(arrived)) => Some(Arc::clone(&arrived.head)),
-                _ => None,
-            })
-            .collect()
+    pub fn heads(&self) -> (Vec<Arc<Head>>, Option<u64>) {
+        let (mut heads, mut oldest) = (Vec::new(), None);
+        for shard in &self.shards {
+            for fill in lock(shard).values() {
+                match &lock(&fill.state).arrived {
+                    Some(Arrived::Head(arrived)) => heads.push(Arc::clone(&arrived.head)),
+                    Some(_) => {}
+                    None => {
+                        oldest = Some(oldest.map_or(fill.born, |born: u64| born.min(fill.born)))
+                    }
+                }
+            }
+        }
+        (heads, oldest)
+    }
+
+    /// Number that the next fill will bear: a fill with this number or a later one began after
+    /// this was asked.
+    #[must_use]
+    pub fn next_number(&self) -> u64 {
+        self.started.load(Ordering::Acquire)
     }
 
     fn claim(self: &Arc<Self>, key: u128, born: u64, refused: Option<&Arc<Fill>>) -> Claim {
@@ -213,7 +221,7 @@ impl Fills {
         if self.open() >= self.limits.fills || self.bytes() >= self.limits.bytes {
             return Claim::Full;
         }
-        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let number = self.started.fetch_add(1, Ordering::AcqRel);
         let fill =
             Arc::new(Fill { key, variant: OnceLock::new(), born, number, state: Mutex::default() });
         shard.insert(key, Arc::clone(&fill));

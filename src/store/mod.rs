@@ -321,7 +321,8 @@ impl Store {
     ) -> Option<Lookup> {
         let mut best: Option<(Arc<Stored>, Verdict)> = None;
         for fields in variants.sets() {
-            let hash = key.variant(self.secret, &fields.secondary(request));
+            let secondary = fields.secondary(request);
+            let hash = key.variant(self.secret, &secondary);
             let Some(Slot::Response(stored)) = self.slot(hash) else { continue };
             let Lookup::Found(stored, verdict) = self.judge(stored, key, purges, epoch) else {
                 continue;
@@ -329,7 +330,7 @@ impl Store {
             let newer = best.as_ref().is_none_or(|(other, _)| {
                 stored.head().terms.received.boot >= other.head().terms.received.boot
             });
-            if newer && stored.head().is_selected_by(request) {
+            if newer && stored.head().is_variant(fields, &secondary) {
                 best = Some((stored, verdict));
             }
         }
@@ -342,7 +343,7 @@ impl Store {
         let pushed_out = self.change_variants(head, |variants| variants.add(fields, hash, most));
         for hash in pushed_out {
             for class in &self.classes {
-                class.invalidate(&hash);
+                self.drop_from(class, hash);
             }
         }
     }
@@ -367,7 +368,7 @@ impl Store {
             self.gauge.inserted();
         }
         for class in rest {
-            class.invalidate(&head.key.hash);
+            self.drop_from(class, head.key.hash);
         }
         out
     }
@@ -375,27 +376,42 @@ impl Store {
     fn put(&self, hash: u128, stored: &Arc<Stored>) -> bool {
         let own = class_of(stored.body().len());
         let head = stored.head();
-        let mut kept = false;
-        for (index, class) in self.classes.iter().enumerate() {
-            if index != own {
-                class.invalidate(&hash);
-                continue;
+        let newer = |there: &Slot| match there {
+            Slot::Response(other) => {
+                let other = other.head();
+                (other.born, other.fill) > (head.born, head.fill)
+                    && other.key.parts == head.key.parts
             }
-            let done = class.entry(hash).and_compute_with(|there| {
-                let newer = match there.map(moka::Entry::into_value) {
-                    Some(Slot::Response(other)) => {
-                        other.head().born > head.born && other.head().key.parts == head.key.parts
-                    }
-                    _ => false,
-                };
-                kept = !newer;
-                if newer { Op::Nop } else { Op::Put(Slot::Response(Arc::clone(stored))) }
-            });
-            if matches!(done, CompResult::Inserted(_)) {
-                self.gauge.inserted();
-            }
+            Slot::Variants(_) => false,
+        };
+        let others = || self.classes.iter().enumerate().filter(|(index, _)| *index != own);
+        if others().filter_map(|(_, class)| class.get(&hash)).any(|there| newer(&there)) {
+            return false;
         }
-        kept
+        let Some(class) = self.classes.get(own) else { return false };
+        let done = class.entry(hash).and_compute_with(|there| {
+            if there.is_some_and(|there| newer(there.value())) {
+                Op::Nop
+            } else {
+                Op::Put(Slot::Response(Arc::clone(stored)))
+            }
+        });
+        if matches!(done, CompResult::Unchanged(_)) {
+            return false;
+        }
+        if matches!(done, CompResult::Inserted(_)) {
+            self.gauge.inserted();
+        }
+        for (_, class) in others() {
+            self.drop_from(class, hash);
+        }
+        true
+    }
+
+    fn drop_from(&self, class: &Class, hash: u128) {
+        if class.remove(&hash).is_some() {
+            self.gauge.removed(1);
+        }
     }
 
     /// Every stored response, for the sweep.

@@ -41,7 +41,7 @@ impl Purges {
     pub fn new(secret: Secret, rows_per_site: usize) -> Self {
         Self {
             secret,
-            epoch: AtomicU64::new(1),
+            epoch: AtomicU64::new(0),
             floor: AtomicU64::new(0),
             lease: AtomicBool::new(true),
             table: RwLock::new(Table::new(rows_per_site)),
@@ -101,6 +101,15 @@ impl Purges {
         })
     }
 
+    /// Whether a hard purge newer than `born` hit these selectors, as far as the rows still tell.
+    #[must_use]
+    pub fn killed_since(&self, selectors: &Selectors, born: u64) -> bool {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let hit = table.find(selectors, born).hard;
+        drop(table);
+        hit || born < self.floor.load(Ordering::Acquire)
+    }
+
     /// Whether a response that is still arriving may answer a request that came at `epoch`.
     #[must_use]
     pub fn joinable(&self, head: &Head, epoch: u64) -> bool {
@@ -119,14 +128,17 @@ impl Purges {
         head.mark(found);
         // Rows up to `floor` may be gone: only what the sweep moved there is known to be alive.
         // Whatever it did not meet, such as a fill without a head, counts as dead.
-        if head.checked() < self.floor.load(Ordering::Acquire) {
+        // The floor is read first: the sweep moves `checked` before it raises the floor.
+        let floor = self.floor.load(Ordering::Acquire);
+        if head.checked() < floor {
             return false;
         }
         head.confirm(epoch);
         true
     }
 
-    /// Lets rows up to `epoch` go. The caller has moved everything alive to that epoch.
+    /// Lets rows up to `epoch` go. The caller has moved everything alive to that epoch; what was
+    /// born before it and not met counts as dead from now on.
     pub(super) fn raise_floor(&self, epoch: u64) {
         let _writer = self.writer();
         self.floor.fetch_max(epoch, Ordering::AcqRel);

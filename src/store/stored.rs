@@ -71,17 +71,24 @@ impl Head {
     /// A head in memory of its own: what it was made from may be slices of large read buffers.
     #[must_use]
     pub fn new(new: NewHead) -> Self {
+        let headers = compact(&new.headers);
+        let mut terms = new.terms;
+        // As it came it is a slice of a read buffer, which it would keep alive.
+        terms.etag = terms.etag.and_then(|etag| {
+            let kept = headers.get(http::header::ETAG).filter(|kept| **kept == etag).cloned();
+            kept.or_else(|| HeaderValue::from_bytes(etag.as_bytes()).ok())
+        });
         Self {
             checked: AtomicU64::new(new.born),
             must_check: AtomicBool::new(false),
             soft_at: AtomicU64::new(0),
             refresh_from: AtomicU64::new(0),
-            headers: compact(&new.headers),
+            headers,
             key: new.key,
             vary: new.vary,
             secondary: new.secondary,
             status: new.status,
-            terms: new.terms,
+            terms,
             selectors: new.selectors,
             born: new.born,
             fill: new.fill,
@@ -101,6 +108,12 @@ impl Head {
             None => true,
             Some(fields) => *fields.secondary(request) == *self.secondary,
         }
+    }
+
+    /// Whether it is the variant with these values of these fields.
+    #[must_use]
+    pub(super) fn is_variant(&self, fields: &VaryFields, secondary: &[u8]) -> bool {
+        self.vary.as_deref() == Some(fields) && *self.secondary == *secondary
     }
 
     /// Epoch up to which it is known to be alive.

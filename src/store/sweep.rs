@@ -11,6 +11,9 @@ pub struct Sweep {
     pub removed: u64,
     /// Bytes they took.
     pub freed_bytes: u64,
+    /// Epoch up to which rows were let go. Below the one the walk began with, where an older fill
+    /// still waits for its head and may have to answer to those rows.
+    pub floor: u64,
 }
 
 /// Walks the store once. Begun at epoch E: removes the dead, moves everything alive to E, fills
@@ -27,9 +30,11 @@ pub fn sweep(store: &Store, purges: &Purges, fills: &Fills) -> Sweep {
             store.remove(&stored);
         }
     }
-    for head in fills.heads() {
+    let (heads, waiting_since) = fills.heads();
+    for head in heads {
         let _ = purges.verdict(&head, epoch);
     }
-    purges.raise_floor(epoch);
+    seen.floor = waiting_since.map_or(epoch, |born| epoch.min(born));
+    purges.raise_floor(seen.floor);
     seen
 }
