@@ -14,7 +14,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -26,8 +26,6 @@ use crate::config::Listener;
 
 /// Connections that the system may hold ready for us, per socket.
 const BACKLOG: i32 = 4096;
-/// Bytes that may lie unsent in the kernel before a socket counts as full.
-const NOT_SENT: u32 = 32 * 1024;
 /// Shortest and longest pause after an accept that failed for lack of descriptors or memory.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
@@ -219,9 +217,6 @@ fn welcome<H: Handler>(
         return;
     };
     let _ = stream.set_nodelay(true);
-    // Bounds what waits in the kernel for a slow client; without it its buffer would hide for
-    // minutes whether the client takes anything at all.
-    let _ = SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT);
     connections.spawn(connection::serve(stream, peer, slot, seat, Arc::clone(door)));
 }
 

@@ -19,6 +19,7 @@ use super::http1::serve_http1;
 use super::http2::{PREFACE, serve_http2};
 use super::proxy_protocol;
 use super::request::{Client, Handler};
+use super::socket::Socket;
 use super::tls::{self, TlsAcceptorState};
 use crate::clock;
 use crate::config::Listener;
@@ -96,7 +97,7 @@ async fn over_tls<H: Handler>(
         doors.connections_refused.inc();
         return;
     }
-    let stream = Prefixed { stream, first };
+    let stream = Prefixed { stream: Socket::new(stream), first };
     let accepted = timeout_at(deadline, acceptor.accept(stream, door.listener.http2)).await;
     let Ok(Ok(stream)) = accepted else {
         doors.handshake_failures.inc();
@@ -115,18 +116,19 @@ async fn over_tls<H: Handler>(
     } else if let Some(stream) =
         serve_http1(stream, BytesMut::new(), client, handler, context).await
     {
-        reset(&stream.get_ref().0.stream);
+        stream.get_ref().0.stream.reset();
     }
 }
 
 async fn in_plain<H: Handler>(
-    mut stream: TcpStream,
+    stream: TcpStream,
     mut first: BytesMut,
     client: Client,
     seat: Option<Seat>,
     deadline: Instant,
     door: &Door<H>,
 ) {
+    let mut stream = Socket::new(stream);
     let client = Arc::new(client);
     let (handler, context) = (Arc::clone(&door.handler), Arc::clone(&door.context));
     if door.listener.http2 {
@@ -139,7 +141,7 @@ async fn in_plain<H: Handler>(
         }
     }
     if let Some(stream) = serve_http1(stream, first, client, handler, context).await {
-        reset(&stream);
+        stream.reset();
     }
 }
 
@@ -149,7 +151,7 @@ pub(super) fn reset(stream: &TcpStream) {
 }
 
 /// Reads until the bytes are the HTTP/2 preface or can no longer become it. They stay in `first`.
-async fn is_http2(stream: &mut TcpStream, first: &mut BytesMut) -> io::Result<bool> {
+async fn is_http2(stream: &mut Socket, first: &mut BytesMut) -> io::Result<bool> {
     loop {
         let seen = first.len().min(PREFACE.len());
         if first.get(..seen) != PREFACE.get(..seen) {
@@ -172,7 +174,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 /// A socket some of whose bytes have been read already.
 #[derive(Debug)]
 struct Prefixed {
-    stream: TcpStream,
+    stream: Socket,
     first: BytesMut,
 }
 

@@ -12,6 +12,7 @@ mod http2;
 mod limits;
 mod proxy_protocol;
 mod request;
+mod socket;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

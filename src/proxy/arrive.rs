@@ -190,6 +190,9 @@ impl Worker {
                 let (born, number) = (writer.fill().born, writer.fill().number);
                 let head = self.make_head(&job.ask, &answer.head, kept, born, number);
                 let _ = job.own.send(Own::Fields(answer.head.headers));
+                if let Some(variant) = self.edge.store.learn_variant(&head) {
+                    writer.varies(variant);
+                }
                 writer.head(FillHead { head: Arc::clone(&head), length, confirmed: false });
                 self.keep(writer, head, answer.body).await;
             }

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -103,6 +103,8 @@ pub enum FillEnd {
 #[derive(Debug)]
 pub struct Fill {
     key: u128,
+    /// Key of its variant, once it is known.
+    variant: OnceLock<u128>,
     /// Epoch before its request to the origin was sent.
     pub born: u64,
     /// Its number on this node.
@@ -212,17 +214,19 @@ impl Fills {
             return Claim::Full;
         }
         let number = self.started.fetch_add(1, Ordering::Relaxed);
-        let fill = Arc::new(Fill { key, born, number, state: Mutex::default() });
+        let fill =
+            Arc::new(Fill { key, variant: OnceLock::new(), born, number, state: Mutex::default() });
         shard.insert(key, Arc::clone(&fill));
         self.open.fetch_add(1, Ordering::Relaxed);
         Claim::Started(FillWriter { fill, fills: Arc::clone(self), done: false })
     }
 
     fn forget(&self, fill: &Arc<Fill>) {
-        if let Some(shard) = self.shard(fill.key) {
+        for key in [Some(&fill.key), fill.variant.get()].into_iter().flatten() {
+            let Some(shard) = self.shard(*key) else { continue };
             let mut shard = lock(shard);
-            if shard.get(&fill.key).is_some_and(|there| Arc::ptr_eq(there, fill)) {
-                shard.remove(&fill.key);
+            if shard.get(key).is_some_and(|there| Arc::ptr_eq(there, fill)) {
+                shard.remove(key);
             }
         }
     }
@@ -292,6 +296,17 @@ impl FillWriter {
     #[must_use]
     pub fn fill(&self) -> &Arc<Fill> {
         &self.fill
+    }
+
+    /// Lists the fill under the key of its variant, too, so that requests which select it find it
+    /// while those for other variants start fills of their own. To be called before the head is
+    /// published. Where a fill of that variant is under way already, that one stays.
+    pub fn varies(&self, variant: u128) {
+        if let Some(shard) = self.fills.shard(variant)
+            && self.fill.variant.set(variant).is_ok()
+        {
+            lock(shard).entry(variant).or_insert_with(|| Arc::clone(&self.fill));
+        }
     }
 
     /// Publishes the head.

@@ -161,6 +161,19 @@ impl Store {
         }
     }
 
+    /// Makes known by which fields an arriving response varies, and gives the key under which
+    /// requests that select it will look for its fill. `None` where it does not vary, or where a
+    /// response that does not still stands: that one may yet be needed.
+    #[must_use]
+    pub fn learn_variant(&self, head: &Head) -> Option<u128> {
+        let fields = head.vary.as_ref()?;
+        if matches!(self.slot(head.key.hash), Some(Slot::Response(_))) {
+            return None;
+        }
+        self.change_variants(head, |variants| variants.learn(fields));
+        Some(head.variant_hash(self.secret))
+    }
+
     /// Stores a response, unless a purge that came meanwhile has killed it or a response to a
     /// later request is there already. Says whether it is stored.
     pub fn insert(&self, stored: &Arc<Stored>, purges: &Purges) -> bool {
@@ -326,14 +339,28 @@ impl Store {
     fn add_variant(&self, head: &Head, hash: u128) {
         let Some(fields) = &head.vary else { return };
         let most = self.limits.variants.max(1);
-        let mut pushed_out = Vec::new();
+        let pushed_out = self.change_variants(head, |variants| variants.add(fields, hash, most));
+        for hash in pushed_out {
+            for class in &self.classes {
+                class.invalidate(&hash);
+            }
+        }
+    }
+
+    /// Changes the record of variants under the key of `head`.
+    fn change_variants<T: Default>(
+        &self,
+        head: &Head,
+        change: impl FnOnce(&mut Variants) -> T,
+    ) -> T {
+        let mut out = T::default();
         let [small, rest @ ..] = &self.classes;
         let done = small.entry(head.key.hash).and_compute_with(|there| {
             let mut variants = match there.map(moka::Entry::into_value) {
                 Some(Slot::Variants(variants)) => Variants::clone(&variants),
                 _ => Variants::default(),
             };
-            pushed_out = variants.add(fields, hash, most);
+            out = change(&mut variants);
             Op::Put(Slot::Variants(Arc::new(variants)))
         });
         if matches!(done, CompResult::Inserted(_)) {
@@ -342,11 +369,7 @@ impl Store {
         for class in rest {
             class.invalidate(&head.key.hash);
         }
-        for hash in pushed_out {
-            for class in &self.classes {
-                class.invalidate(&hash);
-            }
-        }
+        out
     }
 
     fn put(&self, hash: u128, stored: &Arc<Stored>) -> bool {

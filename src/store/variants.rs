@@ -28,11 +28,16 @@ impl Variants {
         self.sets.first()
     }
 
-    /// Notes a variant as the newest. Gives the hashes that are beyond `most` and must go.
-    pub(super) fn add(&mut self, fields: &Arc<VaryFields>, hash: u128, most: usize) -> Vec<u128> {
+    /// Notes a list of field names as the newest.
+    pub(super) fn learn(&mut self, fields: &Arc<VaryFields>) {
         self.sets.retain(|other| other != fields);
         self.sets.insert(0, Arc::clone(fields));
         self.sets.truncate(SETS);
+    }
+
+    /// Notes a variant as the newest. Gives the hashes that are beyond `most` and must go.
+    pub(super) fn add(&mut self, fields: &Arc<VaryFields>, hash: u128, most: usize) -> Vec<u128> {
+        self.learn(fields);
         self.hashes.retain(|other| *other != hash);
         self.hashes.push(hash);
         let beyond = self.hashes.len().saturating_sub(most);

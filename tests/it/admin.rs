@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::edge::HOST;
-use crate::support::{Edge, Origin, Reply};
+use crate::support::edge::{HOST, TOKEN};
+use crate::support::{Connection, Edge, Origin, Reply, until};
 
 #[tokio::test]
 async fn every_path_asks_for_the_right_token() {
@@ -86,13 +86,15 @@ async fn an_unwell_origin_shows_in_the_body_only() {
 async fn clients_of_a_site_do_not_reach_it() {
     let origin = Origin::serving(Reply::ok("from the origin"));
     let edge = Edge::start(&origin);
+    let before = edge.metric("atoll_epoch").await;
     for path in ["/metrics", "/readyz", "/v1/status"] {
         assert_eq!(edge.get(path).await.text(), "from the origin");
     }
     let purge = edge.ask("PURGE", HOST, "/a", &[]).await;
     assert_eq!(purge.status(), 405);
     assert_eq!(edge.post("/v1/purge", "{\"all\":true}").await.text(), "from the origin");
-    edge.metric_becomes("atoll_epoch", 0.0).await;
+    let epoch = edge.purge(json!({ "tags": ["t"] })).await["epoch"].as_f64().unwrap();
+    assert!((epoch - before - 1.0).abs() < 0.5, "something was purged in between");
 }
 
 #[tokio::test]
@@ -111,4 +113,42 @@ async fn guessing_is_slowed_down() {
     }
     assert!(slowed.is_some());
     assert_eq!(edge.manage_as(None, "GET", "/healthz", None).await.status(), 200);
+}
+
+#[tokio::test]
+async fn the_watch_listener_shows_numbers_and_nothing_else() {
+    let origin = Origin::serving(Reply::ok("x"));
+    let edge = Edge::before(&origin).watched().start();
+    for (path, status) in
+        [("/metrics", 200), ("/healthz", 200), ("/readyz", 200), ("/v1/status", 404), ("/", 404)]
+    {
+        let mut client = Connection::open(edge.watch()).await;
+        let bearer = format!("Bearer {TOKEN}");
+        let fields = [("Authorization", &*bearer), ("Connection", "close")];
+        assert_eq!(client.get("watch.test", path, &fields).await.status(), status, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_access_log_tells_each_request_on_a_line() {
+    let origin = Origin::serving(Reply::fresh("hello"));
+    let (plan, path) = Edge::before(&origin).access_log("json");
+    let edge = plan.start();
+    let miss = edge.fill_with("/a?x=%22", &[("User-Agent", "a \"browser\"\u{1b}")]).await;
+    assert_eq!(miss.status(), 400, "an escape in a field is refused");
+    let miss = edge.fill_with("/a?x=%22", &[("User-Agent", "a \"browser\"")]).await;
+    let hit = edge.get("/a?x=%22").await;
+    let lines = || -> Vec<Value> {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).expect("a JSON object")).collect()
+    };
+    until("three lines", || async { lines().len() == 3 }).await;
+    let text = std::fs::read_to_string(&path).unwrap();
+    for (answer, status) in [(&miss, "200"), (&hit, "200")] {
+        let id = answer.field("x-request-id").unwrap();
+        let line = text.lines().find(|line| line.contains(id)).expect("a line with its id");
+        for part in ["/a?x=%22", "main", "GET", "127.0.0.1", status] {
+            assert!(line.contains(part), "{part} is not in {line}");
+        }
+    }
 }

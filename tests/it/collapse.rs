@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::support::edge::HOST;
 use crate::support::{
-    Connection, Edge, Ended, Gate, Origin, Piece, Reply, pattern, side_by_side, until,
+    Connection, Edge, Ended, Gate, H2, Origin, Piece, Reply, pattern, side_by_side, until,
 };
 
 /// Waits until the edge has got that many requests.
-async fn asked(edge: &Edge, count: f64) {
+async fn asked_for(edge: &Edge, count: f64) {
     let what = format!("{count} requests at the edge");
     let name = "atoll_client_requests_total{version=\"1\"}";
     until(&what, || async { edge.metric(name).await >= count }).await;
@@ -33,7 +33,7 @@ async fn a_thousand_clients_cost_one_origin_request_and_none_waits_for_another()
         client.ask(HOST, "/a", &[]).await;
         clients.push(client);
     }
-    asked(&edge, CLIENTS as f64).await;
+    asked_for(&edge, CLIENTS as f64).await;
     gate.open();
     let answer = |mut client: Connection| async move { client.response("GET").await };
     let answers = side_by_side(clients.into_iter().map(answer)).await;
@@ -65,7 +65,7 @@ async fn a_client_that_takes_nothing_delays_nobody() {
         client.ask(HOST, "/a", &[]).await;
         clients.push(client);
     }
-    asked(&edge, 5.0).await;
+    asked_for(&edge, 5.0).await;
     gate.open();
     for mut client in clients {
         let answer = client.response("GET").await;
@@ -100,15 +100,17 @@ async fn waiters_read_along_while_it_arrives() {
 async fn a_fill_outlives_the_client_that_began_it() {
     let gate = Gate::new();
     let origin = Origin::serving(Reply::fresh("hello").gate(&gate));
-    let edge = Edge::start(&origin);
-    let mut first = edge.connect().await;
-    first.ask(HOST, "/a", &[]).await;
+    let edge = Edge::before(&origin).plain_h2().start();
+    // Over HTTP/2 the edge sees at once that a client leaves, while it waits for the origin.
+    let mut first = H2::plain(edge.plain(), HOST).await;
+    let request = first.head("GET", "/a", &[]);
+    let asked = first.ask(request, false).await;
     gate.reached(1).await;
     let mut second = edge.connect().await;
     second.ask(HOST, "/a", &[]).await;
-    asked(&edge, 2.0).await;
-    drop(first);
-    edge.metric_becomes("atoll_connections_open", 1.0).await;
+    asked_for(&edge, 1.0).await;
+    asked.reset();
+    edge.metric_becomes("atoll_http2_streams_reset_total", 1.0).await;
     gate.open();
     second.response("GET").await.expect(200, "hello", "collapsed");
     edge.get("/a").await;
@@ -119,12 +121,12 @@ async fn a_fill_outlives_the_client_that_began_it() {
 async fn a_fill_that_nobody_waits_for_any_more_is_stored() {
     let gate = Gate::new();
     let origin = Origin::serving(Reply::fresh("hello").gate(&gate));
-    let edge = Edge::start(&origin);
-    let mut only = edge.connect().await;
-    only.ask(HOST, "/a", &[]).await;
+    let edge = Edge::before(&origin).plain_h2().start();
+    let mut only = H2::plain(edge.plain(), HOST).await;
+    let request = only.head("GET", "/a", &[]);
+    only.ask(request, false).await.reset();
     gate.reached(1).await;
-    drop(only);
-    edge.metric_becomes("atoll_connections_open", 0.0).await;
+    edge.metric_becomes("atoll_http2_streams_reset_total", 1.0).await;
     gate.open();
     edge.settled().await;
     edge.get("/a").await.expect(200, "hello", "hit");
@@ -147,7 +149,7 @@ async fn what_may_not_be_shared_releases_the_waiters() {
         client.ask(HOST, "/a", &[]).await;
         clients.push(client);
     }
-    asked(&edge, CLIENTS as f64).await;
+    asked_for(&edge, CLIENTS as f64).await;
     assert_eq!(origin.requests(), 1);
     gate.open();
     let mut bodies = BTreeSet::new();
@@ -182,7 +184,8 @@ async fn what_was_uncacheable_is_not_queued_for_again() {
 #[tokio::test]
 async fn an_interrupted_fill_cuts_everyone_off_and_stores_nothing() {
     let part = |end: Piece, gate: &Gate| vec![Piece::data("part"), Piece::gate(gate), end];
-    let ends: [(&str, fn(Reply, Vec<Piece>) -> Reply, Piece); 5] = [
+    type Framed = fn(Reply, Vec<Piece>) -> Reply;
+    let ends: [(&str, Framed, Piece); 5] = [
         ("length", |reply, pieces| reply.sized(100, pieces), Piece::Close),
         ("length-reset", |reply, pieces| reply.sized(100, pieces), Piece::Reset),
         ("chunked", |reply, pieces| reply.chunked(pieces), Piece::Close),
@@ -273,7 +276,7 @@ async fn an_origin_that_fails_before_the_head_fails_all_waiters_at_once() {
         client.ask(HOST, "/a", &[]).await;
         clients.push(client);
     }
-    asked(&edge, 20.0).await;
+    asked_for(&edge, 20.0).await;
     gate.open();
     for client in &mut clients {
         assert_eq!(client.response("GET").await.status(), 502);
@@ -299,10 +302,112 @@ async fn waiters_for_another_variant_share_a_fill_of_their_own() {
         origin.seen("/a", 1).await;
         clients.push((language, client));
     }
-    asked(&edge, 5.0).await;
+    asked_for(&edge, 5.0).await;
     gate.open();
     for (language, client) in &mut clients {
         assert_eq!(client.response("GET").await.text(), *language);
     }
     assert_eq!(origin.requests(), 2);
+}
+
+#[tokio::test]
+async fn while_one_variant_streams_the_others_find_their_own_fills() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::start(move |seen| {
+        let language = seen.field("accept-language").unwrap_or("none").to_owned();
+        let pieces = vec![Piece::data(language), Piece::gate(&held), Piece::data(" end")];
+        Reply::fresh("").field("Vary", "Accept-Language").chunked(pieces)
+    });
+    let edge = Edge::start(&origin);
+    let mut clients = Vec::new();
+    for round in 0..4 {
+        for language in ["de", "en", "fr"] {
+            let mut client = edge.connect().await;
+            client.ask(HOST, "/a", &[("Accept-Language", language)]).await;
+            client.head("GET").await;
+            assert_eq!(client.body_bytes(2).await, language.as_bytes(), "round {round}");
+            clients.push(client);
+        }
+    }
+    assert_eq!(origin.requests(), 3);
+    gate.open();
+    for client in &mut clients {
+        assert_eq!(client.rest().await, (" end".into(), Ended::Clean));
+    }
+}
+
+#[tokio::test]
+async fn what_one_user_may_see_is_not_shared_by_joining() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::start(move |seen| {
+        let reply = Reply::fresh(seen.field("authorization").unwrap_or("nobody"));
+        if seen.nth == 1 { reply.gate(&held) } else { reply }
+    });
+    for users in [["ann", "bob", "-"], ["-", "ann", "bob"]] {
+        let edge = Edge::start(&origin);
+        let target = format!("/{}", users[0]);
+        let mut clients = Vec::new();
+        for user in users {
+            let credentials = format!("Basic {user}");
+            let fields = [("Authorization", &*credentials)];
+            let mut client = edge.connect().await;
+            client.ask(HOST, &target, if user == "-" { &[] } else { &fields }).await;
+            origin.seen(&target, 1).await;
+            clients.push((user, client));
+        }
+        asked_for(&edge, 3.0).await;
+        gate.open();
+        for (user, client) in &mut clients {
+            let expected = if *user == "-" { "nobody".to_owned() } else { format!("Basic {user}") };
+            assert_eq!(client.response("GET").await.text(), expected, "{users:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_change_at_the_origin_outruns_a_fill_under_way() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::start(move |seen| match (&*seen.method, seen.nth) {
+        ("POST", _) => Reply::new(204),
+        (_, 1) => Reply::fresh("before").gate(&held),
+        _ => Reply::fresh("after"),
+    });
+    let edge = Edge::start(&origin);
+    let mut before = edge.connect().await;
+    before.ask(HOST, "/a", &[]).await;
+    gate.reached(1).await;
+    assert_eq!(edge.post("/a", "x").await.status(), 204);
+    let mut after = edge.connect().await;
+    after.ask(HOST, "/a", &[]).await;
+    asked_for(&edge, 3.0).await;
+    gate.open();
+    assert_eq!(after.response("GET").await.text(), "after");
+    before.response("GET").await;
+    edge.settled().await;
+    edge.get("/a").await.expect(200, "after", "hit");
+}
+
+#[tokio::test]
+async fn a_small_request_may_read_along_in_a_large_fill() {
+    let gate = Gate::new();
+    let body = pattern(1000);
+    let pieces = vec![Piece::data(&body[..500]), Piece::gate(&gate), Piece::data(&body[500..])];
+    let origin = Origin::serving(Reply::fresh("").sized(1000, pieces));
+    let edge = Edge::start(&origin);
+    let mut whole = edge.connect().await;
+    whole.ask(HOST, "/a", &[]).await;
+    whole.head("GET").await;
+    assert_eq!(whole.body_bytes(500).await, body[..500]);
+    // Nothing is stored yet: HEAD and ranges go their own ways and disturb nobody.
+    let head = edge.ask("HEAD", HOST, "/a", &[]).await;
+    assert_eq!((head.status(), head.field("content-length")), (200, Some("1000")));
+    gate.open();
+    let (rest, ended) = whole.rest().await;
+    assert!(rest == body[500..] && ended == Ended::Clean);
+    edge.settled().await;
+    let part = edge.get_with("/a", &[("Range", "bytes=499-500")]).await;
+    assert_eq!((part.status(), &part.body[..]), (206, &body[499..=500]));
 }

@@ -13,10 +13,7 @@ use crate::support::{Connection, Edge, Ended, Gate, H2, Origin, Piece, Reply, un
 #[tokio::test]
 async fn readiness_goes_first_and_connections_end_by_themselves() {
     let origin = Origin::serving(Reply::ok("x"));
-    let edge = Edge::before(&origin)
-        .tls(&[])
-        .limits("drain_notice = \"500ms\"\nkeep_alive = \"60s\"")
-        .start();
+    let edge = Edge::before(&origin).tls(&[]).drain_notice("500ms").start();
     let mut h1 = edge.connect().await;
     assert_eq!(h1.get(HOST, "/a", &[]).await.field("connection"), None);
     let mut h2 = H2::tls(edge.tls(), HOST).await;
@@ -98,7 +95,7 @@ async fn load(address: std::net::SocketAddr, going: Arc<AtomicBool>, answered: A
 #[tokio::test]
 async fn no_request_fails_while_draining_under_load() {
     let origin = Origin::serving(Reply::ok("hello").before(Piece::Pause(Duration::from_millis(2))));
-    let edge = Edge::before(&origin).limits("drain_notice = \"600ms\"").start();
+    let edge = Edge::before(&origin).drain_notice("600ms").start();
     let going = Arc::new(AtomicBool::new(true));
     let answered = Arc::new(AtomicUsize::new(0));
     let clients: Vec<_> = (0..16)
@@ -120,7 +117,7 @@ async fn no_request_fails_while_draining_under_load() {
 #[tokio::test]
 async fn the_admin_listener_can_tell_it_to_drain() {
     let origin = Origin::serving(Reply::ok("x"));
-    let edge = Edge::before(&origin).limits("drain_notice = \"300ms\"").start();
+    let edge = Edge::before(&origin).drain_notice("300ms").start();
     let answer = edge.manage("POST", "/v1/drain", None).await;
     assert!(matches!(answer.status(), 200 | 202), "{answer:?}");
     assert_eq!(edge.manage_as(None, "GET", "/readyz", None).await.status(), 503);

@@ -1,7 +1,11 @@
 //! Origins that fail, in whole or in part.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::support::certificate::{Certificate, Folder};
 use crate::support::edge::{HOST, Plan};
-use crate::support::{Edge, Ended, Gate, Origin, Piece, Reply};
+use crate::support::{Edge, Ended, Gate, Origin, Piece, Reply, until};
 
 #[tokio::test]
 async fn one_of_two_servers_may_be_dead() {
@@ -73,7 +77,7 @@ async fn a_kept_connection_that_the_origin_closed_is_not_an_error() {
 #[tokio::test]
 async fn connections_to_the_origin_are_kept() {
     let origin = Origin::serving(Reply::ok("ok"));
-    let edge = Edge::before(&origin).node("").start();
+    let edge = Edge::start(&origin);
     let mut client = edge.connect().await;
     for number in 0..20 {
         assert_eq!(client.get(HOST, &format!("/{number}"), &[]).await.text(), "ok");
@@ -97,6 +101,9 @@ async fn an_answer_that_nobody_asked_for_reaches_nobody() {
     for _ in 0..5 {
         assert_eq!(client.get(HOST, "/good", &[]).await.text(), "good");
     }
+    let bad = origin.last("/bad").await.connection;
+    let good = origin.seen("/good", 5).await;
+    assert!(good.iter().all(|seen| seen.connection != bad), "the connection was used again");
 }
 
 #[tokio::test]
@@ -185,5 +192,84 @@ async fn a_reason_may_be_missing_and_a_tab_may_stand_before_chunked() {
     let edge = Edge::start(&origin);
     for target in ["/blank", "/tab"] {
         assert_eq!(edge.get(target).await.text(), "ok", "{target}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_may_be_named() {
+    let origin = Origin::serving(Reply::ok("x"));
+    let port = origin.address.port();
+    let keys = format!("name = \"main\"\nservers = [\"http://localhost:{port}\"]");
+    let edge = Edge::before(&origin).no_origins().origin_keys(&keys).start();
+    assert_eq!(edge.get("/a").await.text(), "x");
+}
+
+#[tokio::test]
+async fn a_backup_serves_only_while_the_others_are_down() {
+    let origin = Origin::serving(Reply::ok("main"));
+    let backup = Origin::serving(Reply::ok("backup"));
+    let keys = format!(
+        "name = \"main\"\nservers = [\"http://{}\", {{ url = \"http://{}\", backup = true }}]",
+        origin.address, backup.address
+    );
+    let edge = Edge::before(&origin)
+        .no_origins()
+        .origin_keys(&keys)
+        .limits("retry_budget_percent = 100\neject_failures = 2")
+        .start();
+    for _ in 0..5 {
+        assert_eq!(edge.get("/a").await.text(), "main");
+    }
+    origin.stop().await;
+    until("the backup", || async { edge.get("/a").await.text() == "backup" }).await;
+}
+
+#[tokio::test]
+async fn probes_take_a_server_out_and_bring_it_back() {
+    let well = Arc::new(AtomicBool::new(true));
+    let health = Arc::clone(&well);
+    let one = Origin::start(move |seen| match &*seen.target {
+        "/health" if !health.load(Ordering::SeqCst) => Reply::new(503),
+        _ => Reply::ok("one"),
+    });
+    let two = Origin::serving(Reply::ok("two"));
+    let probe = "probe = { path = \"/health\", interval = \"100ms\", timeout = \"100ms\", rise = 1, fall = 1 }";
+    let edge = Plan::before(&[one.address, two.address])
+        .origin_too(probe)
+        .limits("slow_start = \"0s\"")
+        .start();
+    let up = |count: f64| edge.metric_becomes("atoll_origin_endpoints_up{origin=\"main\"}", count);
+    up(2.0).await;
+    well.store(false, Ordering::SeqCst);
+    up(1.0).await;
+    for _ in 0..10 {
+        assert_eq!(edge.get("/a").await.text(), "two");
+    }
+    well.store(true, Ordering::SeqCst);
+    up(2.0).await;
+    until("the first server to serve", || async { edge.get("/a").await.text() == "one" }).await;
+}
+
+#[tokio::test]
+async fn an_origin_over_tls_must_be_who_it_says() {
+    let folder = Folder::new();
+    let right = Certificate::new(&folder, &["localhost"]);
+    let wrong = Certificate::new(&folder, &["other.test"]);
+    for (shown, trusted, status) in
+        [(&right, Some(&right), 200), (&wrong, Some(&wrong), 502), (&right, None, 502)]
+    {
+        let origin = Origin::start_tls(shown, |_| Reply::ok("x"));
+        let port = origin.address.port();
+        let mut keys = format!("name = \"main\"\nservers = [\"https://localhost:{port}\"]");
+        if let Some(trusted) = trusted {
+            keys += &format!("\nca = {:?}", trusted.chain.display().to_string());
+        }
+        let edge = Edge::before(&origin).no_origins().origin_keys(&keys).start();
+        let answer = edge.get("/a").await;
+        assert_eq!(answer.status(), status, "{answer:?}");
+        if status == 200 {
+            assert_eq!(origin.last("/a").await.field("x-forwarded-proto"), Some("http"));
+        }
+        assert_eq!(origin.requests(), usize::from(status == 200));
     }
 }

@@ -264,6 +264,7 @@ async fn http_1_0_is_answered_in_its_own_framing() {
     client.send("GET /a HTTP/1.0\r\nHost: site.test\r\n\r\n").await;
     let answer = client.response("GET").await;
     assert_eq!((answer.text(), answer.field("transfer-encoding")), ("hello", None));
+    assert_eq!(answer.head.version, "HTTP/1.1", "the edge's own version");
     client.closed().await;
 }
 
@@ -329,4 +330,28 @@ async fn an_upload_over_http2_reaches_the_origin() {
     let answer = client.whole("POST", "/up", &[], Some(body.clone())).await.unwrap();
     assert_eq!(answer.text(), "got it");
     assert!(origin.last("/up").await.body == Some(body));
+}
+
+#[tokio::test]
+async fn a_proxy_protocol_header_names_the_client() {
+    let origin = Origin::serving(Reply::ok("x"));
+    let keys = "proxy_protocol = true";
+    let edge = Edge::before(&origin).listener("127.0.0.1:0", keys).start();
+    let mut client = edge.connect().await;
+    client.send("PROXY TCP4 192.0.2.7 192.0.2.8 1234 80\r\n").await;
+    assert_eq!(client.get(HOST, "/a", &[]).await.text(), "x");
+    assert_eq!(origin.last("/a").await.field("x-forwarded-for"), Some("192.0.2.7"));
+    let mut without = edge.connect().await;
+    let _ = without.try_send(request("GET", HOST, "/b", &[])).await;
+    without.any_end().await;
+    assert_eq!(origin.count("/b"), 0, "without a header nothing is believed");
+}
+
+#[tokio::test]
+async fn clients_come_over_ipv6_too() {
+    let origin = Origin::serving(Reply::ok("x"));
+    let edge = Edge::before(&origin).listener("[::1]:0", "").start();
+    assert_eq!(edge.ask("GET", "[::1]", "/a", &[]).await.text(), "x");
+    let seen = origin.last("/a").await;
+    assert_eq!((seen.field("x-forwarded-for"), seen.field("host")), (Some("::1"), Some("[::1]")));
 }

@@ -5,6 +5,7 @@
 //! within that task; the others get a task each.
 
 mod body;
+mod cork;
 mod frames;
 mod head;
 mod stream;
@@ -24,6 +25,7 @@ use h2::{Reason, RecvStream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
+use self::cork::Cork;
 use self::frames::Breach;
 use self::stream::{Shared, Working};
 use self::wire::{Wire, WireState};
@@ -55,12 +57,14 @@ pub(super) async fn serve_http2<IO, H>(
 {
     let limits = Arc::clone(&context.limits);
     let state = WireState::new(&limits);
-    let wire = Wire::new(io, first, state.clone(), limits.linger);
+    let cork = Cork::new(io);
+    let wire = Wire::new(cork.clone(), first, state.clone(), limits.linger);
     let begun = clock::now().boot;
     let handshake = builder(&limits).handshake::<_, Bytes>(wire);
     let Ok(Ok(connection)) = tokio::time::timeout(limits.handshake, handshake).await else {
         return;
     };
+    cork.hold();
     let scheme = if client.tls.is_some() { Scheme::Https } else { Scheme::Http };
     let salt = u64::from(client.address.port()) ^ u64::from(begun.subsec_nanos());
     let age = context.connection_age(salt);
@@ -69,6 +73,7 @@ pub(super) async fn serve_http2<IO, H>(
     let pace = Pace::of_answer(&limits);
     let loop_ = Loop {
         connection,
+        cork,
         wire: state,
         shared,
         seat,
@@ -105,7 +110,8 @@ fn builder(limits: &Limits) -> h2::server::Builder {
 
 /// One connection and what is known of it.
 struct Loop<'a, IO, H> {
-    connection: Connection<Wire<IO>, Bytes>,
+    connection: Connection<Wire<Cork<IO>>, Bytes>,
+    cork: Cork<IO>,
     wire: WireState,
     shared: Arc<Shared<H>>,
     seat: Option<&'a Seat>,
@@ -168,6 +174,15 @@ where
             let event = std::future::poll_fn(|task| {
                 if let Poll::Ready(accepted) = pin!(self.connection.accept()).poll(task) {
                     return Poll::Ready(Event::Accepted(accepted));
+                }
+                // Nothing more to do but to wait: now what has been gathered goes out.
+                match self.cork.poll_out(task) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => {
+                        tracing::debug!(%error, "HTTP/2 connection cannot be written to");
+                        return Poll::Ready(Event::Accepted(None));
+                    }
+                    Poll::Pending => self.wire.lock().stalled = true,
                 }
                 if !self.closing
                     && let Some(event) = self.wire_event(dozing)

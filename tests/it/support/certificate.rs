@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rcgen::{CertificateParams, CertifiedKey, KeyPair};
+use rcgen::{CertificateParams, KeyPair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme};
 
 /// A folder of its own, removed at the end.
 #[derive(Debug)]
@@ -41,7 +42,6 @@ impl Drop for Folder {
 pub(crate) struct Certificate {
     pub(crate) chain: PathBuf,
     pub(crate) key: PathBuf,
-    pub(crate) der: Vec<u8>,
 }
 
 impl Certificate {
@@ -51,13 +51,24 @@ impl Certificate {
         let signing_key = KeyPair::generate().unwrap();
         let cert =
             CertificateParams::new(names.clone()).unwrap().self_signed(&signing_key).unwrap();
-        let CertifiedKey { cert, signing_key } = CertifiedKey { cert, signing_key };
         let stem = names[0].replace('*', "any");
         let chain = folder.path().join(format!("{stem}.pem"));
         let key = folder.path().join(format!("{stem}.key"));
         fs::write(&chain, pem("CERTIFICATE", cert.der())).unwrap();
         fs::write(&key, pem("PRIVATE KEY", &signing_key.serialize_der())).unwrap();
-        Self { chain, key, der: cert.der().to_vec() }
+        Self { chain, key }
+    }
+
+    /// TLS for a server that shows it.
+    pub(super) fn server(&self) -> ServerConfig {
+        let chain = CertificateDer::pem_file_iter(&self.chain).unwrap();
+        let key = PrivateKeyDer::from_pem_file(&self.key).unwrap();
+        ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain.map(Result::unwrap).collect(), key)
+            .unwrap()
     }
 
     /// Its table in a configuration.

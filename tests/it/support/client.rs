@@ -60,9 +60,14 @@ enum Framing {
 impl Connection {
     /// Connects in plain.
     pub(crate) async fn open(address: SocketAddr) -> Self {
-        let stream = within("a connection", TcpStream::connect(address)).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self::over(stream)
+        Self::try_open(address).await.unwrap()
+    }
+
+    /// Connects in plain, or is turned away.
+    pub(crate) async fn try_open(address: SocketAddr) -> std::io::Result<Self> {
+        let stream = within("a connection", TcpStream::connect(address)).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self::over(stream))
     }
 
     /// Connects in plain with a receive buffer of a few KiB, for a client that takes little.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use atoll::app::{Listening, Running};
@@ -21,8 +21,8 @@ pub(crate) const TOKEN: &str = "a-token-that-may-do-everything";
 
 /// What an edge is made of. Keys are lines of TOML.
 pub(crate) struct Plan {
-    node: String,
     limits: String,
+    drain_notice: &'static str,
     admin: String,
     listeners: String,
     certificates: String,
@@ -31,6 +31,7 @@ pub(crate) struct Plan {
     /// Keys of the first site.
     site: String,
     rules: String,
+    log: String,
     /// Keys that make the first site's lifetimes exact.
     exact: &'static str,
     folder: Option<Folder>,
@@ -43,8 +44,8 @@ impl Plan {
     /// One site for every host, before servers at these addresses.
     pub(crate) fn before(servers: &[SocketAddr]) -> Self {
         let mut plan = Self {
-            node: String::new(),
             limits: String::new(),
+            drain_notice: "0s",
             admin: String::new(),
             listeners: "[[listener]]\naddress = \"127.0.0.1:0\"\n".to_owned(),
             certificates: String::new(),
@@ -52,6 +53,7 @@ impl Plan {
             sites: String::new(),
             site: "name = \"main\"\nhosts = [\"*\"]\norigin = \"main\"\n".to_owned(),
             rules: String::new(),
+            log: "access = \"none\"".to_owned(),
             exact: EXACT,
             folder: None,
         };
@@ -60,9 +62,40 @@ impl Plan {
     }
 
     /// A further origin.
-    pub(crate) fn origin(mut self, name: &str, servers: &[SocketAddr]) -> Self {
+    pub(crate) fn origin(self, name: &str, servers: &[SocketAddr]) -> Self {
         let urls: Vec<String> = servers.iter().map(|server| format!("http://{server}")).collect();
-        let _ = writeln!(self.origins, "[[origin]]\nname = \"{name}\"\nservers = {urls:?}");
+        self.origin_keys(&format!("name = \"{name}\"\nservers = {urls:?}"))
+    }
+
+    /// A further origin, in its own words.
+    pub(crate) fn origin_keys(mut self, keys: &str) -> Self {
+        let _ = writeln!(self.origins, "[[origin]]\n{keys}");
+        self
+    }
+
+    /// Adds keys to the only origin.
+    pub(crate) fn origin_too(mut self, keys: &str) -> Self {
+        let _ = writeln!(self.origins, "{keys}");
+        self
+    }
+
+    /// Takes the origins away, for others to come.
+    pub(crate) fn no_origins(mut self) -> Self {
+        self.origins.clear();
+        self
+    }
+
+    /// Writes the access log to a file in this form, and gives its path.
+    pub(crate) fn access_log(mut self, format: &'static str) -> (Self, PathBuf) {
+        let folder = self.folder.get_or_insert_with(Folder::new);
+        let path = folder.path().join("access.log");
+        self.log = format!("access = \"{format}\"\naccess_file = {:?}", path.display().to_string());
+        (self, path)
+    }
+
+    /// A plain listener with nothing but metrics and probes.
+    pub(crate) fn watched(mut self) -> Self {
+        self.listeners.push_str("[watch]\naddress = \"127.0.0.1:0\"\n");
         self
     }
 
@@ -101,8 +134,9 @@ impl Plan {
         self
     }
 
-    pub(crate) fn node(mut self, keys: &str) -> Self {
-        let _ = writeln!(self.node, "{keys}");
+    /// Time between readiness going false and the end of accepting; none otherwise.
+    pub(crate) fn drain_notice(mut self, time: &'static str) -> Self {
+        self.drain_notice = time;
         self
     }
 
@@ -117,10 +151,15 @@ impl Plan {
         self
     }
 
-    /// A plain listener that takes HTTP/2 by prior knowledge, too.
-    pub(crate) fn plain_h2(mut self) -> Self {
-        self.listeners = "[[listener]]\naddress = \"127.0.0.1:0\"\nhttp2 = true\n".to_owned();
+    /// One listener with these keys instead of the plain one.
+    pub(crate) fn listener(mut self, address: &str, keys: &str) -> Self {
+        self.listeners = format!("[[listener]]\naddress = \"{address}\"\n{keys}\n");
         self
+    }
+
+    /// A plain listener that takes HTTP/2 by prior knowledge, too.
+    pub(crate) fn plain_h2(self) -> Self {
+        self.listener("127.0.0.1:0", "http2 = true")
     }
 
     /// A TLS listener beside the plain one, with a certificate for each set of names.
@@ -137,15 +176,16 @@ impl Plan {
     fn toml(&self) -> String {
         let hash = config::format_hash(&config::hash_token(TOKEN));
         format!(
-            "[node]\nname = \"edge\"\nworkers = 2\nseed = 7\n{}\n\
+            "[node]\nname = \"edge\"\nworkers = 2\nseed = 7\n\
              [memory]\nbudget = \"1GiB\"\n\
-             [log]\naccess = \"none\"\nlevel = \"error\"\n\
-             [limits]\ndrain_notice = \"0s\"\n{}\n\
+             [log]\n{}\nlevel = \"error\"\n\
+             [limits]\ndrain_notice = \"{}\"\n{}\n\
              [admin]\naddress = \"127.0.0.1:0\"\n\
              [[admin.token]]\nname = \"all\"\nhash = \"{hash}\"\n\
              scopes = [\"read\", \"purge\", \"purge-all\", \"config\", \"drain\"]\n{}\n\
              {}\n{}\n{}\n[[site]]\n{}{}\n{}\n{}\n",
-            self.node,
+            self.log,
+            self.drain_notice,
             self.limits,
             self.admin,
             self.listeners,
@@ -203,6 +243,11 @@ impl Edge {
     /// The admin listener.
     pub(crate) fn admin(&self) -> SocketAddr {
         self.addresses.admin.expect("an admin listener")
+    }
+
+    /// The watch listener.
+    pub(crate) fn watch(&self) -> SocketAddr {
+        self.addresses.watch.expect("a watch listener")
     }
 
     /// GET over a new connection.

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -15,7 +16,10 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
+use super::certificate::Certificate;
+use super::client::Wire;
 use super::{Gate, PATIENCE};
 
 /// What an origin saw of one request.
@@ -240,6 +244,7 @@ struct Server {
 
 struct Shared {
     script: Box<Script>,
+    tls: Option<TlsAcceptor>,
     seen: watch::Sender<Vec<Seen>>,
     connections: AtomicUsize,
     received: AtomicU64,
@@ -261,10 +266,26 @@ fn runtime() -> &'static Runtime {
 impl Origin {
     /// Starts one that answers as `script` says.
     pub(crate) fn start(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_with(None, script)
+    }
+
+    /// Starts one that speaks TLS with this certificate.
+    pub(crate) fn start_tls(
+        certificate: &Certificate,
+        script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_with(Some(TlsAcceptor::from(Arc::new(certificate.server()))), script)
+    }
+
+    fn start_with(
+        tls: Option<TlsAcceptor>,
+        script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let _entered = runtime().enter();
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let shared = Arc::new(Shared {
             script: Box::new(script),
+            tls,
             seen: watch::Sender::new(Vec::new()),
             connections: AtomicUsize::new(0),
             received: AtomicU64::new(0),
@@ -378,11 +399,9 @@ impl Server {
                     let _ = stream.set_nodelay(true);
                     let shared = Arc::clone(&shared);
                     let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
-                    let mut connection =
-                        Connection { stream, buffer: BytesMut::new(), number, shared };
                     connections.spawn(async move {
                         // How a connection ends is the edge's or the script's business.
-                        let _ = connection.serve().await;
+                        let _ = Connection::run(stream, number, shared).await;
                     });
                 }
             };
@@ -397,13 +416,29 @@ impl Server {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Wire>,
+    /// Whether the system is to reset the connection when it is closed.
+    reset: bool,
     buffer: BytesMut,
     number: usize,
     shared: Arc<Shared>,
 }
 
 impl Connection {
+    async fn run(socket: TcpStream, number: usize, shared: Arc<Shared>) -> io::Result<()> {
+        let descriptor = socket.as_fd().try_clone_to_owned()?;
+        let stream: Box<dyn Wire> = match &shared.tls {
+            None => Box::new(socket),
+            Some(tls) => Box::new(tls.accept(socket).await?),
+        };
+        let mut connection = Self { stream, reset: false, buffer: BytesMut::new(), number, shared };
+        let ended = connection.serve().await;
+        if connection.reset {
+            socket2::SockRef::from(&descriptor).set_linger(Some(Duration::ZERO))?;
+        }
+        ended
+    }
+
     async fn serve(&mut self) -> io::Result<()> {
         while let Some((index, seen)) = self.head().await? {
             let reply = (self.shared.script)(&seen);
@@ -575,7 +610,7 @@ impl Connection {
                 return Ok(false);
             }
             Piece::Reset => {
-                socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))?;
+                self.reset = true;
                 return Ok(false);
             }
             Piece::Hang => std::future::pending().await,
