@@ -10,12 +10,15 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --bin atoll \
     && install -D -m 755 target/release/atoll /out/usr/bin/atoll \
+    && strip --strip-debug /out/usr/bin/atoll \
     && install -D -m 644 config/atoll.toml /out/etc/atoll/atoll.toml \
+    && sed -i 's/^address = "127\.0\.0\.1:/address = "0.0.0.0:/' /out/etc/atoll/atoll.toml \
     && install -D -m 644 /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ca-certificates.crt
 
 FROM debian:bookworm-slim
 COPY --from=build /out/ /
-# No name, no home, no shell needed; nothing is written but what stdout takes.
+# No name, no home, no shell needed; nothing is written but what stdout takes. The configuration in the
+# image is config/atoll.toml on every address: mount your own over it.
 USER 10001:10001
 # Plain, TLS, and what a scraper reads where the configuration has a [watch] listener. The admin
 # listener stays on loopback, inside.
