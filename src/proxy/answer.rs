@@ -21,8 +21,8 @@ pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-statu
 const ATOLL_CACHE_CONTROL: HeaderName = HeaderName::from_static("atoll-cache-control");
 
 /// Adds our member at the end of `Cache-Status`, behind those of caches nearer to the origin.
-pub(super) fn add_cache_status(headers: &mut HeaderMap, status: &CacheStatus) {
-    if let Ok(value) = HeaderValue::from_str(&status.value(None)) {
+pub(super) fn add_cache_status(headers: &mut HeaderMap, status: &CacheStatus, key: Option<&str>) {
+    if let Ok(value) = HeaderValue::try_from(status.value(key)) {
         headers.append(CACHE_STATUS, value);
     }
 }
@@ -188,7 +188,8 @@ impl Worker {
         record.first_byte = Some(now.since(record.started));
         let mut headers = shape.headers;
         headers.append(VIA, self.edge.via.clone());
-        add_cache_status(&mut headers, status);
+        let key = ask.shows_key.then(|| ask.readable_key());
+        add_cache_status(&mut headers, status, key.as_deref());
         if let Ok(id) = HeaderValue::from_str(ask.id.as_str()) {
             headers.insert(X_REQUEST_ID, id);
         }

@@ -10,7 +10,7 @@ use super::serve::Step;
 use super::{Ask, Worker};
 use crate::clock;
 use crate::listener::{Interim, Pressure};
-use crate::message::{Body, Refusal};
+use crate::message::Body;
 use crate::semantics::{
     CacheStatus, Decision, Forward, NotStored, Outcome, Verdict, decide, may_serve_on_error,
 };
@@ -48,7 +48,8 @@ impl Worker {
     ) -> Step {
         let edge = &self.edge;
         if edge.pressure.step() >= Pressure::Shed {
-            return Step::Answer(self.refusal(Refusal::Overload, record, clock::now()));
+            let status = CacheStatus::forward(why);
+            return Step::Answer(self.alone(ask, stale, status, record).await);
         }
         let key = edge.store.fill_key(&ask.key, &ask.request.headers);
         let alone = ask.request.has_range() && stale.is_none() || ask.request.method != Method::GET;

@@ -152,4 +152,14 @@ pub(crate) struct Ask {
     interim: Interim,
     /// Its id.
     id: RequestId,
+    /// The client wants to see the cache key in `Cache-Status`.
+    shows_key: bool,
+}
+
+impl Ask {
+    /// The cache key as a person reads it.
+    fn readable_key(&self) -> String {
+        let request = &self.request;
+        format!("{}://{}{}", request.scheme.as_str(), request.host_field(), request.target())
+    }
 }
