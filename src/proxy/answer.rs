@@ -29,7 +29,7 @@ pub(super) fn add_cache_status(headers: &mut HeaderMap, status: &CacheStatus, ke
 
 impl Worker {
     /// Answers from the store.
-    pub(super) fn from_stored(
+    pub(super) fn answer_stored(
         &self,
         ask: &Ask,
         stored: &Stored,
@@ -42,7 +42,7 @@ impl Worker {
     }
 
     /// Answers stale because the origin failed (RFC 5861 section 4).
-    pub(super) fn from_stored_on_error(
+    pub(super) fn answer_stored_on_error(
         &self,
         ask: &Ask,
         stored: &Stored,
@@ -101,7 +101,7 @@ impl Worker {
     /// Answers with what is arriving, to be read along. `own` has all fields of the answer, for the
     /// request that it answers: they are not the stored ones, and have no `Age` of ours.
     #[expect(clippy::too_many_arguments, reason = "each is one independent part of an answer")]
-    pub(super) fn from_arriving(
+    pub(super) fn answer_arriving(
         &self,
         ask: &Ask,
         fill: &Arc<Fill>,

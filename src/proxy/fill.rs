@@ -154,7 +154,7 @@ impl Worker {
         match arrived {
             Arrived::Head(head) => {
                 if started || self.may_join(ask, &waiting, &head, looks.since) {
-                    Step::Answer(self.from_fill(ask, &mut waiting, &head, record))
+                    Step::Answer(self.answer_filled(ask, &mut waiting, &head, record))
                 } else if looks.refused.is_some() {
                     let status = CacheStatus::forward(waiting.why);
                     Step::Answer(self.alone(ask, waiting.stale, status, record).await)
@@ -257,12 +257,12 @@ impl Worker {
                 now,
             )
         {
-            return self.from_stored_on_error(ask, stored, why, now, record);
+            return self.answer_stored_on_error(ask, stored, why, now, record);
         }
         self.origin_failed(status, word, why, record, now)
     }
 
-    fn from_fill(
+    fn answer_filled(
         &self,
         ask: &Ask,
         waiting: &mut Waiting,
@@ -285,6 +285,6 @@ impl Worker {
             (true, true) => Outcome::Revalidated,
             (true, false) => Outcome::Miss,
         };
-        self.from_arriving(ask, &waiting.fill, arrived, own.as_ref(), status, outcome, record)
+        self.answer_arriving(ask, &waiting.fill, arrived, own.as_ref(), status, outcome, record)
     }
 }

@@ -53,7 +53,7 @@ impl Worker {
             let why = status.forward.unwrap_or(Forward::Bypass);
             return match &stale {
                 Some(stale) if self.may_stand_in(ask, stale, now) => {
-                    self.from_stored_on_error(ask, stale, why, now, record)
+                    self.answer_stored_on_error(ask, stale, why, now, record)
                 }
                 _ => self.refusal(Refusal::Overload, record, now),
             };
@@ -90,7 +90,7 @@ impl Worker {
             && self.may_stand_in(ask, stale, received)
         {
             let why = status.forward.unwrap_or(Forward::Bypass);
-            return self.from_stored_on_error(ask, stale, why, received, record);
+            return self.answer_stored_on_error(ask, stale, why, received, record);
         }
         if ask.request.method == http::Method::HEAD {
             self.head_seen(ask, epoch, &answer.head, Moments { requested, received });

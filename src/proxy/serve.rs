@@ -108,11 +108,11 @@ impl Worker {
                     if refresh_early {
                         self.refresh(ask, &stored, epoch);
                     }
-                    return self.from_stored(ask, &stored, Outcome::Hit, now, record);
+                    return self.answer_stored(ask, &stored, Outcome::Hit, now, record);
                 }
                 (Decision::HitStale, Some(stored)) => {
                     self.refresh(ask, &stored, epoch);
-                    return self.from_stored(ask, &stored, Outcome::Stale, now, record);
+                    return self.answer_stored(ask, &stored, Outcome::Stale, now, record);
                 }
                 (Decision::OnlyIfCached, _) => return self.only_if_cached(record, now),
                 (Decision::Pass(why), stale) => {
