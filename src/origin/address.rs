@@ -2,6 +2,10 @@
 //!
 //! Whoever controls a name's records could otherwise make the edge fetch from services that trust
 //! the machine they run on. Private networks (RFC 1918, RFC 4193) are allowed: origins live there.
+//!
+//! Of the machine's own addresses only those are known that can be told by their form. One of its
+//! public or private addresses is an address like any other here: what listens there can be reached
+//! by others as well and has to protect itself; a request that comes back to us is caught as a loop.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

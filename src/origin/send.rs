@@ -1,4 +1,5 @@
-//! One request to an origin: the beginning of its body, a place, an endpoint, a connection, and once more where that is safe.
+//! One request to an origin: the beginning of its body, a place, an endpoint, a connection, and
+//! once more where that is safe.
 //!
 //! What may be sent again, once, under the origin's retry budget:
 //!

@@ -145,3 +145,74 @@ impl http_body::Body for RequestBody {
         self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body::Body as _;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::listener::http2::PREFACE;
+
+    /// What a body gives of frames that have all arrived: the sizes of its pieces, and its end.
+    async fn pieces(frames: &[u8]) -> (Vec<usize>, Option<BodyError>) {
+        const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        // POST http /a
+        const HEADERS: [u8; 14] = *b"\0\0\x05\x01\x04\0\0\0\x01\x83\x86\x04\x01/";
+        let (mut near, far) = tokio::io::duplex(1 << 20);
+        near.write_all(&[PREFACE, &SETTINGS[..], &HEADERS, frames].concat()).await.unwrap();
+        let mut server = h2::server::Builder::new()
+            .initial_connection_window_size(1 << 20)
+            .handshake::<_, Bytes>(far)
+            .await
+            .unwrap();
+        let (request, _respond) = server.accept().await.unwrap().unwrap();
+        let driver = tokio::spawn(async move { while server.accept().await.is_some() {} });
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        let late = TooLate::default();
+        let mut body = RequestBody::new(request.into_body(), None, None, &Limits::default(), late);
+        let mut sizes = Vec::new();
+        let mut end = None;
+        while let Some(frame) =
+            std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await
+        {
+            assert!(!body.is_end_stream() || frame.is_ok());
+            match frame {
+                Ok(frame) => sizes.push(frame.into_data().unwrap().len()),
+                Err(error) => end = Some(error),
+            }
+        }
+        assert!(body.is_end_stream());
+        driver.abort();
+        (sizes, end)
+    }
+
+    fn data(size: u16, last: bool) -> Vec<u8> {
+        let [high, low] = size.to_be_bytes();
+        [&[0, high, low, 0, u8::from(last), 0, 0, 0, 1][..], &vec![b'a'; usize::from(size)]]
+            .concat()
+    }
+
+    #[tokio::test]
+    async fn what_has_arrived_is_handed_on_together() {
+        const RESET: [u8; 13] = [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8];
+        let single = data(1, false);
+        let rows = [
+            (data(0, true), vec![], None),
+            (data(5, true), vec![5], None),
+            ([single.repeat(2000), data(0, true)].concat(), vec![2000], None),
+            (
+                [single.repeat(20_000), data(1, true)].concat(),
+                vec![GATHERED, 20_001 - GATHERED],
+                None,
+            ),
+            ([data(16_384, false), data(16_384, true)].concat(), vec![16_384, 16_384], None),
+            ([single.repeat(10), RESET.to_vec()].concat(), vec![10], Some(BodyError::Incomplete)),
+        ];
+        for (frames, sizes, end) in rows {
+            assert_eq!(pieces(&frames).await, (sizes, end));
+        }
+    }
+}

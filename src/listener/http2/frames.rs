@@ -65,6 +65,7 @@ pub(super) struct FrameWatch {
     resets: u32,
     resets_before_answer: u32,
     reset_window: Duration,
+    /// Streams that we had to reset, or refused for the size of their fields.
     server_resets: u32,
     glitches: u32,
     empty_data: u32,
@@ -174,6 +175,12 @@ impl FrameWatch {
             self.frame_sent(&frame)?;
         }
         Ok(())
+    }
+
+    /// A request was refused whose fields were more than is allowed: it has cost us what a stream
+    /// costs that we had to reset.
+    pub(super) fn fields_refused(&mut self) -> Result<(), Breach> {
+        self.spoilt("field sections that were too large")
     }
 
     /// Whether the client has sent its first SETTINGS.
@@ -343,15 +350,17 @@ impl FrameWatch {
                 if ours.contains(&Reason::from(u32::from_be_bytes(frame.payload))) {
                     return Ok(());
                 }
-                self.server_resets += 1;
-                self.glitch()?;
-                if self.server_resets >= self.most.server_resets {
-                    return Err(calm("streams that we had to reset"));
-                }
-                Ok(())
+                self.spoilt("streams that we had to reset")
             }
             _ => Ok(()),
         }
+    }
+
+    /// A stream came to nothing by the client's fault.
+    fn spoilt(&mut self, rule: &'static str) -> Result<(), Breach> {
+        self.server_resets += 1;
+        self.glitch()?;
+        if self.server_resets >= self.most.server_resets { Err(calm(rule)) } else { Ok(()) }
     }
 
     fn remember(&mut self, stream: u32, answered: bool) {

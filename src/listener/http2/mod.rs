@@ -69,7 +69,8 @@ pub(super) async fn serve_http2<IO, H>(
     let salt = u64::from(client.address.port()) ^ u64::from(begun.subsec_nanos());
     let age = context.connection_age(salt);
     let working = AtomicUsize::new(0);
-    let shared = Arc::new(Shared { handler, client, context, scheme, working });
+    let shared =
+        Arc::new(Shared { handler, client, context, scheme, wire: state.clone(), working });
     let pace = Pace::of_answer(&limits);
     let loop_ = Loop {
         connection,

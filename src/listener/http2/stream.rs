@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::body::{RequestBody, TooLate};
 use super::head::{Fault, head_of};
+use super::wire::WireState;
 use crate::clock;
 use crate::listener::clients::StreamSeat;
 use crate::listener::{Client, Context, Handler, Interim, Interims, Pace, Request, Response};
@@ -33,6 +34,7 @@ pub(super) struct Shared<H> {
     pub(super) client: Arc<Client>,
     pub(super) context: Arc<Context>,
     pub(super) scheme: Scheme,
+    pub(super) wire: WireState,
     /// Streams whose work has not ended.
     pub(super) working: AtomicUsize,
 }
@@ -75,7 +77,7 @@ pub(super) async fn serve<H: Handler>(
         Ok(parts) => parts,
         Err(Fault::Reset(reason)) => return respond.send_reset(reason),
         Err(Fault::Refuse(refusal, head)) => {
-            return refuse(shared, refusal, &head, respond).await;
+            return refuse(shared, refusal, head, respond).await;
         }
     };
     let is_head = head.method == Method::HEAD;
@@ -111,15 +113,22 @@ fn body_of<H>(
     (Body::stream(body), Some(late))
 }
 
-async fn refuse<H: Handler>(
+/// Answers a request that is refused. Its head, perhaps the very reason, is gone before the client
+/// is waited for.
+pub(super) async fn refuse<H: Handler>(
     shared: &Shared<H>,
     refusal: Refusal,
-    head: &RequestHead,
+    head: Box<RequestHead>,
     respond: SendResponse<Bytes>,
 ) {
     shared.context.metrics.doors.refused(refusal);
-    let response = shared.handler.refuse(refusal, Some(head), &shared.client, clock::now());
-    answer(shared, response, head.method == Method::HEAD, respond).await;
+    if refusal == Refusal::FieldsTooLarge {
+        shared.wire.fields_refused();
+    }
+    let response = shared.handler.refuse(refusal, Some(&head), &shared.client, clock::now());
+    let is_head = head.method == Method::HEAD;
+    drop(head);
+    answer(shared, response, is_head, respond).await;
 }
 
 /// Runs the handler, forwards interim responses meanwhile, and watches for a reset.

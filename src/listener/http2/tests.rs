@@ -347,6 +347,72 @@ async fn frames_that_make_us_reset_close_the_connection_before_work_piles_up() {
 }
 
 #[tokio::test]
+async fn fields_without_end_close_the_connection() {
+    let edge = Edge::plain(Edge::limits());
+    let bytes: Vec<u8> = (0..100_u32)
+        .flat_map(|round| {
+            let stream = (round * 2 + 1).to_be_bytes();
+            // GET http / of h, then references to an empty field.
+            let block = [b"\x82\x86\x84\x01\x01h".as_slice(), &[0x8f; 194]].concat();
+            [&[0, 0, 200, 1, 5], stream.as_slice(), &block].concat()
+        })
+        .collect();
+    assert_eq!(goaway(&raw(&edge, &bytes).await), Some(11));
+    assert_eq!(edge.script.seen.load(Ordering::SeqCst), 0);
+}
+
+/// The bytes of a field that tell when they are gone.
+struct Held(Arc<()>);
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        b"value"
+    }
+}
+
+#[tokio::test]
+async fn a_refused_head_is_gone_while_its_answer_waits_for_the_window() {
+    let edge = Edge::plain(Edge::limits());
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let (connected, server) = tokio::join!(
+        h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(near),
+        h2::server::handshake(far)
+    );
+    let (mut client, connection) = connected.unwrap();
+    let _driver = tokio::spawn(connection);
+    let _asked = client.send_request(request("GET", "/"), true).unwrap();
+    let accepted = timeout(LONG, server.unwrap().accept()).await.unwrap();
+    let (asked, respond) = accepted.unwrap().unwrap();
+    let held = Arc::new(());
+    let value = Bytes::from_owner(Held(Arc::clone(&held)));
+    let mut headers = http::HeaderMap::new();
+    headers.insert("x", http::HeaderValue::from_maybe_shared(value).unwrap());
+    let head = crate::message::RequestHead {
+        method: asked.method().clone(),
+        scheme: Scheme::Http,
+        authority: None,
+        target: "/".to_owned(),
+        version: asked.version(),
+        headers,
+    };
+    let client = Client { address: edge.address, local: edge.address, tls: None };
+    let shared = Shared {
+        handler: Arc::clone(&edge.script),
+        client: Arc::new(client),
+        context: Arc::clone(&edge.context),
+        scheme: Scheme::Http,
+        wire: WireState::new(&edge.context.limits),
+        working: AtomicUsize::new(0),
+    };
+    let refusal = crate::message::Refusal::FieldsTooLarge;
+    let mut refused = pin!(stream::refuse(&shared, refusal, Box::new(head), respond));
+    assert_eq!(Arc::strong_count(&held), 2);
+    let waits = std::future::poll_fn(|task| Poll::Ready(refused.as_mut().poll(task).is_pending()));
+    assert!(waits.await);
+    assert_eq!(Arc::strong_count(&held), 1);
+}
+
+#[tokio::test]
 async fn a_client_without_settings_or_preface_is_closed_in_time() {
     let limits = Limits { handshake: Duration::from_millis(50), ..Edge::limits() };
     let edge = Edge::plain(limits);

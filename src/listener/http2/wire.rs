@@ -43,6 +43,15 @@ impl WireState {
         })))
     }
 
+    /// Notes a request that was refused for the size of its fields. The connection's task looks
+    /// for the breach.
+    pub(super) fn fields_refused(&self) {
+        let mut state = self.lock();
+        if let Err(breach) = state.frames.fields_refused() {
+            state.breach.get_or_insert(breach);
+        }
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

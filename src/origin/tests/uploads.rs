@@ -137,9 +137,12 @@ async fn an_answer_may_flow_while_the_request_still_does() {
     .await;
     let side = side(&[origin.url()]);
     let (sender, body) = by_hand();
+    sender.send(Ok(Bytes::from("a"))).await.unwrap();
     let mut answer = side.send(request(Method::POST, "/", body)).await.unwrap();
     for letter in ["a", "b", "c"] {
-        sender.send(Ok(Bytes::from(letter))).await.unwrap();
+        if letter != "a" {
+            sender.send(Ok(Bytes::from(letter))).await.unwrap();
+        }
         let frame = soon(answer.body.frame()).await.unwrap().unwrap();
         assert_eq!(frame.into_data().unwrap(), letter);
     }
@@ -171,6 +174,89 @@ async fn a_body_that_breaks_off_or_lies_about_its_length_ends_the_request() {
         assert_eq!(error, SendError::RequestBody(expected));
     }
     assert_eq!(side.states(), ["up"]);
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_begin_hold_no_place() {
+    let origin = Script::new(|_, mut stream| async move {
+        while let Some(head) = read_head(&mut stream).await {
+            let mut body = vec![0; if head.starts_with("POST") { 2 } else { 0 }];
+            stream.read_exact(&mut body).await.unwrap();
+            answer(&mut stream, "ok").await;
+        }
+    })
+    .await;
+    let side = tuned(&[origin.url()], |limits, _| {
+        limits.origin_connections = 2;
+        limits.origin_queue_wait = Duration::from_millis(50);
+    });
+    let (one, first) = by_hand();
+    let (two, second) = by_hand();
+    let post = |body| side.send(request(Method::POST, "/", Body::stream(Announced(body, 2))));
+    let others = async {
+        until(|| one.capacity() == 1 && two.capacity() == 1).await;
+        for _ in 0..10 {
+            assert_eq!(side.text().await.unwrap(), "ok");
+        }
+        assert_eq!(side.origins.status()[0].in_flight, 0);
+        for sender in [one, two] {
+            for piece in ["", "a", "b"] {
+                sender.send(Ok(Bytes::from(piece))).await.unwrap();
+            }
+        }
+    };
+    let (first, second, ()) = tokio::join!(post(first), post(second), others);
+    for outcome in [first, second] {
+        assert_eq!(collect(outcome.unwrap().body).await.unwrap(), b"ok");
+    }
+}
+
+#[tokio::test]
+async fn an_origin_that_takes_too_little_is_given_up() {
+    let origin = Script::new(|_, mut stream| async move {
+        // Enough at once for the sender to notice, and far below what is asked for.
+        let mut sink = vec![0; 1 << 20];
+        while stream.read_exact(&mut sink).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let side = tuned(&[origin.url()], |limits, _| {
+        limits.origin_gap = Duration::from_secs(600);
+        limits.origin_rate = 1 << 40;
+        limits.origin_rate_window = Duration::from_millis(300);
+    });
+    let (sender, body) = by_hand();
+    tokio::spawn(async move {
+        let piece = Bytes::from(vec![b'a'; 64 * 1024]);
+        while sender.send(Ok(piece.clone())).await.is_ok() {}
+    });
+    let error = side.send(request(Method::POST, "/", body)).await.unwrap_err();
+    assert_eq!(error, SendError::HttpResponseTimeout);
+}
+
+#[tokio::test]
+async fn an_origin_that_waits_for_the_request_may_be_silent() {
+    let origin = Script::new(|_, mut stream| async move {
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n").await.unwrap();
+        // Two chunks of one letter and the last one.
+        stream.read_exact(&mut [0; 6 + 6 + 5]).await.unwrap();
+        stream.write_all(b"ok").await.unwrap();
+    })
+    .await;
+    let side = tuned(&[origin.url()], |limits, _| {
+        limits.origin_gap = Duration::from_millis(50);
+        limits.origin_rate_window = Duration::from_millis(60);
+    });
+    let (sender, body) = by_hand();
+    sender.send(Ok(Bytes::from("a"))).await.unwrap();
+    let answer = side.send(request(Method::POST, "/", body)).await.unwrap();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        sender.send(Ok(Bytes::from("b"))).await.unwrap();
+    });
+    assert_eq!(collect(answer.body).await.unwrap(), b"ok");
 }
 
 /// A body that announces a length of its own.
