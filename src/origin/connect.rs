@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -251,9 +251,4 @@ fn has_plaintext(io: &mut TlsStream<TcpStream>) -> bool {
     let mut room = ReadBuf::new(&mut byte);
     let mut context = Context::from_waker(std::task::Waker::noop());
     Pin::new(io).poll_read(&mut context, &mut room).is_ready()
-}
-
-/// Slices for one vectored write.
-pub(super) fn slices<'a>(pieces: &'a [Bytes]) -> smallvec::SmallVec<[io::IoSlice<'a>; 8]> {
-    pieces.iter().take(8).map(|piece| io::IoSlice::new(piece)).collect()
 }

@@ -159,7 +159,13 @@ impl Download {
         let (Some(upload), Some((connection, back))) = (&mut self.upload, &mut self.open) else {
             return Ok(());
         };
-        match upload.poll(connection, context) {
+        let before = upload.written;
+        let outcome = upload.poll(connection, context);
+        if upload.written > before {
+            let taken = usize::try_from(upload.written - before).unwrap_or(usize::MAX);
+            self.pace.received(taken, clock::now().boot);
+        }
+        match outcome {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => self.upload = None,
             Poll::Ready(Err(super::upload::UploadError::Write)) => {
@@ -174,8 +180,13 @@ impl Download {
         Ok(())
     }
 
-    /// Waits for the origin, but not for ever.
+    /// Waits for the origin, but not for ever. While the rest of the request is still to come, it
+    /// is the origin that waits; the door judges whoever sends that rest.
     fn poll_pace(&mut self, context: &mut Context<'_>) -> Poll<BodyError> {
+        if self.upload.as_ref().is_some_and(|upload| !upload.blocked) {
+            self.pace.idle();
+            return Poll::Pending;
+        }
         loop {
             let Ok(wait) = self.pace.wait(clock::now().boot) else {
                 return Poll::Ready(BodyError::TooSlow);

@@ -4,7 +4,7 @@
 //! ```text
 //! origins.rs   all origins; background tasks        send.rs       place, endpoint, retries
 //! set.rs       one origin: endpoints; place.rs      roundtrip.rs  request out, final head in
-//! endpoint.rs  one address and what is known of it  upload.rs     the request as it goes
+//! endpoint.rs  one address and what is known of it  upload.rs     the request as it goes, pieces.rs
 //! resolve.rs   names: dns.rs asks, address.rs       download.rs   the answer's body, pace.rs
 //! probe.rs     active health                        connect.rs    TCP and tls.rs;  pool.rs
 //! ```
@@ -22,8 +22,10 @@ mod exchange;
 mod lock;
 mod origins;
 mod pace;
+mod pieces;
 mod place;
 mod pool;
+mod prefixed;
 mod probe;
 mod resolve;
 mod roundtrip;

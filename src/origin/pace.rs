@@ -1,4 +1,4 @@
-//! Whether an origin sends fast enough: no silence longer than `gap`, and no less than `rate`
+//! Whether an origin sends, or takes, fast enough: no silence longer than `gap`, and no less than `rate`
 //! bytes per second over each `window`.
 //!
 //! Only the time in which we wait for the origin counts. While our own reader is slow, nobody
@@ -42,12 +42,17 @@ impl Pace {
         }
     }
 
-    /// Something came.
+    /// Something came, or was taken.
     pub(super) fn received(&mut self, bytes: usize, now: Duration) {
         if self.silent_since.take().is_some() {
             self.waited += now.saturating_sub(self.counted_until);
         }
         self.bytes = self.bytes.saturating_add(bytes as u64);
+    }
+
+    /// We wait, but for somebody else: that does not count.
+    pub(super) fn idle(&mut self) {
+        self.silent_since = None;
     }
 
     /// We wait. `Ok`: how long before asking again.
@@ -120,6 +125,15 @@ mod tests {
         for second in 0..600 {
             assert!(pace.wait(at(second)).is_ok(), "{second}");
             pace.received(501, at(second + 1));
+        }
+    }
+
+    #[test]
+    fn what_is_waited_for_from_others_does_not_count() {
+        let mut pace = Pace::new(RULES);
+        for second in 0..600 {
+            assert_eq!(pace.wait(at(second * 100)), Ok(at(30)));
+            pace.idle();
         }
     }
 

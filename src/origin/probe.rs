@@ -77,7 +77,7 @@ async fn ask(
     let server = origin.config.servers.get(endpoint.server);
     let request = request(probe, server).ok_or(SendError::HttpProtocolError("probe's host"))?;
     let mut connection = connect_once(origin, endpoint).await?;
-    let mut upload = Upload::new(&request, Body::Empty);
+    let mut upload = Upload::new(&request, Body::Empty, 0);
     let exchange =
         Exchange::new(&mut connection, &mut upload, &request.method, &origin.limits, |_| {});
     let response = exchange.run().await.map_err(|failure| failure.error)?;

@@ -1,19 +1,21 @@
 //! A request on one connection: sends it, and reads up to the final head.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
+use crate::clock;
 use crate::config::Limits;
 use crate::http1::{HeadLimits, ParsedResponse, ResponseParser, remove_hop_by_hop};
 use crate::message::ResponseHead;
 
 use super::SendError;
 use super::connect::Connection;
+use super::pace::{Pace, PaceRules, TooSlow};
 use super::upload::{Upload, UploadError};
 
 /// Bytes read at once for a head.
@@ -52,9 +54,11 @@ pub(super) struct Exchange<'a, F> {
     interims: u32,
     answered: bool,
     sent: Sent,
-    /// When the wait that is under way began, and how long it may last.
+    /// What is waited for, and until when before it is judged.
     deadline: Option<(Wait, Instant)>,
-    /// Bytes of the request that were written when the deadline was set.
+    /// Of the request, as the origin takes it.
+    pace: Pace,
+    /// Bytes of the request that the pace knows of.
     written: u64,
 }
 
@@ -107,6 +111,11 @@ impl<'a, F: FnMut(ResponseHead) + Send> Exchange<'a, F> {
             answered: false,
             sent: Sent::Partly,
             deadline: None,
+            pace: Pace::new(PaceRules {
+                gap: limits.origin_gap,
+                rate: limits.origin_rate,
+                window: limits.origin_rate_window,
+            }),
             written: 0,
         }
     }
@@ -119,12 +128,7 @@ impl<'a, F: FnMut(ResponseHead) + Send> Exchange<'a, F> {
             if let Poll::Ready(outcome) = self.poll_progress(context) {
                 return Poll::Ready(outcome);
             }
-            self.set_deadline();
-            let Some((_, deadline)) = self.deadline else { return Poll::Pending };
-            if timer.deadline() != deadline {
-                timer.as_mut().reset(deadline);
-            }
-            timer.as_mut().poll(context).map(|()| Err(SendError::HttpResponseTimeout))
+            self.poll_patience(timer.as_mut(), context).map(Err)
         })
         .await;
         match outcome {
@@ -200,19 +204,58 @@ impl<'a, F: FnMut(ResponseHead) + Send> Exchange<'a, F> {
         }
     }
 
-    /// The head has its time from the end of the request, which interim responses and drips do
-    /// not prolong. While the request is sent, the origin must go on reading.
-    fn set_deadline(&mut self) {
-        if self.sent != Sent::Partly {
-            if !matches!(self.deadline, Some((Wait::Head, _))) {
+    /// Waits, but not for ever. The head has its time from the end of the request, which interim
+    /// responses and drips do not prolong. While the request is sent, the origin must keep pace.
+    fn poll_patience(
+        &mut self,
+        mut timer: Pin<&mut Sleep>,
+        context: &mut Context<'_>,
+    ) -> Poll<SendError> {
+        loop {
+            let waits = if self.sent == Sent::Partly {
+                self.wait_to_write()
+            } else {
+                Ok(self.wait_for_head())
+            };
+            let Ok(deadline) = waits else { return Poll::Ready(SendError::HttpResponseTimeout) };
+            let Some(deadline) = deadline else { return Poll::Pending };
+            if timer.deadline() != deadline {
+                timer.as_mut().reset(deadline);
+            }
+            ready!(timer.as_mut().poll(context));
+            if self.sent != Sent::Partly {
+                return Poll::Ready(SendError::HttpResponseTimeout);
+            }
+            self.deadline = None;
+        }
+    }
+
+    fn wait_for_head(&mut self) -> Option<Instant> {
+        match self.deadline {
+            Some((Wait::Head, deadline)) => Some(deadline),
+            _ => {
                 let deadline = Instant::now() + self.limits.origin_first_byte;
                 self.deadline = Some((Wait::Head, deadline));
+                Some(deadline)
             }
-        } else if !self.upload.blocked {
-            self.deadline = None;
-        } else if self.deadline.is_none() || self.written != self.upload.written {
-            self.written = self.upload.written;
-            self.deadline = Some((Wait::Write, Instant::now() + self.limits.origin_gap));
         }
+    }
+
+    fn wait_to_write(&mut self) -> Result<Option<Instant>, TooSlow> {
+        let taken = self.upload.written - self.written;
+        if taken > 0 {
+            self.written = self.upload.written;
+            self.deadline = None;
+            let taken = usize::try_from(taken).unwrap_or(usize::MAX);
+            self.pace.received(taken, clock::now().boot);
+        }
+        if !self.upload.blocked {
+            self.pace.idle();
+            self.deadline = None;
+        } else if self.deadline.is_none() {
+            let patience = self.pace.wait(clock::now().boot)?;
+            self.deadline = Some((Wait::Write, Instant::now() + patience));
+        }
+        Ok(self.deadline.map(|(_, deadline)| deadline))
     }
 }

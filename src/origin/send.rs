@@ -1,4 +1,4 @@
-//! One request to an origin: a place, an endpoint, a connection, and once more where that is safe.
+//! One request to an origin: the beginning of its body, a place, an endpoint, a connection, and once more where that is safe.
 //!
 //! What may be sent again, once, under the origin's retry budget:
 //!
@@ -29,6 +29,7 @@ use super::origins::Origins;
 use super::pace::PaceRules;
 use super::place::Place;
 use super::pool::Pool;
+use super::prefixed::begun;
 use super::roundtrip::{Exchange, Failure, Response, Sent};
 use super::set::Origin;
 use super::upload::Upload;
@@ -75,9 +76,10 @@ impl WorkerOrigins {
         mut interim: impl FnMut(ResponseHead) + Send,
     ) -> Result<Answer, SendError> {
         origin.ready().await?;
+        let body = std::mem::replace(&mut request.body, Body::Empty);
+        let mut body = begun(body).await.map_err(SendError::RequestBody)?;
         let place = Place::take(origin).await?;
         origin.budget.lock().deposit();
-        let mut body = std::mem::replace(&mut request.body, Body::Empty);
         let mut attempts = Attempts { origin, tried: SmallVec::new(), retries: 0 };
         loop {
             let endpoint = attempts.choose(&self.origins)?;
@@ -94,7 +96,7 @@ impl WorkerOrigins {
             };
             let flight = flight.moved_to(&connection.endpoint);
             let spare = body.replay();
-            let mut upload = Upload::new(&request, body);
+            let mut upload = Upload::new(&request, body, origin.limits.body_in_flight_bytes);
             let exchange = Exchange::new(
                 &mut connection,
                 &mut upload,

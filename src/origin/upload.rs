@@ -1,7 +1,7 @@
 //! Sends a request while its body may still be arriving.
 //!
-//! Never more than one piece beyond `QUEUE` lies here: while the origin does not read, the body is
-//! not polled, and so whoever sends it waits, too.
+//! Never more than one piece beyond the `body_in_flight_bytes` of the configuration lies here:
+//! while the origin does not read, the body is not polled, and so whoever sends it waits, too.
 
 use std::io;
 use std::pin::Pin;
@@ -15,15 +15,15 @@ use crate::http1::{LAST_CHUNK, RequestFraming, encode_chunk_head, encode_request
 use crate::message::{Body, BodyError};
 
 use super::Outgoing;
-use super::connect::{Connection, slices};
-
-/// Bytes that wait for the socket before the body is asked for more.
-const QUEUE: usize = 64 * 1024;
+use super::connect::Connection;
+use super::pieces::Pieces;
 
 /// A request on its way.
 #[derive(Debug)]
 pub(super) struct Upload {
-    queue: Vec<Bytes>,
+    queue: Pieces,
+    /// Bytes that may wait for the socket before the body is asked for more.
+    most: usize,
     /// `None` once its end is in the queue.
     body: Option<Body>,
     framing: RequestFraming,
@@ -46,14 +46,16 @@ pub(super) enum UploadError {
 }
 
 impl Upload {
-    /// The request `outgoing` with `body` in place of its own.
-    pub(super) fn new(outgoing: &Outgoing, body: Body) -> Self {
+    /// The request `outgoing` with `body` in place of its own, of which `most` bytes may wait for
+    /// the socket.
+    pub(super) fn new(outgoing: &Outgoing, body: Body, most: usize) -> Self {
         let framing = framing(&outgoing.method, &body);
         let mut head = BytesMut::new();
         encode_request(&outgoing.method, &outgoing.target, &outgoing.headers, framing, &mut head);
         let left = if let RequestFraming::Length(length) = framing { length } else { 0 };
         Self {
-            queue: vec![head.freeze()],
+            queue: Pieces::new(head),
+            most,
             body: (framing != RequestFraming::None && framing != RequestFraming::Length(0))
                 .then_some(body),
             framing,
@@ -95,7 +97,7 @@ impl Upload {
 
     /// Takes from the body while it gives and there is room. True: the body waits.
     fn fill(&mut self, context: &mut Context<'_>) -> Result<bool, UploadError> {
-        while self.queue.iter().map(Bytes::len).sum::<usize>() < QUEUE {
+        while self.queue.len() < self.most.max(1) {
             let Some(body) = &mut self.body else { return Ok(false) };
             match Pin::new(body).poll_frame(context) {
                 Poll::Pending => return Ok(true),
@@ -117,9 +119,9 @@ impl Upload {
             return Ok(());
         }
         if self.framing == RequestFraming::Chunked {
-            let mut size = BytesMut::with_capacity(20);
-            encode_chunk_head(data.len(), &mut size);
-            self.queue.extend([size.freeze(), data, Bytes::from_static(b"\r\n")]);
+            self.queue.gather(|queue| encode_chunk_head(data.len(), queue));
+            self.queue.push(data);
+            self.queue.gather(|queue| queue.extend_from_slice(b"\r\n"));
             return Ok(());
         }
         let size = data.len() as u64;
@@ -134,7 +136,7 @@ impl Upload {
         }
         self.body = None;
         if self.framing == RequestFraming::Chunked {
-            self.queue.push(Bytes::from_static(LAST_CHUNK));
+            self.queue.gather(|queue| queue.extend_from_slice(LAST_CHUNK));
         }
         Ok(())
     }
@@ -144,29 +146,16 @@ impl Upload {
         connection: &mut Connection,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), UploadError>> {
-        let written = ready!(connection.poll_write(&slices(&self.queue), context));
+        let written = ready!(connection.poll_write(&self.queue.slices(), context));
         match written {
             Ok(0) | Err(_) => Poll::Ready(Err(UploadError::Write)),
             Ok(written) => {
                 self.unflushed = true;
                 self.written += written as u64;
-                self.advance(written);
+                self.queue.advance(written);
                 Poll::Ready(Ok(()))
             }
         }
-    }
-
-    fn advance(&mut self, mut written: usize) {
-        let mut whole = 0;
-        for piece in &mut self.queue {
-            if written < piece.len() {
-                let _ = piece.split_to(written);
-                break;
-            }
-            written -= piece.len();
-            whole += 1;
-        }
-        self.queue.drain(..whole);
     }
 
     fn flush(
@@ -198,5 +187,48 @@ fn framing(method: &Method, body: &Body) -> RequestFraming {
         Some(0) => RequestFraming::None,
         Some(length) => RequestFraming::Length(length),
         None => RequestFraming::Chunked,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+
+    /// Gives the same piece as often as it is asked, and counts.
+    struct Endless(Bytes);
+
+    impl http_body::Body for Endless {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _context: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
+            Poll::Ready(Some(Ok(http_body::Frame::data(self.0.clone()))))
+        }
+    }
+
+    #[test]
+    fn no_more_waits_than_is_configured() {
+        let outgoing = Outgoing {
+            method: Method::POST,
+            target: "/".to_owned(),
+            headers: HeaderMap::new(),
+            body: Body::Empty,
+        };
+        for most in [0, 4096, 64 * 1024] {
+            for piece in [1, 1000, 5000] {
+                let body = Body::stream(Endless(Bytes::from(vec![b'a'; piece])));
+                let mut upload = Upload::new(&outgoing, body, most);
+                let mut context = Context::from_waker(std::task::Waker::noop());
+                assert!(!upload.fill(&mut context).unwrap(), "the body never waits");
+                let waits = upload.queue.len();
+                // The request's head, and a chunk with its frame.
+                assert!((most..most + piece + 100).contains(&waits), "{most} {piece}: {waits}");
+            }
+        }
     }
 }

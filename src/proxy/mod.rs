@@ -1,7 +1,7 @@
 //! What a client's request means to us: the way from request to answer.
 //!
 //! `serve` shows the whole of it. A decision is a value that is returned; one short function acts
-//! on each. What all steps share about one request is [`Ask`], which nobody changes.
+//! on each. What all steps share about one request is `Ask`, which nobody changes.
 
 mod answer;
 mod arrive;

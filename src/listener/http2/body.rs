@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use http::StatusCode;
 use http_body::{Frame, SizeHint};
@@ -17,6 +17,10 @@ use crate::clock;
 use crate::config::Limits;
 use crate::listener::{Interim, Pace};
 use crate::message::{BodyError, ResponseHead};
+
+/// What has arrived is handed on together up to this many bytes: a client may cut its body into
+/// single bytes, and everybody behind us would work for each piece.
+const GATHERED: usize = 16 * 1024;
 
 /// Set once the client was given up for slowness; the stream is reset then.
 pub(super) type TooLate = Arc<AtomicBool>;
@@ -30,6 +34,8 @@ pub(super) struct RequestBody {
     pace: Pace,
     timer: Option<Pin<Box<Sleep>>>,
     late: TooLate,
+    /// Whether the stream broke off behind what was last handed on.
+    broken: bool,
     ended: bool,
 }
 
@@ -43,7 +49,33 @@ impl RequestBody {
     ) -> Self {
         let mut pace = Pace::of_request(limits);
         pace.cap_gap(limits.stream_idle);
-        Self { stream, left: length, expects, pace, timer: None, late, ended: false }
+        Self { stream, left: length, expects, pace, timer: None, late, broken: false, ended: false }
+    }
+
+    /// Takes what else has arrived. What comes behind it, an end or an error, is left for later.
+    fn gather(&mut self, first: Bytes, context: &mut Context<'_>) -> Bytes {
+        let mut only = first;
+        let mut more = BytesMut::new();
+        while only.len().max(more.len()) < GATHERED {
+            match self.stream.poll_data(context) {
+                Poll::Ready(Some(Ok(bytes))) => {
+                    if more.is_empty() {
+                        more.extend_from_slice(&std::mem::take(&mut only));
+                    }
+                    more.extend_from_slice(&bytes);
+                }
+                Poll::Ready(Some(Err(_reset_or_gone))) => {
+                    self.broken = true;
+                    break;
+                }
+                Poll::Ready(None) => {
+                    self.ended = true;
+                    break;
+                }
+                Poll::Pending => break,
+            }
+        }
+        if more.is_empty() { only } else { more.freeze() }
     }
 
     /// Nothing has come: asks the client to go on where it waits for that, and judges its pace.
@@ -80,13 +112,18 @@ impl http_body::Body for RequestBody {
         if this.ended {
             return Poll::Ready(None);
         }
+        if this.broken {
+            this.ended = true;
+            return Poll::Ready(Some(Err(BodyError::Incomplete)));
+        }
         let outcome = match this.stream.poll_data(context) {
             Poll::Pending => Err(ready!(this.poll_slow(context))),
             Poll::Ready(None) => {
                 this.ended = true;
                 return Poll::Ready(None);
             }
-            Poll::Ready(Some(Ok(bytes))) => {
+            Poll::Ready(Some(Ok(first))) => {
+                let bytes = this.gather(first, context);
                 // The window goes back as the handler takes the bytes: never more than one window
                 // of a body is ours to keep.
                 let _ = this.stream.flow_control().release_capacity(bytes.len());
@@ -96,12 +133,12 @@ impl http_body::Body for RequestBody {
             }
             Poll::Ready(Some(Err(_reset_or_gone))) => Err(BodyError::Incomplete),
         };
-        this.ended = outcome.is_err();
+        this.ended |= outcome.is_err();
         Poll::Ready(Some(outcome))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended || self.stream.is_end_stream()
+        self.ended || (!self.broken && self.stream.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
