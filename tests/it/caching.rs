@@ -48,7 +48,7 @@ async fn a_head_without_validators_does_not_make_an_old_body_fresh() {
     edge.fill("/a").await;
     edge.purge(serde_json::json!({"tags": ["t"], "mode": "soft"})).await;
     edge.ask("HEAD", HOST, "/a", &[]).await;
-    edge.get("/a").await.expect(200, "hello", "fwd=");
+    edge.get("/a").await.expect(200, "hello", "fwd=stale");
 }
 
 #[tokio::test]
