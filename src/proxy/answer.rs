@@ -7,7 +7,7 @@ use http::header::{HeaderName, HeaderValue, VIA};
 use http::{HeaderMap, Method, StatusCode};
 
 use super::body::Chain;
-use super::outgoing::X_REQUEST_ID;
+use super::fields::{X_REQUEST_ID, add_cache_status, add_date};
 use super::{Ask, Worker};
 use crate::clock::{self, Now};
 use crate::listener::Response;
@@ -17,15 +17,7 @@ use crate::semantics::{CacheStatus, Forward, Outcome, Part, Shape, TAG_FIELDS, s
 use crate::store::{Fill, FillHead, Stored};
 use crate::telemetry::Record;
 
-pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const ATOLL_CACHE_CONTROL: HeaderName = HeaderName::from_static("atoll-cache-control");
-
-/// Adds our member at the end of `Cache-Status`, behind those of caches nearer to the origin.
-pub(super) fn add_cache_status(headers: &mut HeaderMap, status: &CacheStatus, key: Option<&str>) {
-    if let Ok(value) = HeaderValue::try_from(status.value(key)) {
-        headers.append(CACHE_STATUS, value);
-    }
-}
 
 impl Worker {
     /// Answers from the store.
@@ -158,7 +150,7 @@ impl Worker {
             }
         }
         headers.remove(ATOLL_CACHE_CONTROL);
-        super::arrive::add_date(&mut headers, now);
+        add_date(&mut headers, now);
         let head_length = match answer.framing {
             Framing::None => content_length(&headers),
             Framing::Length(length) => Some(length),

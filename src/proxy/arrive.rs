@@ -7,6 +7,7 @@ use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use tokio::sync::oneshot;
 
+use super::fields::add_date;
 use super::{Ask, Worker};
 use crate::clock::{self, Now};
 use crate::listener::Interim;
@@ -383,13 +384,4 @@ pub(super) struct Kept {
     terms: Terms,
     vary: Option<Arc<VaryFields>>,
     tags: Box<[Box<str>]>,
-}
-
-/// A recipient with a clock records when a message without `Date` came (RFC 9110 section 6.6.1).
-pub(super) fn add_date(headers: &mut HeaderMap, now: Now) {
-    if !headers.contains_key(http::header::DATE)
-        && let Ok(date) = http::HeaderValue::from_str(&httpdate::fmt_http_date(now.wall))
-    {
-        headers.insert(http::header::DATE, date);
-    }
 }

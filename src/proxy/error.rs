@@ -4,7 +4,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER}
 use http::{Method, StatusCode};
 
 use super::Worker;
-use super::outgoing::X_REQUEST_ID;
+use super::fields::{X_REQUEST_ID, add_cache_status, add_date};
 use crate::clock::Now;
 use crate::listener::{Client, Response};
 use crate::message::{Body, BodyError, Refusal, RequestHead};
@@ -125,7 +125,7 @@ impl Worker {
         record.forward = Some(why);
         let mut response = self.own(status, word, record, now);
         let field = CacheStatus { detail: Some(word), ..CacheStatus::forward(why) };
-        super::answer::add_cache_status(&mut response.headers, &field, None);
+        add_cache_status(&mut response.headers, &field, None);
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -152,7 +152,7 @@ impl Worker {
             response.body = Body::from(text);
         }
         let headers = &mut response.headers;
-        super::arrive::add_date(headers, now);
+        add_date(headers, now);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         if let Ok(id) = HeaderValue::from_str(&id) {

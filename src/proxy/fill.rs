@@ -6,16 +6,23 @@ use http::Method;
 use tokio::sync::oneshot;
 
 use super::arrive::{Job, Own};
-use super::serve::Step;
 use super::{Ask, Worker};
 use crate::clock;
-use crate::listener::{Interim, Pressure};
+use crate::listener::{Interim, Pressure, Response};
 use crate::message::Body;
 use crate::semantics::{
     CacheStatus, Decision, Forward, NotStored, Outcome, Verdict, decide, may_serve_on_error,
 };
 use crate::store::{Arrived, Claim, Fill, FillHead, FillWriter, Stored};
 use crate::telemetry::Record;
+
+/// What one look at the store came to.
+pub(super) enum Step {
+    /// An answer.
+    Answer(Response),
+    /// Nothing for this request: look again.
+    Again(Box<Record>),
+}
 
 /// What a request remembers from one look at the store to the next.
 pub(super) struct Looks {
@@ -244,7 +251,7 @@ impl Worker {
         status: http::StatusCode,
         word: &'static str,
         mut record: Box<Record>,
-    ) -> crate::listener::Response {
+    ) -> Response {
         let now = clock::now();
         record.origin_error = Some(word);
         if let Some(stored) = stale
@@ -268,7 +275,7 @@ impl Worker {
         waiting: &mut Waiting,
         arrived: &FillHead,
         record: Box<Record>,
-    ) -> crate::listener::Response {
+    ) -> Response {
         let started = waiting.own.is_some();
         let own = waiting.own.as_mut().and_then(|own| match own.try_recv() {
             Ok(Own::Fields(fields)) => Some(fields),

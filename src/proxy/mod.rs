@@ -8,6 +8,7 @@ mod arrive;
 mod body;
 mod dice;
 mod error;
+mod fields;
 mod fill;
 mod outgoing;
 mod pass;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use http::header::{HOST, HeaderName, HeaderValue, VIA};
 use http::{HeaderMap, Version};
 
+use super::fields::X_REQUEST_ID;
 use super::{Ask, Worker};
 use crate::message::Body;
 use crate::origin::Outgoing;
@@ -13,7 +14,6 @@ const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 impl Worker {
     /// Request for the origin: `headers` of the client, end-to-end fields only, and ours.

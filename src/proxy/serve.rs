@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use super::fill::Looks;
+use super::fill::{Looks, Step};
 use super::{Ask, Worker};
 use crate::clock::{self, Now};
 use crate::listener::{Request, Response};
@@ -76,14 +76,6 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
         return worker.pass(&ask, body, CacheStatus::forward(why), record).await;
     }
     worker.answer(&Arc::new(ask), arrived, record).await
-}
-
-/// What one look at the store came to.
-pub(super) enum Step {
-    /// An answer.
-    Answer(Response),
-    /// Nothing for this request: look again.
-    Again(Box<Record>),
 }
 
 impl Worker {

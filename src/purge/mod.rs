@@ -14,8 +14,10 @@
 //! A row counts against a response when it is newer than the response's `born`, the epoch read
 //! before its request to the origin was sent.
 
+mod ready;
 mod selector;
 mod table;
 
+pub use ready::ReadyHasher;
 pub use selector::{RowKey, Secret, Selector, Selectors, Strength};
 pub use table::{Found, Row, Table};

@@ -6,9 +6,10 @@
 //! is rare.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::time::Duration;
 
+use super::ready::ReadyHasher;
 use super::selector::{RowKey, Secret, Selector, Selectors, Strength};
 
 /// Newest epoch of each strength; 0 means never.
@@ -63,8 +64,8 @@ struct Entry {
 /// All rows of a node.
 #[derive(Debug)]
 pub struct Table {
-    rows: HashMap<RowKey, Entry, BuildHasherDefault<Ready>>,
-    narrow: HashMap<RowKey, usize, BuildHasherDefault<Ready>>,
+    rows: HashMap<RowKey, Entry, BuildHasherDefault<ReadyHasher>>,
+    narrow: HashMap<RowKey, usize, BuildHasherDefault<ReadyHasher>>,
     rows_per_site: usize,
 }
 
@@ -180,7 +181,10 @@ impl Table {
     }
 }
 
-fn forget(narrow: &mut HashMap<RowKey, usize, BuildHasherDefault<Ready>>, site: Option<RowKey>) {
+fn forget(
+    narrow: &mut HashMap<RowKey, usize, BuildHasherDefault<ReadyHasher>>,
+    site: Option<RowKey>,
+) {
     if let Some(site) = site
         && let Some(count) = narrow.get_mut(&site)
     {
@@ -188,28 +192,6 @@ fn forget(narrow: &mut HashMap<RowKey, usize, BuildHasherDefault<Ready>>, site: 
         if *count == 0 {
             narrow.remove(&site);
         }
-    }
-}
-
-/// Row keys are keyed hashes already: their own bits serve.
-#[derive(Clone, Copy, Debug, Default)]
-struct Ready(u64);
-
-impl Hasher for Ready {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u128(&mut self, value: u128) {
-        #[expect(clippy::cast_possible_truncation, reason = "half of a hash is a hash")]
-        let low = value as u64;
-        self.0 = low;
     }
 }
 

@@ -12,7 +12,7 @@ mod sweep;
 mod variants;
 
 use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ pub use purges::{Applied, Purges};
 pub use stored::{Head, NewHead, Stored, StoredBody};
 pub use sweep::{Sweep, sweep};
 
+use crate::purge::ReadyHasher;
 use crate::semantics::{CacheKey, KeySecret, Verdict};
 use memory::Gauge;
 use stored::Slot;
@@ -42,7 +43,7 @@ pub const CLASSES: usize = 3;
 /// Shares of the store's budget per size class, in percent.
 const SHARES: [u64; CLASSES] = [40, 30, 30];
 
-type Class = Cache<u128, Slot, BuildHasherDefault<Ready>>;
+type Class = Cache<u128, Slot, BuildHasherDefault<ReadyHasher>>;
 
 /// What the store has for a request.
 #[derive(Clone, Debug)]
@@ -75,7 +76,7 @@ pub struct StoreLimits {
 pub struct Store {
     classes: [Class; CLASSES],
     gauge: Arc<Gauge>,
-    uncacheable: Cache<u128, Duration, BuildHasherDefault<Ready>>,
+    uncacheable: Cache<u128, Duration, BuildHasherDefault<ReadyHasher>>,
     secret: KeySecret,
     limits: StoreLimits,
 }
@@ -439,28 +440,6 @@ fn class_of(body_bytes: u64) -> usize {
 fn random_secret() -> KeySecret {
     let word = || RandomState::new().build_hasher().finish();
     KeySecret([word(), word()])
-}
-
-/// Keys are keyed hashes already: their own bits serve.
-#[derive(Clone, Copy, Debug, Default)]
-struct Ready(u64);
-
-impl Hasher for Ready {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u128(&mut self, value: u128) {
-        #[expect(clippy::cast_possible_truncation, reason = "half of a hash is a hash")]
-        let low = value as u64;
-        self.0 = low;
-    }
 }
 
 #[cfg(test)]
