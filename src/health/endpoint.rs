@@ -3,10 +3,12 @@
 //! The two are judged apart, and an endpoint is up only when both say so: a health page that
 //! answers while real requests fail brings nothing back.
 //!
-//!     traffic:  Up -- failures --> Ejected -- back-off over --> Probation
-//!               ^                     ^------ one failure ------'   |
-//!               '------------ successes in a row -------------------'
-//!     probes:   well -- `fall` failures in a row --> down -- `rise` successes in a row --> well
+//! ```text
+//! traffic:  Up -- failures --> Ejected -- back-off over --> Probation
+//!           ^                     ^------ one failure ------'   |
+//!           '------------ successes in a row -------------------'
+//! probes:   well -- `fall` failures in a row --> down -- `rise` successes in a row --> well
+//! ```
 //!
 //! Traffic ejects in two ways. Failures in a row are failures of the connection: refused, timed
 //! out, reset before the head. The share of failures in ten seconds counts answers of 500, 502,

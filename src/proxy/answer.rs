@@ -21,15 +21,15 @@ pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-statu
 const ATOLL_CACHE_CONTROL: HeaderName = HeaderName::from_static("atoll-cache-control");
 
 /// Adds our member at the end of `Cache-Status`, behind those of caches nearer to the origin.
-pub(super) fn add_cache_status(headers: &mut HeaderMap, status: &CacheStatus) {
-    if let Ok(value) = HeaderValue::from_str(&status.value(None)) {
+pub(super) fn add_cache_status(headers: &mut HeaderMap, status: &CacheStatus, key: Option<&str>) {
+    if let Ok(value) = HeaderValue::try_from(status.value(key)) {
         headers.append(CACHE_STATUS, value);
     }
 }
 
 impl Worker {
     /// Answers from the store.
-    pub(super) fn from_stored(
+    pub(super) fn answer_stored(
         &self,
         ask: &Ask,
         stored: &Stored,
@@ -42,7 +42,7 @@ impl Worker {
     }
 
     /// Answers stale because the origin failed (RFC 5861 section 4).
-    pub(super) fn from_stored_on_error(
+    pub(super) fn answer_stored_on_error(
         &self,
         ask: &Ask,
         stored: &Stored,
@@ -101,7 +101,7 @@ impl Worker {
     /// Answers with what is arriving, to be read along. `own` has all fields of the answer, for the
     /// request that it answers: they are not the stored ones, and have no `Age` of ours.
     #[expect(clippy::too_many_arguments, reason = "each is one independent part of an answer")]
-    pub(super) fn from_arriving(
+    pub(super) fn answer_arriving(
         &self,
         ask: &Ask,
         fill: &Arc<Fill>,
@@ -188,7 +188,8 @@ impl Worker {
         record.first_byte = Some(now.since(record.started));
         let mut headers = shape.headers;
         headers.append(VIA, self.edge.via.clone());
-        add_cache_status(&mut headers, status);
+        let key = ask.shows_key.then(|| ask.readable_key());
+        add_cache_status(&mut headers, status, key.as_deref());
         if let Ok(id) = HeaderValue::from_str(ask.id.as_str()) {
             headers.insert(X_REQUEST_ID, id);
         }

@@ -13,18 +13,17 @@ use crate::semantics::{CacheStatus, Forward, Outcome, Policy};
 use crate::telemetry::Record;
 
 /// Status and word for an origin that gave no usable answer: 504 where time ran out, 503 where it
-/// is known to be out of reach or full, 502 for the rest.
+/// is out of reach or full and a later try may succeed, 502 for the rest.
 pub(super) fn status_of(error: &SendError) -> (StatusCode, &'static str) {
     let status = match error {
         SendError::DnsTimeout | SendError::ConnectionTimeout | SendError::HttpResponseTimeout => {
             StatusCode::GATEWAY_TIMEOUT
         }
-        SendError::ConnectionLimitReached | SendError::DestinationUnavailable => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        SendError::ConnectionLimitReached
+        | SendError::DestinationUnavailable
+        | SendError::ConnectionRefused => StatusCode::SERVICE_UNAVAILABLE,
         SendError::RequestBody(why) => return (body_status(why), error.label()),
         SendError::DnsError(_)
-        | SendError::ConnectionRefused
         | SendError::ConnectionFailed(_)
         | SendError::TlsProtocolError(_)
         | SendError::TlsCertificateError(_)
@@ -126,7 +125,7 @@ impl Worker {
         record.forward = Some(why);
         let mut response = self.own(status, word, record, now);
         let field = CacheStatus { detail: Some(word), ..CacheStatus::forward(why) };
-        super::answer::add_cache_status(&mut response.headers, &field);
+        super::answer::add_cache_status(&mut response.headers, &field, None);
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -10,7 +10,7 @@ use super::serve::Step;
 use super::{Ask, Worker};
 use crate::clock;
 use crate::listener::{Interim, Pressure};
-use crate::message::{Body, Refusal};
+use crate::message::Body;
 use crate::semantics::{
     CacheStatus, Decision, Forward, NotStored, Outcome, Verdict, decide, may_serve_on_error,
 };
@@ -48,7 +48,8 @@ impl Worker {
     ) -> Step {
         let edge = &self.edge;
         if edge.pressure.step() >= Pressure::Shed {
-            return Step::Answer(self.refusal(Refusal::Overload, record, clock::now()));
+            let status = CacheStatus::forward(why);
+            return Step::Answer(self.alone(ask, stale, status, record).await);
         }
         let key = edge.store.fill_key(&ask.key, &ask.request.headers);
         let alone = ask.request.has_range() && stale.is_none() || ask.request.method != Method::GET;
@@ -153,7 +154,7 @@ impl Worker {
         match arrived {
             Arrived::Head(head) => {
                 if started || self.may_join(ask, &waiting, &head, looks.since) {
-                    Step::Answer(self.from_fill(ask, &mut waiting, &head, record))
+                    Step::Answer(self.answer_filled(ask, &mut waiting, &head, record))
                 } else if looks.refused.is_some() {
                     let status = CacheStatus::forward(waiting.why);
                     Step::Answer(self.alone(ask, waiting.stale, status, record).await)
@@ -256,12 +257,12 @@ impl Worker {
                 now,
             )
         {
-            return self.from_stored_on_error(ask, stored, why, now, record);
+            return self.answer_stored_on_error(ask, stored, why, now, record);
         }
         self.origin_failed(status, word, why, record, now)
     }
 
-    fn from_fill(
+    fn answer_filled(
         &self,
         ask: &Ask,
         waiting: &mut Waiting,
@@ -284,6 +285,6 @@ impl Worker {
             (true, true) => Outcome::Revalidated,
             (true, false) => Outcome::Miss,
         };
-        self.from_arriving(ask, &waiting.fill, arrived, own.as_ref(), status, outcome, record)
+        self.answer_arriving(ask, &waiting.fill, arrived, own.as_ref(), status, outcome, record)
     }
 }

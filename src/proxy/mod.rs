@@ -1,7 +1,7 @@
 //! What a client's request means to us: the way from request to answer.
 //!
 //! `serve` shows the whole of it. A decision is a value that is returned; one short function acts
-//! on each. What all steps share about one request is [`Ask`], which nobody changes.
+//! on each. What all steps share about one request is `Ask`, which nobody changes.
 
 mod answer;
 mod arrive;
@@ -152,4 +152,14 @@ pub(crate) struct Ask {
     interim: Interim,
     /// Its id.
     id: RequestId,
+    /// The client wants to see the cache key in `Cache-Status`.
+    shows_key: bool,
+}
+
+impl Ask {
+    /// The cache key as a person reads it.
+    fn readable_key(&self) -> String {
+        let request = &self.request;
+        format!("{}://{}{}", request.scheme.as_str(), request.host_field(), request.target())
+    }
 }

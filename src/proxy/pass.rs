@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use http::{HeaderMap, StatusCode, header};
+
 use super::arrive::{Moments, is_error};
 use super::body::Limited;
 use super::{Ask, Worker};
 use crate::clock;
-use crate::listener::Response;
-use crate::message::Body;
-use crate::origin::Framing;
+use crate::listener::{Pressure, Response};
+use crate::message::{Body, BodyError, Refusal};
+use crate::origin::{Framing, SendError};
 use crate::purge::{Selector, Strength};
 use crate::semantics::{CacheStatus, Forward, Outcome};
 use crate::store::{Lookup, Stored};
@@ -46,6 +48,16 @@ impl Worker {
         status: CacheStatus,
         record: Box<Record>,
     ) -> Response {
+        let now = clock::now();
+        if self.edge.pressure.step() >= Pressure::Shed {
+            let why = status.forward.unwrap_or(Forward::Bypass);
+            return match &stale {
+                Some(stale) if self.may_stand_in(ask, stale, now) => {
+                    self.answer_stored_on_error(ask, stale, why, now, record)
+                }
+                _ => self.refusal(Refusal::Overload, record, now),
+            };
+        }
         let body = Limited::wrap(body, ask.policy.body_bytes);
         let outgoing = self.outgoing(ask, ask.request.headers.clone(), body);
         let origin = self.edge.config.sites.get(ask.site).map_or(0, |site| site.origin);
@@ -56,6 +68,9 @@ impl Worker {
             self.origins.send(origin, ask.site, outgoing, move |head| interim.send(head)).await;
         let answer = match sent {
             Ok(answer) => answer,
+            Err(SendError::RequestBody(BodyError::TooLarge)) => {
+                return self.refusal(Refusal::BodyTooLarge, record, clock::now());
+            }
             Err(error) => {
                 tracing::debug!(%error, origin, "origin gave no answer");
                 let (code, word) = super::error::status_of(&error);
@@ -64,12 +79,18 @@ impl Worker {
             }
         };
         let received = clock::now();
+        if answer.head.status == StatusCode::NOT_MODIFIED && !is_conditional(&ask.request.headers) {
+            // It confirms something that nobody asked about.
+            let why = status.forward.unwrap_or(Forward::Bypass);
+            let (code, word) = (StatusCode::BAD_GATEWAY, "http_protocol_error");
+            return self.failed(ask, stale.as_ref(), why, code, word, record);
+        }
         if is_error(answer.head.status)
             && let Some(stale) = &stale
             && self.may_stand_in(ask, stale, received)
         {
             let why = status.forward.unwrap_or(Forward::Bypass);
-            return self.from_stored_on_error(ask, stale, why, received, record);
+            return self.answer_stored_on_error(ask, stale, why, received, record);
         }
         if ask.request.method == http::Method::HEAD {
             self.head_seen(ask, epoch, &answer.head, Moments { requested, received });
@@ -112,6 +133,11 @@ impl Worker {
         edge.purges.apply(&[selector], Strength::Hard, clock::now());
         edge.metrics.store.purges("url");
     }
+}
+
+/// Whether a 304 may answer it (RFC 9110 section 13.1).
+fn is_conditional(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::IF_NONE_MATCH) || headers.contains_key(header::IF_MODIFIED_SINCE)
 }
 
 /// Whether a method may change the resource (RFC 9110 section 9.2.1).

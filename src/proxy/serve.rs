@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use http::Method;
+use http::HeaderName;
 
 use super::fill::Looks;
 use super::{Ask, Worker};
 use crate::clock::{self, Now};
-use crate::listener::{Pressure, Request, Response};
+use crate::listener::{Request, Response};
 use crate::message::{Body, Refusal};
 use crate::semantics::{
     CacheKey, CacheStatus, Decision, Forward, Outcome, decide, lookup_allowed, normalise,
@@ -18,6 +18,9 @@ use crate::telemetry::{Record, TraceParent};
 /// Times that a request looks again after a fill which it joined came to nothing for it. After
 /// that it goes to the origin alone.
 const LOOKS: usize = 3;
+
+/// Request field whose presence adds the cache key to `Cache-Status`; it does not go on.
+const CACHE_KEY: HeaderName = HeaderName::from_static("atoll-cache-key");
 
 /// Answers one request.
 pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
@@ -30,7 +33,7 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
         head.headers.get("traceparent").and_then(|value| TraceParent::parse(value.as_bytes()));
     let host = head.authority.as_deref().or_else(|| host_of(&head.headers));
     record.set_head(&head, host.unwrap_or_default());
-    let request = match normalise(head) {
+    let mut request = match normalise(head) {
         Ok(request) => request,
         Err(refusal) => return worker.refusal(refusal, record, arrived),
     };
@@ -38,6 +41,12 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
         return worker.refusal(Refusal::UnknownHost, record, arrived);
     };
     record.site = Some(site);
+    // A connection opened for one site's name must not ask for another's content (421).
+    if let Some(name) = client.tls.as_ref().and_then(|tls| tls.server_name.as_deref())
+        && worker.edge.routes.site(name).is_some_and(|named| named != site)
+    {
+        return worker.refusal(Refusal::UnknownHost, record, arrived);
+    }
     let policy = Arc::clone(worker.edge.routes.policy(site, &request.path));
     if !policy.methods.contains(&request.method) {
         return worker.method_not_allowed(&policy, record, arrived);
@@ -53,10 +62,8 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
     }
     let name = worker.edge.config.sites.get(site).map_or("", |site| &*site.name);
     let key = CacheKey::of(worker.edge.store.secret(), name, &request, &policy);
-    let ask = Ask { request, site, policy, key, client, interim, id };
-    if worker.edge.pressure.step() >= Pressure::Shed && ask.request.method != Method::GET {
-        return worker.refusal(Refusal::Overload, record, arrived);
-    }
+    let shows_key = request.headers.remove(CACHE_KEY).is_some();
+    let ask = Ask { request, site, policy, key, client, interim, id, shows_key };
     // A body that belongs to no answer of ours must not be mistaken for the next request.
     if !matches!(body, Body::Empty) {
         let why = lookup_allowed(&ask.request, &ask.policy).err().unwrap_or(Forward::Bypass);
@@ -101,11 +108,11 @@ impl Worker {
                     if refresh_early {
                         self.refresh(ask, &stored, epoch);
                     }
-                    return self.from_stored(ask, &stored, Outcome::Hit, now, record);
+                    return self.answer_stored(ask, &stored, Outcome::Hit, now, record);
                 }
                 (Decision::HitStale, Some(stored)) => {
                     self.refresh(ask, &stored, epoch);
-                    return self.from_stored(ask, &stored, Outcome::Stale, now, record);
+                    return self.answer_stored(ask, &stored, Outcome::Stale, now, record);
                 }
                 (Decision::OnlyIfCached, _) => return self.only_if_cached(record, now),
                 (Decision::Pass(why), stale) => {

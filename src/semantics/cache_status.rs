@@ -43,7 +43,7 @@ impl Forward {
 }
 
 /// How the cache handled one request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStatus {
     /// Answered from the store.
     pub hit: bool,

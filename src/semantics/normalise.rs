@@ -292,7 +292,7 @@ fn clean_fields(headers: &mut HeaderMap) -> Result<(), Refusal> {
     let mut cookies = 0_usize;
     let mut unwanted: smallvec::SmallVec<[HeaderName; 8]> = smallvec::SmallVec::new();
     for name in headers.keys() {
-        if is_unwanted(name.as_str()) {
+        if is_unwanted(name.as_str()) || is_disguised(name.as_str()) {
             unwanted.push(name.clone());
         }
     }
@@ -387,6 +387,15 @@ fn is_unwanted(name: &str) -> bool {
                 || name.starts_with("x-original-")
                 || name.starts_with("x-rewrite-")
         }
+    }
+}
+
+/// Whether an underscore hides one of those fields, or one that we write: CGI, WSGI and their kind
+/// read `X_Forwarded_For` and `X-Forwarded-For` as one variable.
+fn is_disguised(name: &str) -> bool {
+    name.contains('_') && {
+        let plain = name.replace('_', "-");
+        is_unwanted(&plain) || matches!(plain.as_str(), "via" | "cdn-loop" | "x-request-id")
     }
 }
 

@@ -64,6 +64,9 @@ impl VaryFields {
                 }
             }
         }
+        if names.contains(&header::ACCEPT_ENCODING) && is_oddly_coded(response) {
+            return Err(NotStored::VaryAny);
+        }
         names.sort_by(|one, other| one.as_str().cmp(other.as_str()));
         Ok((!names.is_empty()).then(|| Self { names: names.into_boxed_slice() }))
     }
@@ -270,6 +273,8 @@ fn codings(value: &[u8]) -> Vec<u8> {
             };
             (name, member.weight > 0)
         })
+        // What nobody sends cannot be chosen; made-up names would only make variants.
+        .filter(|(name, _)| is_coding(name) || name == b"*" || name == b"identity")
         // Acceptable unless it is excluded, so naming it changes nothing.
         .filter(|(name, accepted)| !(name == b"identity" && *accepted))
         .collect();
@@ -281,6 +286,24 @@ fn codings(value: &[u8]) -> Vec<u8> {
         out.push(u8::from(accepted));
     }
     out
+}
+
+/// Whether a content coding is one that origins use on the web (RFC 9110 section 8.4.1, RFC 7932,
+/// RFC 8878).
+fn is_coding(name: &[u8]) -> bool {
+    [&b"gzip"[..], b"br", b"zstd", b"deflate", b"compress", b"dcb", b"dcz"]
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Whether a response is coded in a way that no `Accept-Encoding` is told apart by.
+fn is_oddly_coded(response: &HeaderMap) -> bool {
+    response.get_all(header::CONTENT_ENCODING).iter().any(|value| {
+        value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|name| {
+            let usual = name.strip_prefix(b"x-").unwrap_or(name);
+            !name.is_empty() && !name.eq_ignore_ascii_case(b"identity") && !is_coding(usual)
+        })
+    })
 }
 
 #[cfg(test)]

@@ -69,8 +69,8 @@ fn run_all(categories: &[Category], edge: SocketAddr, origin: &Origin) -> Verdic
                 loop {
                     let Some(test) = queue.lock().unwrap().pop_front() else { return };
                     let mut outcome = Ok(());
-                    // Times are real: a slow moment of the machine deserves a second try.
-                    for _ in 0..2 {
+                    // Times are real: a slow moment of the machine deserves another try.
+                    for _ in 0..3 {
                         count += 1;
                         let uuid = format!("{salt:08x}-{worker:04x}-4000-8000-{count:012x}");
                         outcome = run::run(test, edge, origin, &uuid);

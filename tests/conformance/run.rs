@@ -37,7 +37,7 @@ pub(crate) fn run(
     let mut responses: Vec<Response> = Vec::new();
     for (index, exchange) in test.requests.iter().enumerate() {
         let fields = request_fields(test, exchange, index + 1, responses.last());
-        let response = client.exchange(exchange, uuid, fields)?;
+        let response = client.exchange(exchange, uuid, &fields)?;
         check_response(exchange, index + 1, &response, uuid)?;
         responses.push(response);
         if exchange.pause_after {
@@ -57,7 +57,7 @@ impl Client {
         &mut self,
         exchange: &Exchange,
         uuid: &str,
-        fields: Fields,
+        fields: &Fields,
     ) -> Result<Response, Failure> {
         let mut target = format!("/test/{uuid}");
         if let Some(name) = &exchange.filename {
@@ -141,9 +141,8 @@ fn check_response(
 ) -> Result<(), Failure> {
     let fields = &response.fields;
     let numbers = fields.get("request-numbers").unwrap_or_default();
-    let mut seen: Vec<&str> = numbers.split(' ').collect();
-    seen.sort_unstable();
-    if seen.windows(2).any(|pair| pair[0] == pair[1]) {
+    let mut seen = std::collections::BTreeSet::new();
+    if !numbers.split(' ').all(|number| seen.insert(number)) {
         return fail(true, "retry: the cache sent a request twice");
     }
     check_type(exchange, number, response)?;

@@ -98,7 +98,7 @@ impl Wire {
         Ok(body)
     }
 
-    pub(crate) fn to_end(&mut self) -> io::Result<Vec<u8>> {
+    pub(crate) fn rest(&mut self) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         self.reader.read_to_end(&mut body)?;
         Ok(body)
@@ -109,7 +109,8 @@ impl Wire {
         loop {
             let line = self.line()?.ok_or(io::ErrorKind::UnexpectedEof)?;
             let size = line.split(';').next().unwrap_or_default().trim();
-            let size = usize::from_str_radix(size, 16).map_err(|_| io::ErrorKind::InvalidData)?;
+            let size =
+                usize::from_str_radix(size, 16).map_err(|_no_number| io::ErrorKind::InvalidData)?;
             if size == 0 {
                 while !self.line()?.ok_or(io::ErrorKind::UnexpectedEof)?.is_empty() {}
                 return Ok(body);
@@ -161,10 +162,10 @@ pub(crate) fn response(wire: &mut Wire, method: &str) -> io::Result<(Response, b
         } else if fields.get("transfer-encoding").is_some_and(|coding| coding.contains("chunked")) {
             wire.chunked()?
         } else if let Some(length) = fields.get("content-length") {
-            wire.exactly(length.parse().map_err(|_| io::ErrorKind::InvalidData)?)?
+            wire.exactly(length.parse().map_err(|_no_number| io::ErrorKind::InvalidData)?)?
         } else {
             alive = false;
-            wire.to_end()?
+            wire.rest()?
         };
         let body = String::from_utf8_lossy(&body).into_owned();
         return Ok((Response { status, fields, body, interim }, alive));

@@ -21,6 +21,37 @@ async fn the_second_request_is_a_hit() {
 }
 
 #[tokio::test]
+async fn the_cache_key_is_shown_only_on_request() {
+    let origin = Origin::serving(Reply::fresh("hello"));
+    let edge = Edge::start(&origin);
+    assert!(!edge.fill("/a?b").await.cache().contains("key="));
+    let shown = edge.ask("GET", HOST, "/a?b", &[("Atoll-Cache-Key", "1")]).await;
+    let key = format!("key=\"http://{HOST}/a?b\"");
+    assert!(shown.cache().contains(&key), "{}", shown.cache());
+}
+
+#[tokio::test]
+async fn fields_hidden_behind_underscores_do_not_reach_the_origin() {
+    let origin = Origin::serving(Reply::fresh("hello"));
+    let edge = Edge::start(&origin);
+    let fields = [("X_Forwarded_Host", "evil"), ("X_Real_IP", "1.2.3.4"), ("my_own", "stays")];
+    edge.ask("GET", HOST, "/a", &fields).await.expect(200, "hello", "stored");
+    let seen = origin.last("/a").await;
+    assert_eq!((seen.field("x_forwarded_host"), seen.field("x_real_ip")), (None, None));
+    assert_eq!(seen.field("my_own"), Some("stays"));
+}
+
+#[tokio::test]
+async fn a_head_without_validators_does_not_make_an_old_body_fresh() {
+    let origin = Origin::serving(Reply::fresh("hello").field("Cache-Tag", "t"));
+    let edge = Edge::start(&origin);
+    edge.fill("/a").await;
+    edge.purge(serde_json::json!({"tags": ["t"], "mode": "soft"})).await;
+    edge.ask("HEAD", HOST, "/a", &[]).await;
+    edge.get("/a").await.expect(200, "hello", "fwd=stale");
+}
+
+#[tokio::test]
 async fn age_counts_what_the_origin_says_and_shortens_the_rest() {
     let origin = Origin::serving(Reply::fresh("x").field("Age", "20"));
     let edge = Edge::start(&origin);

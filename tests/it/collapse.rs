@@ -150,6 +150,7 @@ async fn what_may_not_be_shared_releases_the_waiters() {
         clients.push(client);
     }
     asked_for(&edge, CLIENTS as f64).await;
+    gate.reached(1).await;
     assert_eq!(origin.requests(), 1);
     gate.open();
     let mut bodies = BTreeSet::new();
