@@ -1,8 +1,10 @@
 //! What strangers may not do: ambiguous messages, too much, too slow.
 
+use bytes::Bytes;
+
 use crate::support::client::request;
 use crate::support::edge::HOST;
-use crate::support::{Connection, Edge, Origin, Reply, until};
+use crate::support::{Connection, Edge, H2, Origin, Reply, until};
 
 /// Sends bytes, and expects a refusal and the end of the connection.
 async fn refused(edge: &Edge, bytes: &[u8], status: u16, case: &str) {
@@ -387,4 +389,20 @@ async fn many_small_chunks_cost_little() {
     let chunks = "1\r\na\r\n".repeat(50_000);
     assert_eq!(edge.raw(head + &chunks + "0\r\n\r\n", "POST").await.text(), "x");
     assert_eq!(origin.last("/a").await.text().len(), 50_000);
+}
+
+#[tokio::test]
+async fn many_small_data_frames_cost_little() {
+    let origin = Origin::serving(Reply::ok("x"));
+    let edge = Edge::before(&origin).plain_h2().start();
+    let mut client = H2::plain(edge.plain(), HOST).await;
+    for _ in 0..30 {
+        let head = client.head("POST", "/a", &[]);
+        let mut asked = client.ask(head, true).await;
+        for number in 1..=1500 {
+            asked.body.send_data(Bytes::from_static(b"a"), number == 1500).unwrap();
+        }
+        assert_eq!(asked.outcome().await.unwrap().text(), "x");
+        assert_eq!(origin.last("/a").await.text().len(), 1500);
+    }
 }

@@ -178,7 +178,6 @@ mod tests {
         while let Some(frame) =
             std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await
         {
-            assert!(!body.is_end_stream() || frame.is_ok());
             match frame {
                 Ok(frame) => sizes.push(frame.into_data().unwrap().len()),
                 Err(error) => end = Some(error),
@@ -200,14 +199,10 @@ mod tests {
         const RESET: [u8; 13] = [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8];
         let single = data(1, false);
         let rows = [
-            (data(0, true), vec![], None),
+            (data(0, true), vec![0], None),
             (data(5, true), vec![5], None),
             ([single.repeat(2000), data(0, true)].concat(), vec![2000], None),
-            (
-                [single.repeat(20_000), data(1, true)].concat(),
-                vec![GATHERED, 20_001 - GATHERED],
-                None,
-            ),
+            ([data(300, false).repeat(99), data(300, true)].concat(), vec![16_500, 13_500], None),
             ([data(16_384, false), data(16_384, true)].concat(), vec![16_384, 16_384], None),
             ([single.repeat(10), RESET.to_vec()].concat(), vec![10], Some(BodyError::Incomplete)),
         ];

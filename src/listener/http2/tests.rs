@@ -362,7 +362,9 @@ async fn fields_without_end_close_the_connection() {
 }
 
 /// The bytes of a field that tell when they are gone.
-struct Held(Arc<()>);
+struct Held {
+    _count: Arc<()>,
+}
 
 impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
@@ -381,10 +383,11 @@ async fn a_refused_head_is_gone_while_its_answer_waits_for_the_window() {
     let (mut client, connection) = connected.unwrap();
     let _driver = tokio::spawn(connection);
     let _asked = client.send_request(request("GET", "/"), true).unwrap();
-    let accepted = timeout(LONG, server.unwrap().accept()).await.unwrap();
+    let mut server = server.unwrap();
+    let accepted = timeout(LONG, server.accept()).await.unwrap();
     let (asked, respond) = accepted.unwrap().unwrap();
     let held = Arc::new(());
-    let value = Bytes::from_owner(Held(Arc::clone(&held)));
+    let value = Bytes::from_owner(Held { _count: Arc::clone(&held) });
     let mut headers = http::HeaderMap::new();
     headers.insert("x", http::HeaderValue::from_maybe_shared(value).unwrap());
     let head = crate::message::RequestHead {

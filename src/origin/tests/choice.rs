@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
 use tokio::io::AsyncWriteExt;
 
@@ -85,7 +86,8 @@ async fn mute(requests: &Arc<AtomicUsize>) -> Script {
 
 #[tokio::test]
 async fn what_is_safe_to_repeat_is_repeated_once_and_nothing_else() {
-    let (_sender, streamed) = by_hand();
+    let (sender, streamed) = by_hand();
+    sender.send(Ok(Bytes::from("x"))).await.unwrap();
     let cases = [
         ("idempotent", get("/"), 2),
         ("idempotent with a body", request(Method::PUT, "/", Body::from("x".to_owned())), 2),
