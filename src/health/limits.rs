@@ -5,11 +5,13 @@
 //! once the fault is more likely ours than theirs: then all are used (panic), since sending
 //! everything to the last one that looks well would only take it down too.
 //!
-//!     primaries up                     used
-//!     a fifth or more                  the primaries that are up
-//!     some, but fewer                  all primaries               panic
-//!     none, backups up as above        the backups that are up (or all backups: panic)
-//!     nothing at all                   everything                  panic
+//! ```text
+//! primaries up                     used
+//! a fifth or more                  the primaries that are up
+//! some, but fewer                  all primaries               panic
+//! none, backups up as above        the backups that are up (or all backups: panic)
+//! nothing at all                   everything                  panic
+//! ```
 
 /// Whether one more endpoint may be ejected from a set of `total` of which `ejected` are out
 /// already and `usable` still take traffic.

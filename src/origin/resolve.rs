@@ -5,8 +5,10 @@
 //! for `dns_keep`, while it is asked again with growing pauses. Each address family is kept by
 //! itself: an AAAA question that fails does not disturb the A records.
 //!
-//!     answer --- TTL, within 5 s and 300 s, less up to a tenth ---> ask again
-//!     failure -- 1 s, 2 s, 4 s .. 30 s, more or less a tenth -----> ask again
+//! ```text
+//! answer --- TTL, within 5 s and 300 s, less up to a tenth ---> ask again
+//! failure -- 1 s, 2 s, 4 s .. 30 s, more or less a tenth -----> ask again
+//! ```
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

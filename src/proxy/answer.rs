@@ -29,7 +29,7 @@ impl Worker {
         now: Now,
         record: Box<Record>,
     ) -> Response {
-        let status = CacheStatus::hit(stored.head().terms.ttl(now));
+        let status = CacheStatus::hit(stored.head().ttl(now));
         self.shaped(ask, stored, status, outcome, now, record)
     }
 
@@ -46,7 +46,7 @@ impl Worker {
             forward: Some(why),
             hit: false,
             detail: Some("stale-if-error"),
-            ..CacheStatus::hit(stored.head().terms.ttl(now))
+            ..CacheStatus::hit(stored.head().ttl(now))
         };
         self.shaped(ask, stored, status, Outcome::Stale, now, record)
     }

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::memory::{Accounted, allocated};
 use super::variants::Variants;
+use crate::clock::Now;
 use crate::message::{Blocks, Body};
 use crate::purge::{Found, Selectors};
 use crate::semantics::{CacheKey, KeySecret, Terms, VaryFields};
@@ -147,6 +148,16 @@ impl Head {
             0 => None,
             at => Some(Duration::from_nanos(at - 1)),
         }
+    }
+
+    /// Seconds of freshness left, negative when stale; a soft purge ends freshness at its moment.
+    #[must_use]
+    pub fn ttl(&self, now: Now) -> i64 {
+        let by_age = self.terms.ttl(now);
+        self.soft_at().map_or(by_age, |at| {
+            let stale = now.boot.saturating_sub(at).as_secs();
+            by_age.min(-i64::try_from(stale).unwrap_or(i64::MAX))
+        })
     }
 
     /// Lets it be stale from `at` on: something else than a purge told that it is out of date.
