@@ -140,7 +140,10 @@ async fn accept_loop<H: Handler>(socket: StdListener, door: Arc<Door<H>>) {
     };
     let mut connections = JoinSet::new();
     accept_until_drained(&socket, &door, &mut connections).await;
-    drop(socket);
+    match socket.into_std() {
+        Ok(socket) => empty_queue(&socket, &door, &mut connections),
+        Err(error) => tracing::warn!(%error, "cannot empty the queue of connections"),
+    }
     let metrics = Arc::clone(&door.context.metrics);
     tokio::select! {
         () = async { while let Some(ended) = connections.join_next().await { note(&metrics, ended) } } => {}
@@ -183,13 +186,25 @@ async fn accept_until_drained<H: Handler>(
             Some(ended) = connections.join_next() => note(&door.context.metrics, ended),
         }
     }
-    // What the system has already accepted for us has been promised an answer.
+}
+
+/// Takes in what the system has already accepted for us: it has been promised an answer. The
+/// system itself is asked whether there is more. The runtime would say no, too, when it has not
+/// yet heard of a connection or when this task has had its share of the time.
+fn empty_queue<H: Handler>(
+    socket: &StdListener,
+    door: &Arc<Door<H>>,
+    connections: &mut JoinSet<()>,
+) {
     loop {
-        let ready = std::future::poll_fn(|task| std::task::Poll::Ready(socket.poll_accept(task)));
-        match ready.await {
-            std::task::Poll::Ready(Ok((stream, peer))) => welcome(stream, peer, door, connections),
-            std::task::Poll::Ready(Err(error)) if of_one_connection(&error) => {}
-            std::task::Poll::Ready(Err(_)) | std::task::Poll::Pending => break,
+        let accepted = socket.accept().and_then(|(stream, peer)| {
+            stream.set_nonblocking(true)?;
+            Ok((TcpStream::from_std(stream)?, peer))
+        });
+        match accepted {
+            Ok((stream, peer)) => welcome(stream, peer, door, connections),
+            Err(error) if of_one_connection(&error) => {}
+            Err(_) => break,
         }
     }
 }

@@ -97,7 +97,9 @@ async fn over_tls<H: Handler>(
         doors.connections_refused.inc();
         return;
     }
-    let stream = Prefixed { stream: Socket::new(stream), first };
+    let stream = Socket::new(stream);
+    let taken = stream.taken();
+    let stream = Prefixed { stream, first };
     let accepted = timeout_at(deadline, acceptor.accept(stream, door.listener.http2)).await;
     let Ok(Ok(stream)) = accepted else {
         doors.handshake_failures.inc();
@@ -112,9 +114,9 @@ async fn over_tls<H: Handler>(
     let client = Arc::new(client);
     let (handler, context) = (Arc::clone(&door.handler), Arc::clone(&door.context));
     if http2 {
-        serve_http2(stream, BytesMut::new(), client, seat.as_ref(), handler, context).await;
+        serve_http2(stream, taken, BytesMut::new(), client, seat.as_ref(), handler, context).await;
     } else if let Some(stream) =
-        serve_http1(stream, BytesMut::new(), client, handler, context).await
+        serve_http1(stream, taken, BytesMut::new(), client, handler, context).await
     {
         stream.get_ref().0.stream.reset();
     }
@@ -129,18 +131,20 @@ async fn in_plain<H: Handler>(
     door: &Door<H>,
 ) {
     let mut stream = Socket::new(stream);
+    let taken = stream.taken();
     let client = Arc::new(client);
     let (handler, context) = (Arc::clone(&door.handler), Arc::clone(&door.context));
     if door.listener.http2 {
         match timeout_at(deadline, is_http2(&mut stream, &mut first)).await {
             Ok(Ok(true)) => {
-                return serve_http2(stream, first, client, seat.as_ref(), handler, context).await;
+                return serve_http2(stream, taken, first, client, seat.as_ref(), handler, context)
+                    .await;
             }
             Ok(Ok(false)) => {}
             Ok(Err(_)) | Err(_) => return,
         }
     }
-    if let Some(stream) = serve_http1(stream, first, client, handler, context).await {
+    if let Some(stream) = serve_http1(stream, taken, first, client, handler, context).await {
         stream.reset();
     }
 }

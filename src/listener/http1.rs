@@ -43,6 +43,7 @@ use self::answer::Terms;
 use self::drain::DrainWatch;
 use self::output::Output;
 use self::timer::Timer;
+use super::socket::{Progress, Taken};
 use super::{Client, Context, Handler};
 use crate::clock::Now;
 use crate::http1::{HeadLimits, ParsedRequest, RequestParser};
@@ -52,12 +53,14 @@ use crate::message::{Refusal, Scheme};
 /// the fields are slices of is as big as the head and no bigger.
 const HEAD_PIECE: usize = 8 * 1024;
 
-/// Serves one connection until it ends. `first` are bytes that have already been read.
+/// Serves one connection until it ends. `taken` counts what the client's socket takes of `io`;
+/// `first` are bytes that have already been read.
 ///
 /// Gives the transport back where the client must see a reset: a body whose end only the end of
 /// the connection tells has broken off, so a FIN would look like its completion.
 pub(super) async fn serve_http1<IO, H>(
     io: IO,
+    taken: Taken,
     first: BytesMut,
     client: Arc<Client>,
     handler: Arc<H>,
@@ -67,7 +70,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send,
     H: Handler,
 {
-    let mut connection = Connection::new(io, first, client, context);
+    let mut connection = Connection::new(io, taken, first, client, context);
     let flow = loop {
         let flow = match connection.next_head().await {
             Ok(parsed) => connection.exchange(parsed, handler.as_ref()).await,
@@ -122,6 +125,7 @@ struct Connection<IO> {
     /// The client has sent everything it will send.
     ended: bool,
     output: Output,
+    progress: Progress,
     timer: Timer,
     drain: DrainWatch,
     opened: Now,
@@ -131,7 +135,13 @@ struct Connection<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
-    fn new(io: IO, first: BytesMut, client: Arc<Client>, context: Arc<Context>) -> Self {
+    fn new(
+        io: IO,
+        taken: Taken,
+        first: BytesMut,
+        client: Arc<Client>,
+        context: Arc<Context>,
+    ) -> Self {
         let limits = &context.limits;
         let head_limits = HeadLimits {
             head_bytes: limits.head_bytes,
@@ -153,6 +163,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
             read: first,
             ended: false,
             output: Output::default(),
+            progress: Progress::of(taken),
             timer: Timer::default(),
             opened: now,
             last: now,
@@ -162,9 +173,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
 
     /// Waits for the head of the next request.
     async fn next_head(&mut self) -> Result<ParsedRequest, NoHead> {
-        let head = self.context.limits.head;
-        // Nothing has come on a new connection: it has no longer than for a head.
-        let idle = if self.requests == 0 { head } else { self.context.limits.keep_alive };
+        let limits = &self.context.limits;
+        let head = limits.head;
+        // Nothing has come on a new connection: it has no longer than for a handshake.
+        let idle = if self.requests == 0 { limits.handshake } else { limits.keep_alive };
         let mut deadline = self.last.boot.saturating_add(idle);
         let mut begun = false;
         loop {
@@ -215,10 +227,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
             Poll::Pending => {}
         }
         if idle && self.drain.is_over(context) {
+            let grace = self.drain_grace();
+            ready!(self.timer.poll(context, deadline.min(grace)));
             return Poll::Ready(Arrived::Drained);
         }
         ready!(self.timer.poll(context, deadline));
         Poll::Ready(Arrived::Deadline)
+    }
+
+    /// Boot clock until which an idle connection waits for one more request although the process
+    /// drains. The client of an answer that began before the draining was promised that it may
+    /// go on; closing as soon as such an answer ends would meet its next request halfway.
+    fn drain_grace(&self) -> Duration {
+        let notice = self.context.limits.drain_notice.saturating_mul(2);
+        self.last.boot.saturating_add(notice)
     }
 
     /// Answers for a message that is no request, and ends.
@@ -255,7 +277,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
     }
 
     /// FIN, then what the client still sends is dropped for a while: closing with unread bytes
-    /// would reset the connection, and the client might lose the answer.
+    /// would reset the connection, and the client might lose the answer. A client that never stops
+    /// sending leaves the timer no turn, so the clock is asked before every read.
     async fn linger(&mut self) {
         let deadline = self.last.boot.saturating_add(self.context.limits.linger);
         let mut said = false;
@@ -268,7 +291,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
                     Poll::Pending => {}
                 }
             }
-            while !self.ended {
+            while !self.ended && crate::clock::now().boot < deadline {
                 let mut space = [const { MaybeUninit::uninit() }; HEAD_PIECE];
                 let mut space = ReadBuf::uninit(&mut space);
                 match Pin::new(&mut self.io).poll_read(context, &mut space) {

@@ -111,6 +111,12 @@ impl Pace {
         self.bytes = self.bytes.saturating_add(bytes as u64);
     }
 
+    /// Whether a wait for the peer has begun and not ended.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.silent_since.is_some()
+    }
+
     /// The wait was for something else than the peer: it does not count.
     pub fn idle(&mut self) {
         self.silent_since = None;

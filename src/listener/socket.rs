@@ -7,6 +7,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,10 +27,50 @@ const FAST: Duration = Duration::from_millis(250);
 /// A client that keeps us waiting this long is not.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// How many bytes the kernel has taken from us for a client, counted beneath TLS.
+///
+/// TLS takes up to 64 KiB more than it has written. Whoever judges a client by what TLS took
+/// sees no progress while those trickle out.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Taken(Arc<AtomicU64>);
+
+impl Taken {
+    /// Counts `bytes` more.
+    pub(super) fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A look at [`Taken`] from time to time.
+#[derive(Debug)]
+pub(super) struct Progress {
+    taken: Taken,
+    seen: u64,
+}
+
+impl Progress {
+    pub(super) fn of(taken: Taken) -> Self {
+        Self { seen: taken.bytes(), taken }
+    }
+
+    /// Bytes taken since the last look.
+    pub(super) fn look(&mut self) -> usize {
+        let bytes = self.taken.bytes();
+        let new = bytes - self.seen;
+        self.seen = bytes;
+        usize::try_from(new).unwrap_or(usize::MAX)
+    }
+}
+
 /// A client's socket.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
+    taken: Taken,
     fast: bool,
     /// Bytes written since `since`.
     moved: usize,
@@ -41,7 +83,13 @@ pub(super) struct Socket {
 impl Socket {
     pub(super) fn new(stream: TcpStream) -> Self {
         hold(&stream, SMALL_HOLD);
-        Self { stream, fast: false, moved: 0, since: clock::now().boot, waiting: None }
+        let taken = Taken::default();
+        Self { stream, taken, fast: false, moved: 0, since: clock::now().boot, waiting: None }
+    }
+
+    /// What the kernel takes from now on is counted here.
+    pub(super) fn taken(&self) -> Taken {
+        self.taken.clone()
     }
 
     /// Ends the connection with RST when it is dropped.
@@ -56,6 +104,7 @@ impl Socket {
                 self.waiting.get_or_insert_with(|| clock::now().boot);
             }
             Poll::Ready(Ok(bytes)) => {
+                self.taken.add(*bytes);
                 if let Some(began) = self.waiting.take()
                     && self.fast
                     && clock::now().boot.saturating_sub(began) > SLOW
@@ -134,5 +183,27 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_kernel_takes_is_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut socket = Socket::new(client);
+        let mut progress = Progress::of(socket.taken());
+        assert_eq!(progress.look(), 0);
+        socket.write_all(b"hello").await.unwrap();
+        let parts = [io::IoSlice::new(b"to "), io::IoSlice::new(b"you")];
+        assert_eq!(socket.write_vectored(&parts).await.unwrap(), 6);
+        assert_eq!(progress.look(), 11);
+        assert_eq!(progress.look(), 0);
     }
 }

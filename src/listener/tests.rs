@@ -296,6 +296,30 @@ async fn draining_accepts_for_the_notice_and_then_no_more() {
 }
 
 #[tokio::test]
+async fn whoever_is_in_the_queue_when_accepting_ends_is_still_served() {
+    use std::io::Write;
+    let notice = Duration::from_secs(1);
+    let edge = Edge::plain(Limits { drain_notice: notice, ..Limits::default() });
+    // More than one turn of a task takes in. The door has not had a turn yet.
+    let mut clients = Vec::new();
+    for _ in 0..400 {
+        let mut client = std::net::TcpStream::connect(edge.address).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: h.test\r\n\r\n").unwrap();
+        client.set_nonblocking(true).unwrap();
+        clients.push(TcpStream::from_std(client).unwrap());
+    }
+    let now = clock::now();
+    let since = clock::Now { boot: now.boot.saturating_sub(2 * notice), ..now };
+    edge.drain.send(Drain::Draining { since }).unwrap();
+    for mut client in clients {
+        let mut answer = String::new();
+        timeout(LONG, client.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.ends_with("hello"), "{answer:?}");
+    }
+    timeout(LONG, edge.running).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn an_abort_ends_everything_at_once() {
     let edge = Edge::plain(Limits::default());
     let mut idle = TcpStream::connect(edge.address).await.unwrap();

@@ -15,6 +15,8 @@ pub(super) struct DrainWatch {
     from_the_start: bool,
     /// Registered once: later waits happen in the same task.
     end: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// `end` has come.
+    over: bool,
     waker: Option<Waker>,
 }
 
@@ -24,6 +26,7 @@ impl DrainWatch {
             context: Arc::clone(context),
             from_the_start: context.draining().is_some(),
             end: None,
+            over: false,
             waker: None,
         }
     }
@@ -39,8 +42,11 @@ impl DrainWatch {
         self.context.pressure.step() >= Pressure::Shed || self.is_draining()
     }
 
-    /// Whether an idle connection should end now; else the task is woken when it should.
+    /// Whether idle connections should end; else the task is woken when it should.
     pub(super) fn is_over(&mut self, task: &mut std::task::Context<'_>) -> bool {
+        if self.over {
+            return true;
+        }
         let known = self.waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker()));
         if known && !self.is_draining() {
             return false;
@@ -50,6 +56,7 @@ impl DrainWatch {
             Box::pin(async move { context.idle_end().await })
         });
         self.waker = Some(task.waker().clone());
-        end.as_mut().poll(task).is_ready()
+        self.over = end.as_mut().poll(task).is_ready();
+        self.over
     }
 }

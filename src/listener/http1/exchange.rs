@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::header::{EXPECT, UPGRADE};
-use http::{Method, StatusCode, Version};
+use http::header::{CONTENT_TYPE, EXPECT, UPGRADE};
+use http::{HeaderMap, Method, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::answer::{Answer, Filled, Terms};
@@ -161,8 +161,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
             // After the head of an answer it is too late for 100 Continue.
             upload.expects = false;
         }
+        let mut pace = if is_event_stream(&response.headers) {
+            Pace::of_tunnel(&self.context.limits)
+        } else {
+            Pace::of_answer(&self.context.limits)
+        };
         let mut answer = Answer::begin(response, terms, &mut self.output);
-        let mut pace = Pace::of_answer(&self.context.limits);
         let sent = poll_fn(|context| {
             if let Some(upload) = &mut upload {
                 self.move_upload(upload, context);
@@ -202,7 +206,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
                 filled = answer.poll_fill(context, &mut self.output);
             }
             if self.output.is_empty() {
-                match (filled, Pin::new(&mut self.io).poll_flush(context)) {
+                let flushed = Pin::new(&mut self.io).poll_flush(context);
+                self.note_progress(pace);
+                match (filled, flushed) {
                     (_, Poll::Ready(Err(_))) => return Poll::Ready(Err(Cut::Client)),
                     (Poll::Ready(Filled::Failed), _) => return Poll::Ready(Err(Cut::Body)),
                     (Poll::Ready(Filled::Complete), Poll::Ready(Ok(()))) => {
@@ -215,18 +221,29 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
                     }
                     (_, Poll::Pending) => {}
                 }
-            } else if let Poll::Ready(written) = self.output.poll_write(&mut self.io, context) {
-                let Ok(written) = written else { return Poll::Ready(Err(Cut::Client)) };
-                self.count_sent(written);
-                if !self.output.is_empty() {
-                    pace.moved(written, crate::clock::now());
+            } else {
+                let written = self.output.poll_write(&mut self.io, context);
+                // TLS that is full may send something and still take nothing.
+                self.note_progress(pace);
+                if let Poll::Ready(written) = written {
+                    let Ok(written) = written else { return Poll::Ready(Err(Cut::Client)) };
+                    self.count_sent(written);
+                    continue;
                 }
-                continue;
             }
             // The client does not take what lies ready.
             let now = crate::clock::now();
             let Ok(left) = pace.wait(now) else { return Poll::Ready(Err(Cut::Slow)) };
             ready!(self.timer.poll(context, now.boot.saturating_add(left)));
+        }
+    }
+
+    /// Tells `pace` what the client's socket has taken. An answer that is taken as it comes needs
+    /// no look at the clock.
+    fn note_progress(&mut self, pace: &mut Pace) {
+        let bytes = self.progress.look();
+        if bytes > 0 && (pace.is_waiting() || !self.output.is_empty()) {
+            pace.moved(bytes, crate::clock::now());
         }
     }
 
@@ -260,4 +277,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
             }
         }
     }
+}
+
+/// Whether an answer may be silent for long, on either side.
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    const EVENTS: &[u8] = b"text/event-stream";
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().get(..EVENTS.len()));
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS))
 }

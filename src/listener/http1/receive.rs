@@ -12,6 +12,10 @@ use crate::http1::Chunk;
 use crate::listener::TooSlow;
 use crate::message::{BodyError, Refusal};
 
+/// Room in the buffer with which another read is worth while. A new buffer for every read would
+/// be kept whole by the few bytes of each that wait in the queue.
+const READ_LEAST: usize = 4096;
+
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
     /// Moves what there is of a request body to its reader, as long as it has room.
     pub(super) fn move_upload(&mut self, upload: &mut Upload, context: &mut Context<'_>) {
@@ -74,7 +78,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
 
     /// Reads up to about `most` bytes into the buffer; 0: the client has sent everything.
     pub(super) fn poll_read_more(&mut self, most: usize, context: &mut Context<'_>) -> Poll<usize> {
-        self.read.reserve(most);
+        if self.read.capacity() - self.read.len() < READ_LEAST.min(most) {
+            self.read.reserve(most);
+        }
         let read = ready!(pin!(self.io.read_buf(&mut self.read)).poll(context)).unwrap_or(0);
         self.ended |= read == 0;
         self.context.metrics.doors.bytes_received.inc_by(read as u64);

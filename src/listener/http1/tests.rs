@@ -2,5 +2,6 @@
 
 mod answers;
 mod bodies;
+mod slow;
 mod support;
 mod waiting;

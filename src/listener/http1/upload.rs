@@ -21,6 +21,13 @@ use crate::http1::{Chunk, ChunkError, ChunkLimits, ChunkedDecoder, LengthDecoder
 use crate::listener::Pace;
 use crate::message::BodyError;
 
+/// Pieces smaller than this are joined while they wait, so that a body that comes byte by byte
+/// keeps neither a handle per byte nor the buffers that they were read into.
+const SMALL: usize = 1024;
+
+/// Size at which joining stops.
+const JOINED: usize = 4096;
+
 /// The door's end.
 pub(super) struct Upload {
     queue: Arc<Mutex<Queue>>,
@@ -61,6 +68,9 @@ pub(super) enum Demand {
 #[derive(Default)]
 struct Queue {
     chunks: VecDeque<Bytes>,
+    /// Small pieces joined; come after `chunks`.
+    small: BytesMut,
+    /// Bytes in both.
     bytes: usize,
     most: usize,
     /// Announced bytes that the reader has not taken yet.
@@ -70,6 +80,47 @@ struct Queue {
     end: Option<Result<(), BodyError>>,
     reader: Option<Waker>,
     door: Option<Waker>,
+}
+
+impl Queue {
+    fn put(&mut self, chunk: Bytes) {
+        self.bytes += chunk.len();
+        // What is taken at once need not be copied.
+        if chunk.len() < SMALL && !self.is_empty() {
+            self.small.extend_from_slice(&chunk);
+            if self.small.len() >= JOINED {
+                self.close_small();
+            }
+        } else {
+            self.close_small();
+            self.chunks.push_back(chunk);
+        }
+    }
+
+    fn take(&mut self) -> Option<Bytes> {
+        if self.chunks.is_empty() {
+            self.close_small();
+        }
+        let chunk = self.chunks.pop_front()?;
+        self.bytes -= chunk.len();
+        Some(chunk)
+    }
+
+    fn close_small(&mut self) {
+        if !self.small.is_empty() {
+            self.chunks.push_back(std::mem::take(&mut self.small).freeze());
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.small.is_empty()
+    }
+
+    fn clear(&mut self) {
+        self.chunks.clear();
+        self.small = BytesMut::new();
+        self.bytes = 0;
+    }
 }
 
 impl Upload {
@@ -126,8 +177,7 @@ impl Upload {
     /// Hands `chunk` to the reader.
     pub(super) fn push(&self, chunk: Bytes, context: &Context<'_>) {
         let mut queue = lock(&self.queue);
-        queue.bytes += chunk.len();
-        queue.chunks.push_back(chunk);
+        queue.put(chunk);
         wake_reader(queue, context);
     }
 
@@ -200,9 +250,8 @@ impl http_body::Body for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut queue = lock(&self.queue);
-        if let Some(chunk) = queue.chunks.pop_front() {
-            let was_full = queue.bytes >= queue.most;
-            queue.bytes -= chunk.len();
+        let was_full = queue.bytes >= queue.most;
+        if let Some(chunk) = queue.take() {
             if let Some(left) = &mut queue.left {
                 *left = left.saturating_sub(chunk.len() as u64);
             }
@@ -229,7 +278,7 @@ impl http_body::Body for RequestBody {
 
     fn is_end_stream(&self) -> bool {
         let queue = lock(&self.queue);
-        queue.chunks.is_empty() && queue.end == Some(Ok(()))
+        queue.is_empty() && queue.end == Some(Ok(()))
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -244,8 +293,7 @@ impl Drop for RequestBody {
     fn drop(&mut self) {
         let mut queue = lock(&self.queue);
         queue.gone = true;
-        queue.chunks.clear();
-        queue.bytes = 0;
+        queue.clear();
         wake_door(queue);
     }
 }
@@ -269,5 +317,35 @@ fn wake_reader(mut queue: MutexGuard<'_, Queue>, context: &Context<'_>) {
     drop(queue);
     if let Some(reader) = reader.filter(|reader| !reader.will_wake(context.waker())) {
         reader.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_pieces_are_joined_while_they_wait() {
+        let rows: [(&str, usize, usize, usize); 4] = [
+            ("byte by byte", 1, 60_000, 20),
+            ("just small", SMALL - 1, 60, 20),
+            ("large pieces stay as they are", SMALL, 60, 60),
+            ("one piece is not copied", 1, 1, 1),
+        ];
+        for (case, size, count, most) in rows {
+            let mut queue = Queue::default();
+            let all = Bytes::from_iter((0..size * count).map(|at| (at % 251) as u8));
+            for at in 0..count {
+                queue.put(all.slice(at * size..(at + 1) * size));
+            }
+            assert_eq!(queue.bytes, all.len(), "{case}");
+            assert!(queue.chunks.len() <= most, "{case}: {}", queue.chunks.len());
+            let mut taken = Vec::new();
+            while let Some(piece) = queue.take() {
+                taken.extend_from_slice(&piece);
+            }
+            assert_eq!(taken, all, "{case}");
+            assert!(queue.is_empty() && queue.bytes == 0, "{case}");
+        }
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Cork<IO>(Arc<Mutex<Inner<IO>>>);
 struct Inner<IO> {
     io: IO,
     waiting: BytesMut,
+    /// Whether something has been written that has not been flushed: TLS may still hold it.
+    unflushed: bool,
     /// Whether somebody calls [`Cork::poll_out`].
     held: bool,
 }
@@ -35,7 +37,12 @@ impl<IO> Clone for Cork<IO> {
 
 impl<IO> Cork<IO> {
     pub(super) fn new(io: IO) -> Self {
-        Self(Arc::new(Mutex::new(Inner { io, waiting: BytesMut::new(), held: false })))
+        Self(Arc::new(Mutex::new(Inner {
+            io,
+            waiting: BytesMut::new(),
+            unflushed: false,
+            held: false,
+        })))
     }
 
     /// From now on the caller sees to it that what waits goes out.
@@ -52,16 +59,21 @@ impl<IO: AsyncWrite + Unpin> Cork<IO> {
     /// Writes and flushes all that waits.
     pub(super) fn poll_out(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.lock();
-        if inner.waiting.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
         ready!(inner.poll_write_waiting(context))?;
-        Pin::new(&mut inner.io).poll_flush(context)
+        if inner.unflushed {
+            ready!(Pin::new(&mut inner.io).poll_flush(context))?;
+            inner.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl<IO: AsyncWrite + Unpin> Inner<IO> {
     fn poll_write_waiting(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.waiting.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.unflushed = true;
         while !self.waiting.is_empty() {
             let written = ready!(Pin::new(&mut self.io).poll_write(context, &self.waiting))?;
             if written == 0 {
@@ -105,6 +117,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Cork<IO> {
             ready!(inner.poll_write_waiting(context))?;
         }
         if size > GATHERED || !inner.held {
+            inner.unflushed = true;
             return Pin::new(&mut inner.io).poll_write_vectored(context, parts);
         }
         for part in parts {
@@ -129,5 +142,50 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Cork<IO> {
         let mut inner = self.lock();
         ready!(inner.poll_write_waiting(context))?;
         Pin::new(&mut inner.io).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes everything, as TLS does, and needs some flushes to get rid of it.
+    struct Holds {
+        flushes: usize,
+    }
+
+    impl AsyncWrite for Holds {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes = self.flushes.saturating_sub(1);
+            if self.flushes == 0 { Poll::Ready(Ok(())) } else { Poll::Pending }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_is_held_beneath_is_flushed_until_it_is_out() {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        for size in [10, GATHERED + 1] {
+            let mut cork = Cork::new(Holds { flushes: 3 });
+            cork.hold();
+            let bytes = vec![b'x'; size];
+            assert!(Pin::new(&mut cork).poll_write(&mut context, &bytes).is_ready());
+            assert!(Pin::new(&mut cork).poll_flush(&mut context).is_ready());
+            assert!(cork.poll_out(&mut context).is_pending());
+            assert!(cork.poll_out(&mut context).is_pending());
+            assert!(cork.poll_out(&mut context).is_ready());
+            assert_eq!(cork.lock().io.flushes, 0);
+        }
     }
 }

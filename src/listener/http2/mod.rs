@@ -33,6 +33,7 @@ use super::clients::Seat;
 use super::context::{Context, Drain, Pressure};
 use super::limits::Pace;
 use super::request::{Client, Handler};
+use super::socket::{Progress, Taken};
 use crate::clock;
 use crate::config::Limits;
 use crate::message::Scheme;
@@ -43,9 +44,10 @@ pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const TICK: Duration = Duration::from_secs(2);
 
 /// Serves one connection until it ends. `seat` is the client's account, `None` where the
-/// connection has no cap of its own.
+/// connection has no cap of its own. `taken` counts what the client's socket takes of `io`.
 pub(super) async fn serve_http2<IO, H>(
     io: IO,
+    taken: Taken,
     first: BytesMut,
     client: Arc<Client>,
     seat: Option<&Seat>,
@@ -86,6 +88,7 @@ pub(super) async fn serve_http2<IO, H>(
         leaving: None,
         closing: false,
         pace,
+        progress: Progress::of(taken),
         counted: Counted::default(),
     };
     loop_.run().await;
@@ -129,6 +132,7 @@ struct Loop<'a, IO, H> {
     /// Whether it is being closed regardless of its streams.
     closing: bool,
     pace: Pace,
+    progress: Progress,
     counted: Counted,
 }
 
@@ -137,7 +141,6 @@ struct Loop<'a, IO, H> {
 struct Counted {
     received: u64,
     sent: u64,
-    paced: u64,
     glitches: u32,
     resets: u32,
 }
@@ -295,10 +298,10 @@ where
         self.count();
         let now = clock::now();
         let passed = |since: Duration| now.boot.saturating_sub(since);
-        let (settings_seen, block_since, tired, stalled, sent) = {
+        let (settings_seen, block_since, tired, stalled) = {
             let wire = self.wire.lock();
             let frames = &wire.frames;
-            (frames.settings_seen(), frames.block_since(), frames.tired(), wire.stalled, wire.sent)
+            (frames.settings_seen(), frames.block_since(), frames.tired(), wire.stalled)
         };
         if !settings_seen {
             let left = self.limits.handshake.saturating_sub(passed(self.begun));
@@ -310,9 +313,8 @@ where
         if block_since.is_some_and(|since| passed(since) >= self.limits.head) {
             return self.time_out("a field block did not end in time");
         }
-        if sent != self.counted.paced {
-            let moved = usize::try_from(sent - self.counted.paced).unwrap_or(usize::MAX);
-            self.counted.paced = sent;
+        let moved = self.progress.look();
+        if moved > 0 {
             self.pace.moved(moved, now);
         }
         if stalled && self.pace.wait(now).is_err() {

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
 
-use super::support::{Edge, answers_to, bodies, quick};
+use super::super::Connection;
+use super::support::{Edge, answers_to, bodies, context, quick, somebody};
 use crate::config::Limits;
+use crate::listener::socket::Taken;
 
 fn post(path: &str, fields: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: h\r\n{fields}\r\n{body}")
@@ -149,4 +152,21 @@ async fn a_body_that_comes_too_slowly_is_given_up() {
     let answer = edge.rest().await;
     assert_eq!(bodies(&answer)[0].0, 408);
     assert_eq!(edge.refusals("body-timeout"), 1);
+}
+
+#[tokio::test]
+async fn bytes_that_come_one_by_one_share_a_buffer() {
+    let (mut client, server) = tokio::io::duplex(1);
+    let (context, _drain) = context(quick());
+    let mut connection =
+        Connection::new(server, Taken::default(), BytesMut::new(), somebody(), context);
+    let mut kept: Vec<Bytes> = Vec::new();
+    for byte in 0..100 {
+        client.write_all(&[byte]).await.unwrap();
+        let read = std::future::poll_fn(|task| connection.poll_read_more(16 * 1024, task));
+        assert_eq!(read.await, 1);
+        kept.push(connection.read.split().freeze());
+    }
+    // Only in the same buffer they all lie side by side.
+    assert!(kept.windows(2).all(|pair| pair[0].as_ptr().wrapping_add(1) == pair[1].as_ptr()));
 }

@@ -10,13 +10,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::super::serve_http1;
 use crate::clock::Now;
 use crate::config::{Admin, Config, Limits, Log, Memory, Node};
+use crate::listener::socket::Taken;
 use crate::listener::{Client, Context, Drain, Handler, Request, Response};
 use crate::message::{Body, BodyError, Refusal, RequestHead, ResponseHead};
 use crate::telemetry::Metrics;
@@ -55,6 +56,30 @@ impl Handler for Player {
             "/length" => Response { head_length: Some(12), ..ok(Body::Empty) },
             "/close" => Response { close: true, ..ok("bye".to_owned().into()) },
             "/big" => ok(Body::Full(Bytes::from(vec![b'x'; 4 << 20]))),
+            // Never waits for its origin.
+            "/flood" => ok(Body::stream(Pieces(
+                vec![Ok(Bytes::from("0123456789")); 60].into(),
+                None,
+                false,
+            ))),
+            "/events" => {
+                let mut response = ok(Body::Full(Bytes::from(vec![b'x'; 4000])));
+                let kind = HeaderValue::from_static("text/event-stream;charset=utf-8");
+                response.headers.insert("content-type", kind);
+                response
+            }
+            "/quiet-events" => {
+                let gate = Arc::clone(&self.gate);
+                let mut response = ok(Body::stream(Quiet(
+                    Box::pin(async move {
+                        gate.acquire().await.unwrap().forget();
+                    }),
+                    0,
+                )));
+                let kind = HeaderValue::from_static("text/event-stream");
+                response.headers.insert("content-type", kind);
+                response
+            }
             "/hints" => {
                 let mut hint = ResponseHead::new(StatusCode::from_u16(103).unwrap());
                 hint.headers.insert("link", HeaderValue::from_static("</a>"));
@@ -127,17 +152,81 @@ impl http_body::Body for Pieces {
     }
 }
 
+/// A piece, another when the gate opens, the end.
+struct Quiet(Pin<Box<dyn Future<Output = ()> + Send>>, u8);
+
+impl http_body::Body for Quiet {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.1 == 1 {
+            std::task::ready!(self.0.as_mut().poll(context));
+        }
+        self.1 += 1;
+        Poll::Ready((self.1 < 3).then(|| Ok(Frame::data(Bytes::from("event")))))
+    }
+}
+
 pub(super) fn quick() -> Limits {
     Limits { linger: Duration::from_millis(50), ..Limits::default() }
 }
 
+/// A pipe that counts what it takes, as a client's socket does.
+#[derive(Debug)]
+pub(super) struct Counted {
+    io: DuplexStream,
+    taken: Taken,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let outcome = Pin::new(&mut self.io).poll_write(context, bytes);
+        if let Poll::Ready(Ok(bytes)) = outcome {
+            self.taken.add(bytes);
+        }
+        outcome
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
 /// One connection.
-pub(super) struct Edge {
+pub(super) struct Edge<IO = Counted> {
     pub(super) client: DuplexStream,
     pub(super) player: Arc<Player>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) drain: watch::Sender<Drain>,
-    pub(super) task: JoinHandle<Option<DuplexStream>>,
+    pub(super) task: JoinHandle<Option<IO>>,
 }
 
 impl Edge {
@@ -147,15 +236,29 @@ impl Edge {
 
     pub(super) fn with_pipe(limits: Limits, pipe_bytes: usize) -> Self {
         let (client, server) = tokio::io::duplex(pipe_bytes);
-        let (drain, receiver) = watch::channel(Drain::Open);
+        let taken = Taken::default();
+        let server = Counted { io: server, taken: taken.clone() };
+        Self::over(limits, client, server, taken)
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Edge<IO> {
+    /// Serves `server`, whose other end is `client`.
+    pub(super) fn over(limits: Limits, client: DuplexStream, server: IO, taken: Taken) -> Self {
+        let (context, drain) = context(limits);
+        let metrics = Arc::clone(&context.metrics);
         let player =
             Arc::new(Player { gate: Arc::new(Semaphore::new(0)), served: AtomicUsize::new(0) });
-        let metrics = Metrics::new(&config(limits.clone()));
-        let context = Context::new(Arc::new(limits), Arc::clone(&metrics), receiver);
-        let address = ([127, 0, 0, 1], 1).into();
-        let from = Arc::new(Client { address, local: address, tls: None });
-        let serving = serve_http1(server, BytesMut::new(), from, Arc::clone(&player), context);
+        let from = somebody();
+        let serving =
+            serve_http1(server, taken, BytesMut::new(), from, Arc::clone(&player), context);
         Self { client, player, metrics, drain, task: tokio::spawn(serving) }
+    }
+
+    /// Says that draining began so long ago that idle connections should have ended.
+    pub(super) fn drain_is_over(&self) {
+        let since = Now { boot: Duration::ZERO, ..crate::clock::now() };
+        self.drain.send_replace(Drain::Draining { since });
     }
 
     pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -172,6 +275,14 @@ impl Edge {
             assert!(read > 0, "ended after {:?}", String::from_utf8_lossy(&all));
         }
         String::from_utf8(all).unwrap()
+    }
+
+    /// Reads the first bytes of an answer and no more.
+    pub(super) async fn first(&mut self) -> String {
+        let mut some = [0; 8];
+        let read = tokio::time::timeout(PATIENCE, self.client.read_exact(&mut some));
+        read.await.expect("an answer").unwrap();
+        String::from_utf8_lossy(&some).into_owned()
     }
 
     /// Reads until the edge closes.
@@ -229,6 +340,17 @@ pub(super) fn bodies(text: &str) -> Vec<(u16, &str)> {
     }
     assert_eq!(rest, "", "of {text:?}");
     all
+}
+
+pub(super) fn somebody() -> Arc<Client> {
+    let address = ([127, 0, 0, 1], 1).into();
+    Arc::new(Client { address, local: address, tls: None })
+}
+
+pub(super) fn context(limits: Limits) -> (Arc<Context>, watch::Sender<Drain>) {
+    let (drain, receiver) = watch::channel(Drain::Open);
+    let metrics = Metrics::new(&config(limits.clone()));
+    (Context::new(Arc::new(limits), metrics, receiver), drain)
 }
 
 fn config(limits: Limits) -> Config {

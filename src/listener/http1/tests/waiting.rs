@@ -26,7 +26,7 @@ async fn a_head_has_an_absolute_deadline() {
 #[tokio::test]
 async fn silence_is_closed_without_a_word() {
     for (said, limits) in [
-        ("", Limits { head: SOON, ..quick() }),
+        ("", Limits { handshake: SOON, ..quick() }),
         ("\r\n", Limits { head: SOON, ..quick() }),
         ("GET /a HTTP/1.1\r\nHost: h\r\n\r\n", Limits { keep_alive: SOON, ..quick() }),
     ] {
@@ -36,6 +36,46 @@ async fn silence_is_closed_without_a_word() {
         assert_eq!(bodies(&answers).len(), usize::from(said.starts_with("GET")), "{said:?}");
         assert!(!answers.contains("connection: close"));
     }
+}
+
+#[tokio::test]
+async fn a_head_that_has_begun_has_its_own_time() {
+    let mut edge = Edge::new(Limits { handshake: SOON, ..quick() });
+    edge.send("G").await;
+    tokio::time::sleep(3 * SOON).await;
+    edge.send("ET /a HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    assert_eq!(bodies(&edge.until("/a").await), [(200, "/a")]);
+}
+
+#[tokio::test]
+async fn a_connection_that_was_promised_to_go_on_gets_time_for_its_next_request() {
+    let asks = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+    // A new connection, and one whose answer ends after all others have been asked to leave.
+    for first in ["", asks] {
+        let mut edge = Edge::with_pipe(Limits { drain_notice: PATIENCE, ..quick() }, 16);
+        if !first.is_empty() {
+            edge.send(first).await;
+            assert_eq!(edge.first().await, "HTTP/1.1");
+        }
+        edge.drain_is_over();
+        if !first.is_empty() {
+            edge.until("/a").await;
+        }
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        edge.send(asks.replace("/a", "/b")).await;
+        let answer = edge.rest().await;
+        assert_eq!(bodies(&answer), [(200, "/b")]);
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_time_for_a_next_request_is_bounded() {
+    let mut edge = Edge::new(Limits { drain_notice: SOON, ..quick() });
+    edge.drain_is_over();
+    assert_eq!(edge.rest().await, "");
 }
 
 #[tokio::test]
