@@ -48,7 +48,7 @@ pub struct Limits {
     pub connection_requests: u64,
     /// Age at which a connection is closed after its current request, more or less a tenth.
     pub connection_age: Duration,
-    /// Time for the TLS handshake, or for the first bytes of a protocol preface.
+    /// Time for the TLS handshake, for a protocol preface, and for the first byte of a new connection.
     pub handshake: Duration,
     /// Time for a request head, from its first byte; never extended.
     pub head: Duration,

@@ -334,7 +334,7 @@ mod tests {
         ];
         for (case, size, count, most) in rows {
             let mut queue = Queue::default();
-            let all = Bytes::from_iter((0..size * count).map(|at| (at % 251) as u8));
+            let all = Bytes::from_iter((0..=250_u8).cycle().take(size * count));
             for at in 0..count {
                 queue.put(all.slice(at * size..(at + 1) * size));
             }
