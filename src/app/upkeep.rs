@@ -59,6 +59,8 @@ pub(super) fn measure(shared: &Shared) {
     metrics.epoch.set(gauge(shared.purges.epoch()));
     metrics.purge_rows.set(gauge(shared.purges.rows() as u64));
     metrics.fills_open.set(gauge(shared.fills.open() as u64));
+    metrics.budget_bytes.set(gauge(shared.store.budget_bytes()));
+    metrics.killed.inc_by(shared.store.killed().saturating_sub(metrics.killed.get()));
     metrics.evictions.inc_by(shared.store.evictions().saturating_sub(metrics.evictions.get()));
 }
 

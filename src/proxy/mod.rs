@@ -65,8 +65,7 @@ impl Edge {
         Self { config, routes, store, purges, fills, metrics, pressure, dice, via, hinted }
     }
 
-    /// Site and canonical target of a URL that an operator names: an absolute URL, or a path of
-    /// `site`'s only host. `None` where no site answers for the host.
+    /// Position of the site that answers for a host in canonical form.
     #[must_use]
     pub fn site_of(&self, host: &str) -> Option<usize> {
         self.routes.site(host)

@@ -26,6 +26,7 @@ pub(super) struct Gauge {
     classes: [(AtomicU64, AtomicU64); CLASSES],
     inserted: AtomicU64,
     removed: AtomicU64,
+    killed: AtomicU64,
 }
 
 impl Gauge {
@@ -42,6 +43,15 @@ impl Gauge {
     /// Notes entries that left because they were replaced, purged or reset.
     pub(super) fn removed(&self, count: u64) {
         self.removed.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Notes a lookup that met an entry which a purge had killed.
+    pub(super) fn met_killed(&self) {
+        self.killed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn killed(&self) -> u64 {
+        self.killed.load(Ordering::Relaxed)
     }
 
     /// Entries that came, are not there and were not removed on purpose.

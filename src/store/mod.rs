@@ -281,6 +281,12 @@ impl Store {
         self.gauge.evictions(self.classes.iter().map(Class::entry_count).sum())
     }
 
+    /// Lookups since the start that met a response which a purge had killed.
+    #[must_use]
+    pub fn killed(&self) -> u64 {
+        self.gauge.killed()
+    }
+
     /// A gauge entry for a response of `body_bytes` and `weight`.
     fn account(&self, body_bytes: u64, weight: u64) -> memory::Accounted {
         memory::Accounted::new(&self.gauge, class_of(body_bytes), weight)
@@ -305,6 +311,7 @@ impl Store {
         match purges.verdict(stored.head(), epoch) {
             Some(verdict) => Lookup::Found(stored, verdict),
             None => {
+                self.gauge.met_killed();
                 self.remove(&stored);
                 Lookup::Miss
             }

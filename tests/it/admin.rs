@@ -152,3 +152,17 @@ async fn the_access_log_tells_each_request_on_a_line() {
         }
     }
 }
+
+#[tokio::test]
+async fn the_store_says_its_budget_and_what_purges_took() {
+    let origin = Origin::serving(Reply::fresh("hello").field("Cache-Tag", "t"));
+    let edge = Edge::start(&origin);
+    edge.fill("/a").await;
+    edge.purge_tag("t").await;
+    edge.fill("/a").await.expect(200, "hello", "stored");
+    // Either the lookup met it, or the sweep came first.
+    let killed = edge.metric("atoll_killed_total").await;
+    let purged = edge.metric("atoll_purged_total").await;
+    assert!(killed + purged >= 1.0, "{killed} {purged}");
+    assert!(edge.metric("atoll_store_budget_bytes").await > 0.0);
+}
