@@ -64,10 +64,10 @@ pub(super) fn start(
 /// Time between two looks at what is still arriving.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Waits for fills under way: clients of other workers may be reading along with this one's.
+/// Waits while fills are read: clients of other workers may be reading along with this one's.
 async fn finish_fills(fills: &Fills, context: &Context) {
     let Some(since) = context.draining() else { return };
-    while fills.open() > 0
+    while fills.readers() > 0
         && *context.drain.borrow() != Drain::Abort
         && clock::now().since(since) < context.limits.drain
     {

@@ -57,6 +57,8 @@ pub struct Fills {
     open: AtomicUsize,
     bytes: AtomicU64,
     started: AtomicU64,
+    /// Readers of all fills.
+    readers: Arc<AtomicUsize>,
 }
 
 /// What came of asking for a fill.
@@ -113,6 +115,8 @@ pub struct Fill {
     pub born: u64,
     /// Its number on this node.
     pub number: u64,
+    /// Readers of all fills.
+    readers: Arc<AtomicUsize>,
     state: Mutex<State>,
 }
 
@@ -155,6 +159,7 @@ impl Fills {
             open: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
             started: AtomicU64::new(0),
+            readers: Arc::default(),
         }
     }
 
@@ -162,6 +167,12 @@ impl Fills {
     #[must_use]
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// Readers of all fills, those that wait for a head included.
+    #[must_use]
+    pub fn readers(&self) -> usize {
+        self.readers.load(Ordering::Acquire)
     }
 
     /// Bytes of all arriving bodies.
@@ -226,8 +237,14 @@ impl Fills {
             return Claim::Full;
         }
         let number = self.started.fetch_add(1, Ordering::AcqRel);
-        let fill =
-            Arc::new(Fill { key, variant: OnceLock::new(), born, number, state: Mutex::default() });
+        let fill = Arc::new(Fill {
+            key,
+            variant: OnceLock::new(),
+            born,
+            number,
+            readers: Arc::clone(&self.readers),
+            state: Mutex::default(),
+        });
         shard.insert(key, Arc::clone(&fill));
         self.open.fetch_add(1, Ordering::Relaxed);
         Claim::Started(FillWriter { fill, fills: Arc::clone(self), done: false })

@@ -274,7 +274,9 @@ fn readers_read_along_each_at_its_own_pace() {
     assert_eq!(read(&mut fast), Poll::Ready(None));
     assert_eq!(read(&mut slow), ready("e"));
     assert_eq!(read(&mut slow), Poll::Ready(None));
-    assert_eq!((world.fills.open(), world.fills.bytes()), (0, 0));
+    assert_eq!((world.fills.open(), world.fills.bytes(), world.fills.readers()), (0, 0, 2));
+    drop((fast, slow));
+    assert_eq!(world.fills.readers(), 0);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -21,6 +22,7 @@ pub(super) struct Slot {
 impl Slot {
     pub(super) fn new(fill: Arc<Fill>) -> Self {
         lock(&fill.state).readers += 1;
+        fill.readers.fetch_add(1, Ordering::AcqRel);
         Self { fill, index: None }
     }
 
@@ -58,6 +60,7 @@ impl Drop for Slot {
             }
             if state.readers == 0 { state.writer.take() } else { None }
         };
+        self.fill.readers.fetch_sub(1, Ordering::AcqRel);
         if let Some(writer) = writer {
             writer.wake();
         }
