@@ -105,6 +105,12 @@ impl Body {
         Self::Stream(Box::pin(body))
     }
 
+    /// A body that breaks off before the first of its `size` bytes.
+    #[must_use]
+    pub fn broken(size: u64) -> Self {
+        Self::stream(Broken { size })
+    }
+
     /// Length in bytes, where it is known before the end.
     #[must_use]
     pub fn exact_size(&self) -> Option<u64> {
@@ -120,6 +126,27 @@ impl Body {
             Self::Blocks(blocks) => Some(Self::Blocks(blocks.clone())),
             Self::Stream(_) => None,
         }
+    }
+}
+
+/// A body of which nothing is there.
+struct Broken {
+    size: u64,
+}
+
+impl http_body::Body for Broken {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Poll::Ready(Some(Err(BodyError::Incomplete)))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.size)
     }
 }
 

@@ -8,6 +8,7 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::body::Chain;
 use super::fields::{X_REQUEST_ID, add_cache_status, add_date};
+use super::segments::Reading;
 use super::{Ask, Worker};
 use crate::clock::{self, Now};
 use crate::listener::Response;
@@ -22,8 +23,8 @@ const ATOLL_CACHE_CONTROL: HeaderName = HeaderName::from_static("atoll-cache-con
 impl Worker {
     /// Answers from the store.
     pub(super) fn answer_stored(
-        &self,
-        ask: &Ask,
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
         stored: &Stored,
         outcome: Outcome,
         now: Now,
@@ -35,8 +36,8 @@ impl Worker {
 
     /// Answers stale because the origin failed (RFC 5861 section 4).
     pub(super) fn answer_stored_on_error(
-        &self,
-        ask: &Ask,
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
         stored: &Stored,
         why: Forward,
         now: Now,
@@ -52,8 +53,8 @@ impl Worker {
     }
 
     fn shaped(
-        &self,
-        ask: &Ask,
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
         stored: &Stored,
         status: CacheStatus,
         outcome: Outcome,
@@ -72,21 +73,15 @@ impl Worker {
             &ask.policy,
             now,
         );
-        let body_of = |part: &Part| match part {
-            Part::None => Body::Empty,
-            Part::Whole => body.whole(),
-            Part::Range { start, length } => body.range(*start, *length),
-            Part::Multipart { pieces, tail, length } => {
-                let mut row = VecDeque::with_capacity(pieces.len() * 2 + 1);
-                for (head, start, length) in pieces {
-                    row.push_back(Body::Full(head.clone()));
-                    row.push_back(body.range(*start, *length));
-                }
-                row.push_back(Body::Full(tail.clone()));
-                Chain::wrap(row, *length)
+        let body = match body.segments() {
+            None => {
+                assemble(&shape.part, || body.whole(), |start, length| body.range(start, length))
+            }
+            Some(segments) => {
+                let reading = Reading::new(self, ask, head, segments);
+                reading.part(&shape.part, None)
             }
         };
-        let body = body_of(&shape.part);
         self.finish(ask, shape, body, &status, outcome, now, record)
     }
 
@@ -115,20 +110,11 @@ impl Worker {
             now,
         );
         let status = CacheStatus { ttl: Some(head.terms.ttl(now)), ..status };
-        let body = match &shape.part {
-            Part::None => Body::Empty,
-            Part::Whole => fill.read(0, arrived.length).into_body(),
-            Part::Range { start, length } => fill.read(*start, Some(*length)).into_body(),
-            Part::Multipart { pieces, tail, length } => {
-                let mut row = VecDeque::with_capacity(pieces.len() * 2 + 1);
-                for (head, start, length) in pieces {
-                    row.push_back(Body::Full(head.clone()));
-                    row.push_back(fill.read(*start, Some(*length)).into_body());
-                }
-                row.push_back(Body::Full(tail.clone()));
-                Chain::wrap(row, *length)
-            }
-        };
+        let body = assemble(
+            &shape.part,
+            || fill.read(0, arrived.length).into_body(),
+            |start, length| fill.read(start, Some(length)).into_body(),
+        );
         self.finish(ask, shape, body, &status, outcome, now, record)
     }
 
@@ -161,7 +147,7 @@ impl Worker {
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is one independent part of an answer")]
-    fn finish(
+    pub(super) fn finish(
         &self,
         ask: &Ask,
         shape: Shape,
@@ -194,6 +180,28 @@ impl Worker {
             head_length: shape.head_length,
             close: false,
             record: Some(record),
+        }
+    }
+}
+
+/// The body of a part: all, a range, or several ranges behind heads of their own.
+pub(super) fn assemble(
+    part: &Part,
+    whole: impl FnOnce() -> Body,
+    mut range: impl FnMut(u64, u64) -> Body,
+) -> Body {
+    match part {
+        Part::None => Body::Empty,
+        Part::Whole => whole(),
+        Part::Range { start, length } => range(*start, *length),
+        Part::Multipart { pieces, tail, length } => {
+            let mut row = VecDeque::with_capacity(pieces.len() * 2 + 1);
+            for (head, start, length) in pieces {
+                row.push_back(Body::Full(head.clone()));
+                row.push_back(range(*start, *length));
+            }
+            row.push_back(Body::Full(tail.clone()));
+            Chain::wrap(row, *length)
         }
     }
 }

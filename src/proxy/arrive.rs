@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 use http_body::Body as _;
 use tokio::sync::oneshot;
 
@@ -14,7 +14,7 @@ use crate::listener::Interim;
 use crate::message::{Body, ResponseHead};
 use crate::origin::{Answer, Framing, SendError};
 use crate::semantics::{
-    HeadVerdict, NotStored, Request, Terms, VaryFields, conditions, confirms, freshened,
+    HeadVerdict, NotStored, Request, Span, Terms, VaryFields, conditions, confirms, freshened,
     judge_head, may_serve_on_error, storable, stored_fields, tags, unconditional,
 };
 use crate::store::{Arrived, FillHead, FillWriter, Head, Lookup, NewHead, Stored};
@@ -56,7 +56,8 @@ impl Worker {
     /// Fills. However this ends, the writer's end tells the readers.
     pub(super) async fn run(self: Arc<Self>, writer: FillWriter, mut job: Job) {
         let stale = job.stale.clone();
-        let (sent, moments) = self.ask_origin(&job, stale.as_deref()).await;
+        let span = self.opening(&job.ask);
+        let (sent, moments) = self.ask_origin(&job, stale.as_deref(), span).await;
         match sent {
             Err(error) => self.no_answer(writer, &error),
             Ok(answer) if answer.head.status == StatusCode::NOT_MODIFIED => {
@@ -71,7 +72,7 @@ impl Worker {
                     None => self.bad_answer(writer, "unasked 304"),
                 }
             }
-            Ok(answer) => self.arrived(writer, job, answer, moments).await,
+            Ok(answer) => self.opened(writer, job, span, answer, moments).await,
         }
         // Where a new response took its place this changes nothing.
         if let Some(stale) = stale {
@@ -81,26 +82,32 @@ impl Worker {
 
     /// A 304 that confirms something else than what is stored: ask once for the whole.
     async fn ask_again(self: &Arc<Self>, writer: FillWriter, job: Job) {
-        let (sent, moments) = self.ask_origin(&job, None).await;
+        let span = self.opening(&job.ask);
+        let (sent, moments) = self.ask_origin(&job, None, span).await;
         match sent {
             Err(error) => self.no_answer(writer, &error),
             Ok(answer) if answer.head.status == StatusCode::NOT_MODIFIED => {
                 self.bad_answer(writer, "unasked 304");
             }
-            Ok(answer) => self.arrived(writer, job, answer, moments).await,
+            Ok(answer) => self.opened(writer, job, span, answer, moments).await,
         }
     }
 
-    async fn ask_origin(
+    /// Asks for the whole, or for `span` of it; under the conditions of `stale`.
+    pub(super) async fn ask_origin(
         &self,
         job: &Job,
         stale: Option<&Stored>,
+        span: Option<Span>,
     ) -> (Result<Answer, SendError>, Moments) {
         let ask = &job.ask;
         let mut headers = ask.request.headers.clone();
         unconditional(&mut headers);
         if let Some(stale) = stale {
             headers.extend(conditions(&stale.head().headers, &stale.head().terms));
+        }
+        if let Some(span) = span {
+            headers.insert(header::RANGE, span.range());
         }
         let outgoing = self.outgoing(ask, headers, Body::Empty);
         let origin = self.edge.config.sites.get(ask.site).map_or(0, |site| site.origin);
@@ -111,13 +118,13 @@ impl Worker {
         (sent, Moments { requested, received: clock::now() })
     }
 
-    fn no_answer(&self, writer: FillWriter, error: &SendError) {
+    pub(super) fn no_answer(&self, writer: FillWriter, error: &SendError) {
         self.edge.metrics.store.fills_failed.inc();
         let (status, word) = super::error::status_of(error);
         writer.dismiss(Arrived::Failed(status, word));
     }
 
-    fn bad_answer(&self, writer: FillWriter, why: &'static str) {
+    pub(super) fn bad_answer(&self, writer: FillWriter, why: &'static str) {
         self.edge.metrics.store.fills_failed.inc();
         tracing::debug!(why, "origin's answer cannot be used");
         writer.dismiss(Arrived::Failed(StatusCode::BAD_GATEWAY, "http_protocol_error"));
@@ -138,8 +145,8 @@ impl Worker {
         head.headers = freshened(&old.headers, &answer.head.headers);
         add_date(&mut head.headers, moments.received);
         let fill = writer.fill();
-        let length = Some(stale.body().len());
-        match self.judge(&job.ask, &job.ask.request, &head, length, moments, fill.number) {
+        let (length, held) = (Some(stale.body().len()), Some(stale.body().held_bytes()));
+        match self.judge(&job.ask, &job.ask.request, &head, held, moments, fill.number) {
             Ok(kept) => {
                 let fields = head.headers.clone();
                 let head = self.make_head(
@@ -157,13 +164,18 @@ impl Worker {
                 if !self.edge.purges.killed_since(&old.selectors, head.born) {
                     self.edge.store.insert(&stored, &self.edge.purges);
                 }
-                writer.head(FillHead { head, length, confirmed: true });
+                let segments = stale.body().segments();
+                writer.head(FillHead { head, length, confirmed: true, segments });
                 writer.adopt(stale.body());
                 writer.complete();
             }
             Err(why) => {
                 if why.holds_for_key() {
                     self.edge.store.remove(stale);
+                }
+                if stale.body().segments().is_some() {
+                    self.give_up_segments(writer, job, why);
+                    return;
                 }
                 let length = stale.body().len();
                 let answer = Answer {
@@ -179,7 +191,7 @@ impl Worker {
 
     /// A new response arrived: keep it while it streams to everyone who waits, or hand it to the
     /// one that asked.
-    async fn arrived(
+    pub(super) async fn arrived(
         self: &Arc<Self>,
         writer: FillWriter,
         job: Job,
@@ -211,7 +223,12 @@ impl Worker {
                 if let Some(variant) = self.edge.store.learn_variant(&head) {
                     writer.varies(variant);
                 }
-                writer.head(FillHead { head: Arc::clone(&head), length, confirmed: false });
+                writer.head(FillHead {
+                    head: Arc::clone(&head),
+                    length,
+                    confirmed: false,
+                    segments: None,
+                });
                 self.keep(writer, &job.ask, head, answer.body).await;
             }
             Err(why) => {
@@ -265,7 +282,7 @@ impl Worker {
     }
 
     /// Gives an answer that may not be shared to the request that started the fill.
-    fn hand_over(
+    pub(super) fn hand_over(
         &self,
         writer: FillWriter,
         job: Job,
@@ -292,7 +309,7 @@ impl Worker {
     }
 
     /// Has the next requests for this key not wait for one another.
-    fn remember_uncacheable(&self, ask: &Ask) {
+    pub(super) fn remember_uncacheable(&self, ask: &Ask) {
         let key = self.edge.store.fill_key(&ask.key, &ask.request.headers);
         self.edge.store.remember_uncacheable(key, clock::now().boot);
     }
@@ -303,6 +320,7 @@ impl Worker {
         purges.verdict(stale.head(), purges.epoch()).is_some_and(|verdict| {
             let terms = &stale.head().terms;
             may_serve_on_error(terms, verdict, &ask.policy, purges.lease(), now)
+                && self.is_at_hand(ask, stale, now)
         })
     }
 
@@ -322,7 +340,8 @@ impl Worker {
                 fresh.headers = freshened(&old.headers, &head.headers);
                 add_date(&mut fresh.headers, moments.received);
                 let request = Request { method: http::Method::GET, ..request.clone() };
-                let judged = self.judge(ask, &request, &fresh, Some(length), moments, old.fill);
+                let held = Some(stored.body().held_bytes());
+                let judged = self.judge(ask, &request, &fresh, held, moments, old.fill);
                 let Ok(kept) = judged else { return };
                 let head = self.make_head(ask, &fresh, kept, epoch, old.fill, Some(old.lineage));
                 if edge.purges.killed_since(&old.selectors, epoch) {
@@ -357,7 +376,7 @@ impl Worker {
     }
 
     /// The head as it will be stored; `lineage` is that of the head it confirms.
-    fn make_head(
+    pub(super) fn make_head(
         &self,
         ask: &Ask,
         head: &ResponseHead,

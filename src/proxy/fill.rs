@@ -6,6 +6,7 @@ use http::Method;
 use tokio::sync::oneshot;
 
 use super::arrive::{Job, Own};
+use super::segments::Reading;
 use super::{Ask, Worker};
 use crate::clock;
 use crate::listener::{Interim, Pressure, Response};
@@ -59,7 +60,8 @@ impl Worker {
             return Step::Answer(self.alone(ask, stale, status, record).await);
         }
         let key = edge.store.fill_key(&ask.key, &ask.request.headers);
-        let alone = ask.request.has_range() && stale.is_none() || ask.request.method != Method::GET;
+        let range = ask.request.has_range() && self.grid(ask).is_none();
+        let alone = range && stale.is_none() || ask.request.method != Method::GET;
         if alone {
             return Step::Answer(
                 self.pass(ask, Body::Empty, CacheStatus::forward(why), record).await,
@@ -161,7 +163,7 @@ impl Worker {
         match arrived {
             Arrived::Head(head) => {
                 if started || self.may_join(ask, &waiting, &head, looks.since) {
-                    Step::Answer(self.answer_filled(ask, &mut waiting, &head, record))
+                    self.answer_filled(ask, &mut waiting, &head, record).await
                 } else if looks.refused.is_some() {
                     let status = CacheStatus::forward(waiting.why);
                     Step::Answer(self.alone(ask, waiting.stale, status, record).await)
@@ -244,8 +246,8 @@ impl Worker {
 
     /// The origin gave no answer: something stale where that is allowed, else the error.
     pub(super) fn failed(
-        &self,
-        ask: &Ask,
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
         stale: Option<&Arc<Stored>>,
         why: Forward,
         status: http::StatusCode,
@@ -263,19 +265,20 @@ impl Worker {
                 self.edge.purges.lease(),
                 now,
             )
+            && self.is_at_hand(ask, stored, now)
         {
             return self.answer_stored_on_error(ask, stored, why, now, record);
         }
         self.origin_failed(status, word, why, record, now)
     }
 
-    fn answer_filled(
-        &self,
-        ask: &Ask,
+    async fn answer_filled(
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
         waiting: &mut Waiting,
         arrived: &FillHead,
         record: Box<Record>,
-    ) -> Response {
+    ) -> Step {
         let started = waiting.own.is_some();
         let own = waiting.own.as_mut().and_then(|own| match own.try_recv() {
             Ok(Own::Fields(fields)) => Some(fields),
@@ -292,6 +295,19 @@ impl Worker {
             (true, true) => Outcome::Revalidated,
             (true, false) => Outcome::Miss,
         };
-        self.answer_arriving(ask, &waiting.fill, arrived, own.as_ref(), status, outcome, record)
+        if let Some(segments) = arrived.segments {
+            let reading = Reading::new(self, ask, &arrived.head, segments);
+            return self.answer_in_segments(&reading, own.as_ref(), status, outcome, record).await;
+        }
+        let fill = &waiting.fill;
+        Step::Answer(self.answer_arriving(
+            ask,
+            fill,
+            arrived,
+            own.as_ref(),
+            status,
+            outcome,
+            record,
+        ))
     }
 }

@@ -12,6 +12,7 @@ mod fields;
 mod fill;
 mod outgoing;
 mod pass;
+mod segments;
 mod serve;
 
 use std::sync::Arc;

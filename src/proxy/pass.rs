@@ -20,7 +20,7 @@ impl Worker {
     /// Sends the request on as it came and hands the answer back.
     pub(super) async fn pass(
         self: &Arc<Self>,
-        ask: &Ask,
+        ask: &Arc<Ask>,
         body: Body,
         status: CacheStatus,
         record: Box<Record>,
@@ -32,7 +32,7 @@ impl Worker {
     /// where the origin fails, that may still stand in.
     pub(super) async fn alone(
         self: &Arc<Self>,
-        ask: &Ask,
+        ask: &Arc<Ask>,
         stale: Option<Arc<Stored>>,
         status: CacheStatus,
         record: Box<Record>,
@@ -42,7 +42,7 @@ impl Worker {
 
     async fn send_on(
         self: &Arc<Self>,
-        ask: &Ask,
+        ask: &Arc<Ask>,
         body: Body,
         stale: Option<Arc<Stored>>,
         status: CacheStatus,
@@ -136,7 +136,7 @@ impl Worker {
 }
 
 /// Whether a 304 may answer it (RFC 9110 section 13.1).
-fn is_conditional(headers: &HeaderMap) -> bool {
+pub(super) fn is_conditional(headers: &HeaderMap) -> bool {
     headers.contains_key(header::IF_NONE_MATCH) || headers.contains_key(header::IF_MODIFIED_SINCE)
 }
 

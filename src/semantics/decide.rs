@@ -1,7 +1,7 @@
 //! What to do with a request: a pure function of the request, what is stored, policy and now.
 //!
 //! ```text
-//! nothing stored ------------------------------------------> Fill (HEAD, Range: Pass)
+//! nothing stored ------------------------------------------> Fill (HEAD, Range: Pass; not in segments)
 //! stored: no lease, purged to `check`, no-cache -----------> Revalidate, or Fill without validator
 //!         fresh -------------------------------------------> Hit, now and then refreshed early
 //!         stale, within stale-while-revalidate ------------> HitStale
@@ -96,7 +96,7 @@ pub fn decide(
 ) -> Decision {
     let Some((terms, verdict)) = found else {
         let why = if variants_exist { Forward::VaryMiss } else { Forward::UriMiss };
-        return forward(request, None, why);
+        return forward(request, None, policy, why);
     };
     // What an origin showed to strangers may not be what it shows to this user.
     if !terms.authorized && request.headers.contains_key(header::AUTHORIZATION) {
@@ -112,13 +112,14 @@ pub fn decide(
         }
         Reuse::Accepted => Decision::Hit { refresh_early: false },
         Reuse::Stale => Decision::HitStale,
-        Reuse::Ask(why) => forward(request, Some(terms), why),
+        Reuse::Ask(why) => forward(request, Some(terms), policy, why),
     }
 }
 
 /// How a request goes to the origin. HEAD and ranges pass as they came: turning a HEAD or a few
-/// bytes into a fetch of the whole would let a small request cost a large one.
-fn forward(request: &Request, stored: Option<&Terms>, why: Forward) -> Decision {
+/// bytes into a fetch of the whole would let a small request cost a large one. Where bodies are
+/// fetched in segments a range costs only what it touches.
+fn forward(request: &Request, stored: Option<&Terms>, policy: &Policy, why: Forward) -> Decision {
     if request.forbids_forwarding() {
         return Decision::OnlyIfCached;
     }
@@ -127,7 +128,7 @@ fn forward(request: &Request, stored: Option<&Terms>, why: Forward) -> Decision 
     }
     match stored {
         Some(terms) if terms.has_validator() => Decision::Revalidate(why),
-        _ if request.has_range() => Decision::Pass(why),
+        _ if request.has_range() && policy.segment.is_none() => Decision::Pass(why),
         _ => Decision::Fill(why),
     }
 }

@@ -13,6 +13,7 @@ mod normalise;
 mod partial;
 mod policy;
 mod range;
+mod segment;
 mod shape;
 mod storable;
 mod tags;
@@ -29,6 +30,10 @@ pub use key::{CacheKey, KeySecret};
 pub use normalise::{Request, Target, canonical_authority, canonical_target, normalise};
 pub use partial::{ContentRange, MOST_PIECES, StrongValidator};
 pub use policy::{Policy, REGISTERED_METHODS, WithoutLease};
+pub use segment::{
+    Continuation, Grid, LARGEST_SEGMENT, LEAST_SEGMENT, Opening, Segments, Slice, Span,
+    continuation, make_whole, opening, precondition,
+};
 pub use shape::{Part, Shape, shape, stored_fields};
 pub use storable::{NotStored, storable};
 pub use tags::{TAG_FIELDS, TagLimits, invalidated_groups, tags};

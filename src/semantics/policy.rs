@@ -35,6 +35,11 @@ pub struct Policy {
     pub vary_on_cookie: bool,
     /// Hand tag fields on to the client.
     pub keep_tags: bool,
+    /// Size of the segments that bodies are fetched and stored in, in bytes; `None` takes each
+    /// body as one.
+    pub segment: Option<u64>,
+    /// Segments that are fetched ahead of what a client has got.
+    pub segment_ahead: u64,
     /// Largest request body in bytes.
     pub body_bytes: u64,
     /// What to do with hits while the mesh lease is lost.
@@ -112,6 +117,8 @@ impl Default for Policy {
             store_set_cookie: false,
             vary_on_cookie: false,
             keep_tags: false,
+            segment: None,
+            segment_ahead: 2,
             body_bytes: 100 * 1024 * 1024,
             without_lease: WithoutLease::Revalidate,
         }

@@ -15,7 +15,7 @@ mod variants;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher as _};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -84,6 +84,8 @@ pub struct Store {
     limits: StoreLimits,
     /// Pieces stored since the start.
     pieces: AtomicU64,
+    /// Pieces may have lost their head since the last sweep.
+    orphans: AtomicBool,
 }
 
 impl std::fmt::Debug for Store {
@@ -117,6 +119,7 @@ impl Store {
             secret: random_secret(),
             limits,
             pieces: AtomicU64::new(0),
+            orphans: AtomicBool::new(false),
         }
     }
 
@@ -197,6 +200,11 @@ impl Store {
 
     /// Removes one stored response, if it is still the one under its key.
     pub fn remove(&self, stored: &Arc<Stored>) {
+        self.leave_pieces(stored.head());
+        self.take_out(stored);
+    }
+
+    fn take_out(&self, stored: &Arc<Stored>) {
         let hash = self.place(stored.head());
         for class in &self.classes {
             let done = class.entry(hash).and_compute_with(|there| {
@@ -295,7 +303,7 @@ impl Store {
     #[must_use]
     pub fn stored(&self, head: Arc<Head>, body: StoredBody) -> Arc<Stored> {
         let weight = stored::weight(&head, &body);
-        let accounted = self.account(body.len(), weight);
+        let accounted = self.account(body.held_bytes(), weight);
         Arc::new(Stored::new(head, body, weight, accounted))
     }
 
@@ -389,7 +397,7 @@ impl Store {
     }
 
     fn put(&self, hash: u128, stored: &Arc<Stored>) -> bool {
-        let own = class_of(stored.body().len());
+        let own = class_of(stored.body().held_bytes());
         let head = stored.head();
         let newer = |there: &Slot| match there {
             Slot::Response(other) => {
@@ -405,11 +413,16 @@ impl Store {
         }
         let Some(class) = self.classes.get(own) else { return false };
         let done = class.entry(hash).and_compute_with(|there| {
-            if there.is_some_and(|there| newer(there.value())) {
-                Op::Nop
-            } else {
-                Op::Put(Slot::Response(Arc::clone(stored)))
+            let there = there.map(moka::Entry::into_value);
+            if there.as_ref().is_some_and(newer) {
+                return Op::Nop;
             }
+            if let Some(Slot::Response(other)) = there
+                && other.head().lineage != head.lineage
+            {
+                self.leave_pieces(other.head());
+            }
+            Op::Put(Slot::Response(Arc::clone(stored)))
         });
         if matches!(done, CompResult::Unchanged(_)) {
             return false;
@@ -424,8 +437,10 @@ impl Store {
     }
 
     fn drop_from(&self, class: &Class, hash: u128) {
-        if class.remove(&hash).is_some() {
-            self.gauge.removed(1);
+        let Some(slot) = class.remove(&hash) else { return };
+        self.gauge.removed(1);
+        if let Slot::Response(stored) = slot {
+            self.leave_pieces(stored.head());
         }
     }
 

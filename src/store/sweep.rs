@@ -38,7 +38,7 @@ pub fn sweep(store: &Store, purges: &Purges, fills: &Fills) -> Sweep {
         if purges.verdict(stored.head(), epoch).is_none() {
             seen.removed += 1;
             seen.freed_bytes += stored.weight();
-            store.remove(&stored);
+            store.take_out(&stored);
         } else {
             orphans.met_head(stored.head());
         }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::semantics::{Policy, WithoutLease};
+use crate::semantics::{LARGEST_SEGMENT, LEAST_SEGMENT, Policy, WithoutLease};
 
 use super::super::error::Problem;
-use super::super::reader::{MaybeTime, Table};
+use super::super::reader::{MaybeSize, MaybeTime, Table};
 
 const SECOND: u64 = 1_000;
 const DAY: u64 = 86_400 * SECOND;
@@ -30,6 +30,8 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>) -> Arc<Policy> {
         store_set_cookie,
         vary_on_cookie,
         keep_tags,
+        segment,
+        segment_ahead,
         body_bytes,
         without_lease,
     } = &mut policy;
@@ -47,6 +49,8 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>) -> Arc<Policy> {
     table.set("store_set_cookie", store_set_cookie);
     table.set("vary_on_cookie", vary_on_cookie);
     table.set("keep_tags", keep_tags);
+    segment_size(table, segment);
+    table.count("segment_ahead", segment_ahead, 0..=16);
     table.size("body_bytes", body_bytes, 0..=1 << 50);
     let names = [("revalidate", WithoutLease::Revalidate), ("serve", WithoutLease::Serve)];
     table.choose("without_lease", &names, without_lease);
@@ -58,6 +62,20 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>) -> Arc<Policy> {
 fn maybe(table: &mut Table<'_>, key: &'static str, into: &mut Option<Duration>) {
     if let Some(found) = table.optional::<MaybeTime>(key) {
         *into = found.value.0;
+    }
+}
+
+/// A size within bounds, or `"none"`.
+fn segment_size(table: &mut Table<'_>, into: &mut Option<u64>) {
+    let Some(found) = table.optional::<MaybeSize>("segment") else { return };
+    match found.value.0 {
+        Some(size) if !(LEAST_SEGMENT..=LARGEST_SEGMENT).contains(&size) => table.sink.push(
+            Problem::new(format!("`{}` is out of bounds", found.place.key))
+                .at(found.place.span)
+                .label("out of bounds")
+                .help("from \"64KiB\" to \"64MiB\", or \"none\""),
+        ),
+        size => *into = size,
     }
 }
 

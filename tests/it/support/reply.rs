@@ -146,6 +146,15 @@ impl Reply {
         self
     }
 
+    /// Bytes of its body.
+    pub(crate) fn body_bytes(&self) -> u64 {
+        let size = |piece: &Piece| match piece {
+            Piece::Data(bytes) => bytes.len() as u64,
+            _ => 0,
+        };
+        self.pieces.iter().map(size).sum()
+    }
+
     /// Waits at a gate before the head.
     pub(crate) fn gate(self, gate: &Gate) -> Self {
         self.before(Piece::gate(gate))
