@@ -19,7 +19,7 @@ fn put(world: &World, head: &Arc<Head>, name: PieceName, text: &'static str) -> 
 fn bytes(world: &World, head: &Head, name: PieceName) -> Option<Bytes> {
     match world.store.piece(head, name)? {
         StoredBody::One(bytes) => Some(bytes),
-        StoredBody::Many(..) => None,
+        StoredBody::Many(..) | StoredBody::Segmented(_) => None,
     }
 }
 
