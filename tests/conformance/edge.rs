@@ -66,13 +66,25 @@ impl Edge {
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         Self { child, profile, plain, tls }
     }
+}
 
-    pub(crate) fn profile(&self) -> Profile {
-        self.profile
+impl Drop for Edge {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
+}
 
+/// What the tests are sent through.
+pub(crate) trait Reach: Sync {
     /// A new connection to it.
-    pub(crate) fn connect(&self) -> io::Result<Connection> {
+    fn connect(&self) -> io::Result<Connection>;
+    /// A number that no other one has in this run.
+    fn number(&self) -> u8;
+}
+
+impl Reach for Edge {
+    fn connect(&self) -> io::Result<Connection> {
         Ok(match self.profile {
             Profile::Http2 => Connection::Http2(Http2::connect(self.tls)?),
             Profile::Conformance | Profile::Default => {
@@ -80,12 +92,22 @@ impl Edge {
             }
         })
     }
+
+    fn number(&self) -> u8 {
+        self.profile as u8
+    }
 }
 
-impl Drop for Edge {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+/// Another cache, by its address.
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+impl Reach for Peer {
+    fn connect(&self) -> io::Result<Connection> {
+        Ok(Connection::Http1(Wire::connect(self.0)?, self.0))
+    }
+
+    fn number(&self) -> u8 {
+        0
     }
 }
 

@@ -51,7 +51,7 @@ fn load() -> Vec<Category> {
 }
 
 /// Runs every test, side by side.
-fn run_all(categories: &[Category], edge: &edge::Edge, origin: &Origin) -> Verdicts {
+fn run_all(categories: &[Category], edge: &impl edge::Reach, origin: &Origin) -> Verdicts {
     let only = std::env::var("ONLY").ok();
     let tests: VecDeque<&Test> = categories
         .iter()
@@ -60,7 +60,7 @@ fn run_all(categories: &[Category], edge: &edge::Edge, origin: &Origin) -> Verdi
         .collect();
     let queue = Mutex::new(tests);
     let outcomes = Mutex::new(BTreeMap::new());
-    let salt = format!("{:04x}{:x}", std::process::id() & 0xffff, edge.profile() as u8);
+    let salt = format!("{:04x}{:x}", std::process::id() & 0xffff, edge.number());
     std::thread::scope(|scope| {
         for worker in 0..SIDE_BY_SIDE {
             let (queue, outcomes, salt) = (&queue, &outcomes, &salt);
@@ -127,6 +127,12 @@ fn verdict(
 fn the_published_table_is_true() {
     let categories = load();
     let (origin, address) = Origin::start().unwrap();
+    if let Ok(peer) = std::env::var("PEER") {
+        // Another cache, which its user has started before this origin (see `peers`).
+        let peer = edge::Peer(peer.parse().expect("PEER is an address"));
+        report::print("peer", &categories, &run_all(&categories, &peer, &origin));
+        return;
+    }
     let profiles = [edge::Profile::Conformance, edge::Profile::Http2, edge::Profile::Default];
     let run = |profile| {
         let edge = edge::Edge::start(profile, address);

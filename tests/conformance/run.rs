@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::data::{self, Exchange, Test};
-use crate::edge::{Connection, Edge};
+use crate::edge::{Connection, Reach};
 use crate::origin::{Noted, Origin};
 use crate::wire::{Fields, PATIENCE, Response};
 
@@ -26,7 +26,12 @@ fn fail<T>(setup: bool, why: impl Into<String>) -> Result<T, Failure> {
 }
 
 /// Runs a test once, under a fresh identifier.
-pub(crate) fn run(test: &Test, edge: &Edge, origin: &Origin, uuid: &str) -> Result<(), Failure> {
+pub(crate) fn run(
+    test: &Test,
+    edge: &impl Reach,
+    origin: &Origin,
+    uuid: &str,
+) -> Result<(), Failure> {
     origin.expect(uuid, test.requests.clone());
     let mut client = Client { edge, connection: None };
     let mut responses: Vec<Response> = Vec::new();
@@ -42,12 +47,12 @@ pub(crate) fn run(test: &Test, edge: &Edge, origin: &Origin, uuid: &str) -> Resu
     check_origin(test, &responses, &origin.noted(uuid))
 }
 
-struct Client<'a> {
-    edge: &'a Edge,
+struct Client<'a, E> {
+    edge: &'a E,
     connection: Option<Connection>,
 }
 
-impl Client<'_> {
+impl<E: Reach> Client<'_, E> {
     fn exchange(
         &mut self,
         exchange: &Exchange,
