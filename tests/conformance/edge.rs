@@ -112,7 +112,6 @@ impl Reach for Peer {
 }
 
 /// A client's connection.
-#[expect(clippy::large_enum_variant, reason = "one a test")]
 pub(crate) enum Connection {
     Http1(Wire, SocketAddr),
     Http2(Http2),
