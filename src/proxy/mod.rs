@@ -6,11 +6,13 @@
 mod answer;
 mod arrive;
 mod body;
+mod complete;
 mod dice;
 mod error;
 mod fields;
 mod fill;
 mod outgoing;
+mod partial;
 mod pass;
 mod serve;
 

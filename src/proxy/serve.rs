@@ -63,7 +63,7 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
     let name = worker.edge.config.sites.get(site).map_or("", |site| &*site.name);
     let key = CacheKey::of(worker.edge.store.secret(), name, &request, &policy);
     let shows_key = request.headers.remove(CACHE_KEY).is_some();
-    let ask = Ask { request, site, policy, key, client, interim, id, shows_key };
+    let ask = Arc::new(Ask { request, site, policy, key, client, interim, id, shows_key });
     // A body that belongs to no answer of ours must not be mistaken for the next request.
     if !matches!(body, Body::Empty) {
         let why = lookup_allowed(&ask.request, &ask.policy).err().unwrap_or(Forward::Bypass);
@@ -75,7 +75,7 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
         }
         return worker.pass(&ask, body, CacheStatus::forward(why), record).await;
     }
-    worker.answer(&Arc::new(ask), arrived, record).await
+    worker.answer(&ask, arrived, record).await
 }
 
 impl Worker {
@@ -94,7 +94,18 @@ impl Worker {
             let epoch = self.edge.purges.epoch();
             let lookup =
                 self.edge.store.lookup(&ask.key, &ask.request.headers, &self.edge.purges, epoch);
-            let (found, decision) = self.decide(ask, lookup, lease, now);
+            let (found, mut decision) = self.decide(ask, lookup, lease, now);
+            if let Decision::Pass(_) | Decision::Fill(_) | Decision::OnlyIfCached = decision {
+                match self.answer_partly(ask, found.as_deref(), lease, epoch, now, record) {
+                    Ok(response) => return response,
+                    Err((back, better)) => {
+                        record = back;
+                        if let (Decision::Pass(why), Some(better)) = (&mut decision, better) {
+                            *why = better;
+                        }
+                    }
+                }
+            }
             let step = match (decision, found) {
                 (Decision::Hit { refresh_early }, Some(stored)) => {
                     if refresh_early {

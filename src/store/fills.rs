@@ -15,6 +15,7 @@
 //! dropped task, sets `Broken`: an absent writer is never taken for a clean end.
 
 mod read;
+mod room;
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 
 pub use read::FillBody;
 use read::Slot;
+pub use room::Room;
 
 use super::stored::{Head, StoredBody};
 use crate::message::BodyError;

@@ -6,6 +6,7 @@
 
 mod fills;
 mod memory;
+mod parts;
 mod pieces;
 mod purges;
 mod stored;
@@ -15,7 +16,7 @@ mod variants;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher as _};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -23,7 +24,10 @@ use moka::ops::compute::{CompResult, Op};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-pub use fills::{Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills};
+pub use fills::{
+    Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills, Room,
+};
+pub use parts::Part;
 pub use pieces::PieceName;
 pub use purges::{Applied, Purges};
 pub use stored::{Head, NewHead, Stored, StoredBody};
@@ -84,6 +88,8 @@ pub struct Store {
     limits: StoreLimits,
     /// Pieces stored since the start.
     pieces: AtomicU64,
+    /// Whether an incomplete response was ever stored: where not, nobody needs to look for one.
+    has_parts: AtomicBool,
 }
 
 impl std::fmt::Debug for Store {
@@ -117,6 +123,7 @@ impl Store {
             secret: random_secret(),
             limits,
             pieces: AtomicU64::new(0),
+            has_parts: AtomicBool::new(false),
         }
     }
 
@@ -296,7 +303,7 @@ impl Store {
     pub fn stored(&self, head: Arc<Head>, body: StoredBody) -> Arc<Stored> {
         let weight = stored::weight(&head, &body);
         let accounted = self.account(body.len(), weight);
-        Arc::new(Stored::new(head, body, weight, accounted))
+        Arc::new(Stored::new(head, body, None, weight, accounted))
     }
 
     /// Hash under which a response with this head is stored.
