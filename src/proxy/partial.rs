@@ -176,6 +176,10 @@ impl Worker {
         usable: impl Fn(&Head, Verdict) -> bool,
     ) -> Option<Found> {
         let request = &ask.request;
+        // Nothing strong enough for the comparison that `If-Range` asks for.
+        if request.headers.contains_key(header::IF_RANGE) {
+            return None;
+        }
         let range = lone_range(&request.headers)?;
         let (store, purges) = (&self.edge.store, &self.edge.purges);
         let (stored, verdict) =
@@ -382,7 +386,11 @@ impl Keep {
     /// nothing does.
     fn store_excerpt(&self, old: Option<Part>, body: &StoredBody) {
         let edge = &self.worker.edge;
-        let Some(range) = lone_range(&self.ask.request.headers) else { return };
+        let asked = &self.ask.request.headers;
+        let Some(range) = lone_range(asked).filter(|_| !asked.contains_key(header::IF_RANGE))
+        else {
+            return;
+        };
         let Some(mut head) = self.new_head(&self.head, body.len()) else { return };
         head.status = StatusCode::PARTIAL_CONTENT;
         let part_key = edge.store.part_key(&head.key);
