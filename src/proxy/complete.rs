@@ -132,7 +132,7 @@ impl Worker {
                 if let Some(variant) = self.edge.store.learn_variant(&head) {
                     writer.varies(variant);
                 }
-                let Some(body) = row(part, gap, answer.body) else { return None };
+                let body = row(part, gap, answer.body)?;
                 let length = Some(gap.total);
                 writer.head(FillHead { head: Arc::clone(&head), length, confirmed: false });
                 self.keep(writer, &job.ask, head, body).await;

@@ -11,6 +11,7 @@ mod dice;
 mod error;
 mod fields;
 mod fill;
+mod keep;
 mod outgoing;
 mod partial;
 mod pass;

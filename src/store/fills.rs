@@ -58,6 +58,8 @@ pub struct Fills {
     limits: FillLimits,
     open: AtomicUsize,
     bytes: AtomicU64,
+    /// Those of `bytes` that are copied while they pass.
+    copied: AtomicU64,
     started: AtomicU64,
     /// Readers of all fills.
     readers: Arc<AtomicUsize>,
@@ -160,6 +162,7 @@ impl Fills {
             limits,
             open: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
+            copied: AtomicU64::new(0),
             started: AtomicU64::new(0),
             readers: Arc::default(),
         }

@@ -254,10 +254,10 @@ async fn a_part_that_breaks_off_is_not_kept() {
             .field("Cache-Control", "max-age=60")
     };
     let origin = Origin::start(move |seen| match (&*seen.target, seen.nth) {
-        ("/a", 1) => short(vec![Piece::data(&pattern(50)), Piece::Reset]),
-        ("/chunked", 1) => short(vec![]).chunked(vec![Piece::data(&pattern(50))]),
-        ("/long", 1) => short(vec![]).chunked(vec![Piece::data(&pattern(200))]),
-        ("/close", 1) => short(vec![]).until_close(vec![Piece::data(&pattern(100))]),
+        ("/a", 1) => short(vec![Piece::data(pattern(50)), Piece::Reset]),
+        ("/chunked", 1) => short(vec![]).chunked(vec![Piece::data(pattern(50))]),
+        ("/long", 1) => short(vec![]).chunked(vec![Piece::data(pattern(200))]),
+        ("/close", 1) => short(vec![]).until_close(vec![Piece::data(pattern(100))]),
         _ => serve(seen),
     });
     let edge = Edge::start(&origin);
@@ -674,16 +674,22 @@ async fn a_length_that_nobody_knows_promises_nothing() {
 
 #[tokio::test]
 async fn new_terms_that_forbid_storing_leave_nothing_to_the_next() {
-    let origin = Origin::start(|seen| match seen.nth {
-        1 => serve(seen),
-        2 => serve(seen).without("Cache-Control").field("Cache-Control", "private"),
-        _ => serve(seen),
-    });
-    let edge = Edge::start(&origin);
-    ranged(&edge, "bytes=0-499").await;
-    let own = edge.fill("/a").await;
-    is_whole(&own, "fwd=partial");
-    assert!(!own.says("stored") && own.says("detail=private"), "{}", own.cache());
-    edge.get("/a").await;
-    assert_eq!(origin.seen("/a", 3).await[2].field("range"), None);
+    for (why, name, value) in
+        [("private", "CDN-Cache-Control", "private"), ("set-cookie", "Set-Cookie", "user=1")]
+    {
+        let origin = Origin::start(move |seen| match seen.nth {
+            2 => serve(seen).field(name, value),
+            _ => serve(seen),
+        });
+        let edge = Edge::start(&origin);
+        ranged(&edge, "bytes=0-499").await;
+        let own = edge.fill("/a").await;
+        is_whole(&own, "fwd=partial");
+        let detail = format!("detail={why}");
+        assert!(!own.says("stored") && own.says(&detail), "{}", own.cache());
+        assert_eq!(own.field("set-cookie").is_some(), why == "set-cookie");
+        let next = edge.get("/a").await;
+        assert!(!next.says("hit") && next.field("set-cookie").is_none(), "{next:?}");
+        assert_eq!(origin.seen("/a", 3).await[2].field("range"), None);
+    }
 }
