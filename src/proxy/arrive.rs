@@ -14,10 +14,10 @@ use crate::listener::Interim;
 use crate::message::{Body, ResponseHead};
 use crate::origin::{Answer, Framing, SendError};
 use crate::semantics::{
-    HeadVerdict, NotStored, Request, Span, Terms, VaryFields, conditions, confirms, freshened,
+    Gap, HeadVerdict, NotStored, Request, Span, Terms, VaryFields, conditions, confirms, freshened,
     judge_head, may_serve_on_error, storable, stored_fields, tags, unconditional,
 };
-use crate::store::{Arrived, FillHead, FillWriter, Head, Lookup, NewHead, Stored};
+use crate::store::{Arrived, FillHead, FillWriter, Head, Lookup, NewHead, Part, Stored};
 
 /// What a fill is to bring.
 pub(super) struct Job {
@@ -25,6 +25,8 @@ pub(super) struct Job {
     pub(super) ask: Arc<Ask>,
     /// What is stored and may be confirmed.
     pub(super) stale: Option<Arc<Stored>>,
+    /// What is stored of it, and what is missing.
+    pub(super) part: Option<(Part, Gap)>,
     /// Where interim responses go.
     pub(super) interim: Interim,
     /// What only the request that started the fill may have.
@@ -56,6 +58,22 @@ impl Worker {
     /// Fills. However this ends, the writer's end tells the readers.
     pub(super) async fn run(self: Arc<Self>, writer: FillWriter, mut job: Job) {
         let stale = job.stale.clone();
+        let left = match job.part.take() {
+            Some((part, gap)) => self.complete(writer, job, part, gap).await,
+            None => Some((writer, job)),
+        };
+        if let Some((writer, job)) = left {
+            self.bring(writer, job).await;
+        }
+        // Where a new response took its place this changes nothing.
+        if let Some(stale) = stale {
+            stale.head().release_refresh(clock::now().boot);
+        }
+    }
+
+    /// Asks for the whole, or for a word on what is stored.
+    async fn bring(self: &Arc<Self>, writer: FillWriter, mut job: Job) {
+        let stale = job.stale.clone();
         let span = self.opening(&job.ask);
         let (sent, moments) = self.ask_origin(&job, stale.as_deref(), span).await;
         match sent {
@@ -73,10 +91,6 @@ impl Worker {
                 }
             }
             Ok(answer) => self.opened(writer, job, span, answer, moments).await,
-        }
-        // Where a new response took its place this changes nothing.
-        if let Some(stale) = stale {
-            stale.head().release_refresh(clock::now().boot);
         }
     }
 
@@ -100,15 +114,24 @@ impl Worker {
         stale: Option<&Stored>,
         span: Option<Span>,
     ) -> (Result<Answer, SendError>, Moments) {
+        let terms = stale.map(|stale| conditions(&stale.head().headers, &stale.head().terms));
+        let mut fields = terms.unwrap_or_default();
+        if let Some(span) = span {
+            fields.insert(header::RANGE, span.range());
+        }
+        self.ask_with(job, fields).await
+    }
+
+    /// Asks the origin with these fields instead of the client's conditions and ranges.
+    pub(super) async fn ask_with(
+        &self,
+        job: &Job,
+        fields: HeaderMap,
+    ) -> (Result<Answer, SendError>, Moments) {
         let ask = &job.ask;
         let mut headers = ask.request.headers.clone();
         unconditional(&mut headers);
-        if let Some(stale) = stale {
-            headers.extend(conditions(&stale.head().headers, &stale.head().terms));
-        }
-        if let Some(span) = span {
-            headers.insert(header::RANGE, span.range());
-        }
+        headers.extend(fields);
         let outgoing = self.outgoing(ask, headers, Body::Empty);
         let origin = self.edge.config.sites.get(ask.site).map_or(0, |site| site.origin);
         let requested = clock::now();
@@ -245,7 +268,13 @@ impl Worker {
     }
 
     /// Copies the body as it arrives, and stores the response once it is complete.
-    async fn keep(&self, writer: FillWriter, ask: &Ask, head: Arc<Head>, mut body: Body) {
+    pub(super) async fn keep(
+        &self,
+        writer: FillWriter,
+        ask: &Ask,
+        head: Arc<Head>,
+        mut body: Body,
+    ) {
         let mut too_large = false;
         loop {
             let frame =
@@ -272,7 +301,9 @@ impl Worker {
         match writer.body() {
             Some(body) => {
                 let stored = self.edge.store.stored(head, body);
-                if !self.edge.store.insert(&stored, &self.edge.purges) {
+                if self.edge.store.insert(&stored, &self.edge.purges) {
+                    self.forget_part(ask);
+                } else {
                     self.edge.metrics.store.not_stored(NotStored::Purged.label());
                 }
             }
@@ -385,10 +416,22 @@ impl Worker {
         fill: u64,
         lineage: Option<u64>,
     ) -> Arc<Head> {
+        Arc::new(Head::new(self.new_head(ask, head, kept, born, fill, lineage)))
+    }
+
+    pub(super) fn new_head(
+        &self,
+        ask: &Ask,
+        head: &ResponseHead,
+        kept: Kept,
+        born: u64,
+        fill: u64,
+        lineage: Option<u64>,
+    ) -> NewHead {
         let site = self.edge.config.sites.get(ask.site).map_or("", |site| &*site.name);
         let secondary = kept.vary.as_ref().map(|fields| fields.secondary(&ask.request.headers));
         let target = ask.request.target();
-        Arc::new(Head::new(NewHead {
+        NewHead {
             key: ask.key.clone(),
             secondary: secondary.unwrap_or_default().into_boxed_slice(),
             vary: kept.vary,
@@ -399,7 +442,7 @@ impl Worker {
             born,
             fill,
             lineage,
-        }))
+        }
     }
 }
 
@@ -410,7 +453,7 @@ pub(super) fn is_error(status: StatusCode) -> bool {
 
 /// What makes a response storable.
 pub(super) struct Kept {
-    terms: Terms,
+    pub(super) terms: Terms,
     vary: Option<Arc<VaryFields>>,
     tags: Box<[Box<str>]>,
 }

@@ -6,11 +6,14 @@
 mod answer;
 mod arrive;
 mod body;
+mod complete;
 mod dice;
 mod error;
 mod fields;
 mod fill;
+mod keep;
 mod outgoing;
+mod partial;
 mod pass;
 mod segments;
 mod serve;

@@ -153,6 +153,15 @@ impl Selectors {
         Self { rows: rows.into_boxed_slice() }
     }
 
+    /// Rows of what is put together from two responses: it answers to those of both. `None` where
+    /// they would be more than `most`.
+    #[must_use]
+    pub fn joined(&self, other: &Self, most: usize) -> Option<Self> {
+        let more = other.rows.iter().filter(|row| !self.rows.contains(row));
+        let rows: Box<[RowKey]> = more.chain(self.rows.iter()).copied().collect();
+        (rows.len() <= most).then_some(Self { rows })
+    }
+
     /// The rows.
     #[must_use]
     pub fn rows(&self) -> &[RowKey] {
@@ -163,6 +172,21 @@ impl Selectors {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_joined_answers_to_the_rows_of_both() {
+        let of = |tags: &[&str]| {
+            let tags: Vec<Box<str>> = tags.iter().map(|tag| (*tag).into()).collect();
+            Selectors::new(Secret(1, 2), "s", "h", "/", &tags)
+        };
+        let (one, other) = (of(&["a", "b"]), of(&["b", "c"]));
+        let both = one.joined(&other, 6).unwrap();
+        for row in one.rows().iter().chain(other.rows()) {
+            assert_eq!(both.rows().iter().filter(|own| *own == row).count(), 1);
+        }
+        assert_eq!(both.rows().len(), 6, "three tags, URL, site, all");
+        assert!(one.joined(&other, 5).is_none());
+    }
 
     #[test]
     fn rows_differ_by_kind_site_and_cut() {

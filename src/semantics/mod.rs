@@ -28,7 +28,9 @@ pub use decide::{Decision, Verdict, decide, lookup_allowed, may_serve_on_error};
 pub use freshness::{FreshnessSource, Terms};
 pub use key::{CacheKey, KeySecret};
 pub use normalise::{Request, Target, canonical_authority, canonical_target, normalise};
-pub use partial::{ContentRange, MOST_PIECES, StrongValidator};
+pub use partial::{
+    Combined, ContentRange, Cut, Extent, From206, Gap, MOST_PIECES, StrongValidator, shape_part,
+};
 pub use policy::{Policy, REGISTERED_METHODS, WithoutLease};
 pub use segment::{
     Continuation, Grid, LARGEST_SEGMENT, LEAST_SEGMENT, Opening, Segments, Slice, Span,

@@ -15,6 +15,7 @@
 //! dropped task, sets `Broken`: an absent writer is never taken for a clean end.
 
 mod read;
+mod room;
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 
 pub use read::FillBody;
 use read::Slot;
+pub use room::Room;
 
 use super::stored::{Head, StoredBody};
 use crate::message::BodyError;
@@ -56,6 +58,8 @@ pub struct Fills {
     limits: FillLimits,
     open: AtomicUsize,
     bytes: AtomicU64,
+    /// Those of `bytes` that are copied while they pass.
+    copied: AtomicU64,
     started: AtomicU64,
     /// Readers of all fills.
     readers: Arc<AtomicUsize>,
@@ -160,6 +164,7 @@ impl Fills {
             limits,
             open: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
+            copied: AtomicU64::new(0),
             started: AtomicU64::new(0),
             readers: Arc::default(),
         }

@@ -6,6 +6,7 @@
 
 mod fills;
 mod memory;
+mod parts;
 mod pieces;
 mod purges;
 mod stored;
@@ -23,7 +24,10 @@ use moka::ops::compute::{CompResult, Op};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-pub use fills::{Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills};
+pub use fills::{
+    Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills, Room,
+};
+pub use parts::Part;
 pub use pieces::PieceName;
 pub use purges::{Applied, Purges};
 pub use stored::{Head, NewHead, Stored, StoredBody};
@@ -86,6 +90,8 @@ pub struct Store {
     pieces: AtomicU64,
     /// Pieces may have lost their head since the last sweep.
     orphans: AtomicBool,
+    /// Whether an incomplete response was ever stored: where not, nobody needs to look for one.
+    has_parts: AtomicBool,
 }
 
 impl std::fmt::Debug for Store {
@@ -120,6 +126,7 @@ impl Store {
             limits,
             pieces: AtomicU64::new(0),
             orphans: AtomicBool::new(false),
+            has_parts: AtomicBool::new(false),
         }
     }
 
@@ -304,7 +311,7 @@ impl Store {
     pub fn stored(&self, head: Arc<Head>, body: StoredBody) -> Arc<Stored> {
         let weight = stored::weight(&head, &body);
         let accounted = self.account(body.held_bytes(), weight);
-        Arc::new(Stored::new(head, body, weight, accounted))
+        Arc::new(Stored::new(head, body, None, weight, accounted))
     }
 
     /// Hash under which a response with this head is stored.

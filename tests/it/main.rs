@@ -16,6 +16,8 @@ mod h2;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod partial;
+#[cfg(test)]
 mod passing;
 #[cfg(test)]
 mod purge;

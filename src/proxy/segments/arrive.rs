@@ -96,7 +96,9 @@ impl Worker {
         }
         let body = StoredBody::Segmented(segments);
         let stored = self.edge.store.stored(Arc::clone(&head), body);
-        if !self.edge.store.insert(&stored, &self.edge.purges) {
+        if self.edge.store.insert(&stored, &self.edge.purges) {
+            self.forget_part(ask);
+        } else {
             self.edge.metrics.store.not_stored(NotStored::Purged.label());
         }
         // Readers must find these blocks under way, or each would fetch them.
