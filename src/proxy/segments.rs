@@ -103,14 +103,14 @@ impl Reading {
     }
 }
 
-/// First byte and length of what a part begins with.
-fn beginning(part: &Part, total: u64) -> Option<(u64, u64)> {
+/// First byte and length of each stretch of the body that a part is made of.
+fn stretches(part: &Part, total: u64) -> Vec<(u64, u64)> {
     match part {
-        Part::None => None,
-        Part::Whole => Some((0, total)),
-        Part::Range { start, length } => Some((*start, *length)),
+        Part::None => Vec::new(),
+        Part::Whole => vec![(0, total)],
+        Part::Range { start, length } => vec![(*start, *length)],
         Part::Multipart { pieces, .. } => {
-            pieces.first().map(|(_, start, length)| (*start, *length))
+            pieces.iter().map(|(_, start, length)| (*start, *length)).collect()
         }
     }
 }
@@ -135,7 +135,12 @@ impl Worker {
         record: Box<Record>,
     ) -> Step {
         let Some(segments) = stored.body().segments() else { return Step::Again(record) };
-        let status = CacheStatus::hit(stored.head().ttl(clock::now()));
+        let now = clock::now();
+        // The head is fresh, but bytes that are not there would have to be asked for.
+        if ask.request.forbids_forwarding() && !self.slices_at_hand(ask, stored, now, usize::MAX) {
+            return Step::Answer(self.only_if_cached(record, now));
+        }
+        let status = CacheStatus::hit(stored.head().ttl(now));
         let reading = Reading::new(self, ask, stored.head(), segments);
         self.answer_in_segments(&reading, None, status, outcome, record).await
     }
@@ -164,8 +169,9 @@ impl Worker {
         );
         let mut status = CacheStatus { ttl: Some(head.ttl(now)), ..status };
         let mut outcome = outcome;
-        let mut begun = beginning(&shape.part, segments.total())
-            .map(|(start, length)| SegmentBody::new(reading, start, length));
+        let mut begun = stretches(&shape.part, segments.total())
+            .first()
+            .map(|(start, length)| SegmentBody::new(reading, *start, *length));
         if let Some(body) = &mut begun {
             match body.begin().await {
                 Ok(true) => {}
@@ -203,6 +209,11 @@ impl Worker {
 
     /// Whether a stored response could begin to answer without its origin.
     pub(super) fn is_at_hand(&self, ask: &Ask, stored: &Stored, now: Now) -> bool {
+        self.slices_at_hand(ask, stored, now, 1)
+    }
+
+    /// Whether the first slices of what it would answer are in the store.
+    fn slices_at_hand(&self, ask: &Ask, stored: &Stored, now: Now, most: usize) -> bool {
         let Some(segments) = stored.body().segments() else { return true };
         let head = stored.head();
         let total = segments.total();
@@ -215,9 +226,19 @@ impl Worker {
             &ask.policy,
             now,
         );
-        beginning(&shape.part, total).is_none_or(|(start, _)| {
-            let name = PieceName::Segment(segments.block_of(start));
-            self.edge.store.piece(head, name).is_some()
-        })
+        let slices = stretches(&shape.part, total);
+        let mut slices = slices.into_iter().flat_map(|(start, length)| {
+            let next = move |(at, left): &mut (u64, u64)| {
+                let slice = segments.slice(*at, *left)?;
+                (*at, *left) = (*at + slice.length, *left - slice.length);
+                Some(slice)
+            };
+            let mut rest = (start, length);
+            std::iter::from_fn(move || next(&mut rest))
+        });
+        slices
+            .by_ref()
+            .take(most)
+            .all(|slice| self.edge.store.piece(head, PieceName::Segment(slice.block)).is_some())
     }
 }

@@ -1,7 +1,7 @@
 //! What to do with a request: a pure function of the request, what is stored, policy and now.
 //!
 //! ```text
-//! nothing stored ------------------------------------------> Fill (HEAD, Range: Pass; not in segments)
+//! nothing stored ------------------------------------------> Fill (HEAD, Range: Pass)
 //! stored: no lease, purged to `check`, no-cache -----------> Revalidate, or Fill without validator
 //!         fresh -------------------------------------------> Hit, now and then refreshed early
 //!         stale, within stale-while-revalidate ------------> HitStale

@@ -2,14 +2,14 @@
 //! whether an answer goes on with the body that was begun.
 //!
 //! A segment is the most that one request asks of an origin, and lies on a fixed grid. It is kept
-//! in up to eight blocks, so that a range whose edges lie inside segments costs a block at either
+//! in up to sixteen blocks, so that a range whose edges lie inside segments costs a block at either
 //! end rather than a segment:
 //!
 //! ```text
-//! segments   |               0               |               1               |        2     |
-//! blocks     | 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 |...                                   |
+//! segments   |               0               |               1               |       2      |
+//! blocks     |.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|.|
 //! asked for                    [------------------)
-//! fetched                  [-----------------)[--------)         one request per segment
+//! fetched                     [--------------)[----)             one request per segment
 //! ```
 //!
 //! A range shorter than a block brings its whole segment: whoever picks single bytes (the index of
@@ -30,7 +30,7 @@ use crate::semantics::partial::{ContentRange, StrongValidator};
 use crate::semantics::policy::Policy;
 
 /// Blocks of a segment.
-const BLOCKS: u64 = 8;
+const BLOCKS: u64 = 16;
 
 /// Smallest block in bytes, and smallest segment.
 pub const LEAST_SEGMENT: u64 = 64 * 1024;

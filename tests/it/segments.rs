@@ -205,6 +205,10 @@ async fn head_conditions_and_broken_ranges_are_answered_from_a_head_in_segments(
     let same = story.edge.get_with("/f", &[("If-None-Match", "\"1\"")]).await;
     assert_eq!(same.status(), 304);
     assert_eq!(story.range("bytes=9999999-").await.status(), 416);
+    for (range, status) in [("bytes=0-99", 206), ("bytes=500000-600000", 504)] {
+        let cached = [("Range", range), ("Cache-Control", "only-if-cached")];
+        assert_eq!(story.edge.get_with("/f", &cached).await.status(), status, "{range}");
+    }
     assert_eq!(story.origin.requests(), 1);
     let other = &[("Range", "bytes=0-9"), ("If-Range", "\"0\"")];
     let whole = story.edge.get_with("/f", other).await;

@@ -68,15 +68,20 @@ fn maybe(table: &mut Table<'_>, key: &'static str, into: &mut Option<Duration>) 
 /// A size within bounds, or `"none"`.
 fn segment_size(table: &mut Table<'_>, into: &mut Option<u64>) {
     let Some(found) = table.optional::<MaybeSize>("segment") else { return };
-    match found.value.0 {
-        Some(size) if !(LEAST_SEGMENT..=LARGEST_SEGMENT).contains(&size) => table.sink.push(
-            Problem::new(format!("`{}` is out of bounds", found.place.key))
-                .at(found.place.span)
-                .label("out of bounds")
-                .help("from \"64KiB\" to \"64MiB\", or \"none\""),
-        ),
-        size => *into = size,
-    }
+    let wrong = match found.value.0 {
+        Some(size) if size < LEAST_SEGMENT => "too small",
+        Some(size) if size > LARGEST_SEGMENT => "too large",
+        size => {
+            *into = size;
+            return;
+        }
+    };
+    table.sink.push(
+        Problem::new(format!("`{}` is {wrong}", found.place.key))
+            .at(found.place.span)
+            .label(wrong)
+            .help("from \"64KiB\" to \"64MiB\", or \"none\""),
+    );
 }
 
 fn strength(table: &mut Table<'_>, into: &mut f64) {
@@ -97,7 +102,9 @@ fn strength(table: &mut Table<'_>, into: &mut f64) {
 /// Keys of one table that cannot both have an effect.
 fn contradictions(table: &Table<'_>, policy: &Policy) {
     let Some(pass) = table.span_of("pass").filter(|_| policy.pass) else { return };
-    for key in ["lifetime", "default_lifetime", "stale_while_revalidate", "stale_if_error"] {
+    for key in
+        ["lifetime", "default_lifetime", "stale_while_revalidate", "stale_if_error", "segment"]
+    {
         if let Some(span) = table.span_of(key) {
             table.sink.push(
                 Problem::new(format!("`{key}` has no effect beside `pass = true`"))

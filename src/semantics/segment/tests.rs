@@ -19,12 +19,13 @@ fn now() -> SystemTime {
 fn a_grid_is_made_of_blocks_that_can_be_stored() {
     let rows = [
         // segment, largest stored, block, blocks
-        (1024 * KIB, u64::MAX, 128 * KIB, 8),
+        (1024 * KIB, u64::MAX, 64 * KIB, 16),
+        (4096 * KIB, u64::MAX, 256 * KIB, 16),
         (64 * KIB, u64::MAX, 64 * KIB, 1),
         (100 * KIB, u64::MAX, 64 * KIB, 1),
         (256 * KIB, u64::MAX, 64 * KIB, 4),
         (64 * 1024 * KIB, 1024 * KIB, 1024 * KIB, 64),
-        (1024 * KIB, 70 * KIB, 70 * KIB, 14),
+        (4096 * KIB, 70 * KIB, 70 * KIB, 58),
     ];
     for (segment, largest, block, blocks) in rows {
         let policy = Policy { segment: Some(segment), ..Policy::default() };
@@ -37,20 +38,20 @@ fn a_grid_is_made_of_blocks_that_can_be_stored() {
 
 #[test]
 fn a_cold_request_asks_for_what_it_touches_of_its_first_segment() {
-    // Segments of 1 MiB, blocks of 128 KiB.
-    let (block, segment) = (128 * KIB, 1024 * KIB);
+    // Segments of 1 MiB, blocks of 64 KiB.
+    let (block, segment) = (64 * KIB, 1024 * KIB);
     let rows = [
         (None, (0, segment)),
         (Some("bytes=0-"), (0, segment)),
         (Some("bytes=0-99"), (0, segment)),
         (Some("bytes=2000000-2000099"), (segment, 2 * segment)),
-        (Some("bytes=1048576-1310719"), (segment, segment + 2 * block)),
-        (Some("bytes=300000-"), (2 * block, segment)),
-        (Some("bytes=300000-99999999"), (2 * block, segment)),
-        (Some("bytes=300000-600000"), (2 * block, 5 * block)),
+        (Some("bytes=1048576-1310719"), (segment, segment + 4 * block)),
+        (Some("bytes=300000-"), (4 * block, segment)),
+        (Some("bytes=300000-99999999"), (4 * block, segment)),
+        (Some("bytes=300000-600000"), (4 * block, 10 * block)),
         (Some("bytes=-5"), (0, block)),
-        (Some("bytes=300000-600000, 0-1"), (2 * block, 5 * block)),
-        (Some("bytes= , 300000-600000"), (2 * block, 5 * block)),
+        (Some("bytes=300000-600000, 0-1"), (4 * block, 10 * block)),
+        (Some("bytes= , 300000-600000"), (4 * block, 10 * block)),
         // What cannot be met or read begins at the first byte.
         (Some("bytes=5-1"), (0, segment)),
         (Some("lines=5-10"), (0, segment)),

@@ -146,6 +146,14 @@ impl Reply {
         self
     }
 
+    /// Breaks off after the first bytes of its body, whose length stays announced.
+    pub(crate) fn broken_after(mut self, count: usize) -> Self {
+        if let [Piece::Data(bytes)] = &*self.pieces {
+            self.pieces = vec![Piece::Data(bytes.slice(..count)), Piece::Reset];
+        }
+        self
+    }
+
     /// Bytes of its body.
     pub(crate) fn body_bytes(&self) -> u64 {
         let size = |piece: &Piece| match piece {
