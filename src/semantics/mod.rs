@@ -9,10 +9,12 @@ mod date;
 mod decide;
 mod freshness;
 mod key;
+mod keyed;
 mod normalise;
 mod policy;
 mod range;
 mod shape;
+mod status_lifetime;
 mod storable;
 mod tags;
 #[cfg(test)]
@@ -25,9 +27,13 @@ pub use conditional::{HeadVerdict, conditions, confirms, freshened, judge_head, 
 pub use decide::{Decision, Verdict, decide, lookup_allowed, may_serve_on_error};
 pub use freshness::{FreshnessSource, Terms};
 pub use key::{CacheKey, KeySecret};
+pub use keyed::{
+    Keep, KeyPolicy, Names, QueryKey, apply_key_policy, judge_key_header, key_fields, stored_target,
+};
 pub use normalise::{Request, Target, canonical_authority, canonical_target, normalise};
 pub use policy::{Policy, REGISTERED_METHODS, WithoutLease};
 pub use shape::{Part, Shape, shape, stored_fields};
-pub use storable::{NotStored, storable};
+pub use status_lifetime::StatusLifetimes;
+pub use storable::{NotStored, storable, strip_set_cookie};
 pub use tags::{TAG_FIELDS, TagLimits, invalidated_groups, tags};
 pub use vary::VaryFields;
