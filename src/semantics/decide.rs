@@ -219,8 +219,11 @@ pub fn may_serve_on_error(
     lease: bool,
     now: Now,
 ) -> bool {
+    // What may be shown while it is renewed may be shown when that fails, too: a stored error must
+    // not take its place.
+    let window = terms.stale_if_error.max(terms.stale_while_revalidate);
     may_answer_unconfirmed(terms, verdict, policy, lease)
-        && staleness(terms, verdict, now).is_none_or(|stale| stale < terms.stale_if_error)
+        && staleness(terms, verdict, now).is_none_or(|stale| stale < window)
 }
 
 #[cfg(test)]
