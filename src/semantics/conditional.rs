@@ -173,7 +173,8 @@ pub(super) fn strongly_equal(one: &[u8], other: &[u8]) -> bool {
     is_strong(one) && one == other
 }
 
-fn is_strong(tag: &[u8]) -> bool {
+/// Whether an entity tag is one, and not weak.
+pub(super) fn is_strong(tag: &[u8]) -> bool {
     tag.len() >= 2 && tag.starts_with(b"\"") && tag.ends_with(b"\"")
 }
 
