@@ -195,6 +195,18 @@ impl ResponseDirectives {
     }
 }
 
+/// Whether nobody on the way may change the body (RFC 9111 section 5.2.2.6). A targeted field cannot
+/// take back what `Cache-Control` says to everyone, so all of them are heard.
+pub(super) fn forbids_transform(headers: &HeaderMap) -> bool {
+    [header::CACHE_CONTROL, CDN_CACHE_CONTROL, ATOLL_CACHE_CONTROL].iter().any(|name| {
+        let mut found = false;
+        let whole = read(headers.get_all(name).iter(), |directive| {
+            found |= directive.is("no-transform");
+        });
+        found || !whole
+    })
+}
+
 /// Directives of a targeted field; `None` where it is absent, empty or invalid.
 fn targeted(headers: &HeaderMap, name: &HeaderName, source: Source) -> Option<ResponseDirectives> {
     let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();

@@ -178,12 +178,13 @@ pub(super) fn is_strong(tag: &[u8]) -> bool {
     tag.len() >= 2 && tag.starts_with(b"\"") && tag.ends_with(b"\"")
 }
 
-fn opaque(tag: &[u8]) -> &[u8] {
+/// A tag without its mark of weakness.
+pub(super) fn opaque(tag: &[u8]) -> &[u8] {
     tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 
 /// The entity tags of a list; what is not one is skipped. They may hold commas.
-fn entity_tags(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn entity_tags(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = line;
     std::iter::from_fn(move || {
         loop {

@@ -4,6 +4,7 @@
 
 mod cache_control;
 mod cache_status;
+mod coding;
 mod conditional;
 mod date;
 mod decide;
@@ -22,6 +23,10 @@ mod vary;
 
 pub use cache_control::RequestDirectives;
 pub use cache_status::{CacheStatus, Forward, Outcome, ttl};
+pub use coding::{
+    Coding, Compression, Known, Negotiation, Print, TypePattern, add_vary, coded_fields,
+    conditions_of_origin, may_be_coded, negotiate, relayed,
+};
 pub use conditional::{HeadVerdict, conditions, confirms, freshened, judge_head, unconditional};
 pub use decide::{Decision, Verdict, decide, lookup_allowed, may_serve_on_error};
 pub use freshness::{FreshnessSource, Terms};

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::Method;
 
+use crate::semantics::coding::Compression;
+
 /// Policy of one path rule, complete. Built by `config`, judged by `decide` and `storable`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
@@ -35,6 +37,8 @@ pub struct Policy {
     pub vary_on_cookie: bool,
     /// Hand tag fields on to the client.
     pub keep_tags: bool,
+    /// Content codings made at the edge.
+    pub compression: Compression,
     /// Largest request body in bytes.
     pub body_bytes: u64,
     /// What to do with hits while the mesh lease is lost.
@@ -112,6 +116,7 @@ impl Default for Policy {
             store_set_cookie: false,
             vary_on_cookie: false,
             keep_tags: false,
+            compression: Compression::default(),
             body_bytes: 100 * 1024 * 1024,
             without_lease: WithoutLease::Revalidate,
         }

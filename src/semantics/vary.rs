@@ -231,7 +231,7 @@ fn weighted_list(value: &[u8]) -> Option<Vec<Weighted>> {
 }
 
 /// `q=0.8` in thousandths.
-fn weight(parameter: &[u8]) -> Option<u16> {
+pub(super) fn weight(parameter: &[u8]) -> Option<u16> {
     let digits = parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q="))?;
     let (whole, fraction) = match digits.split_first()? {
         (first @ (b'0' | b'1'), []) => (*first, &[][..]),

@@ -7,6 +7,7 @@ use crate::semantics::{Policy, WithoutLease};
 
 use super::super::error::Problem;
 use super::super::reader::{MaybeTime, Table};
+use super::compression;
 
 const SECOND: u64 = 1_000;
 const DAY: u64 = 86_400 * SECOND;
@@ -30,6 +31,7 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>) -> Arc<Policy> {
         store_set_cookie,
         vary_on_cookie,
         keep_tags,
+        compression,
         body_bytes,
         without_lease,
     } = &mut policy;
@@ -47,6 +49,7 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>) -> Arc<Policy> {
     table.set("store_set_cookie", store_set_cookie);
     table.set("vary_on_cookie", vary_on_cookie);
     table.set("keep_tags", keep_tags);
+    compression::read(table, compression);
     table.size("body_bytes", body_bytes, 0..=1 << 50);
     let names = [("revalidate", WithoutLease::Revalidate), ("serve", WithoutLease::Serve)];
     table.choose("without_lease", &names, without_lease);
@@ -79,7 +82,9 @@ fn strength(table: &mut Table<'_>, into: &mut f64) {
 /// Keys of one table that cannot both have an effect.
 fn contradictions(table: &Table<'_>, policy: &Policy) {
     let Some(pass) = table.span_of("pass").filter(|_| policy.pass) else { return };
-    for key in ["lifetime", "default_lifetime", "stale_while_revalidate", "stale_if_error"] {
+    let idle =
+        ["lifetime", "default_lifetime", "stale_while_revalidate", "stale_if_error", "compress"];
+    for key in idle {
         if let Some(span) = table.span_of(key) {
             table.sink.push(
                 Problem::new(format!("`{key}` has no effect beside `pass = true`"))
