@@ -25,7 +25,7 @@ pub use conditional::{HeadVerdict, conditions, confirms, freshened, judge_head, 
 pub use decide::{Decision, Verdict, decide, lookup_allowed, may_serve_on_error};
 pub use freshness::{FreshnessSource, Terms};
 pub use key::{CacheKey, KeySecret};
-pub use normalise::{Request, Target, canonical_authority, canonical_target, normalise};
+pub use normalise::{Asks, Request, Target, canonical_authority, canonical_target, normalise};
 pub use policy::{Policy, REGISTERED_METHODS, WithoutLease};
 pub use shape::{Part, Shape, shape, stored_fields};
 pub use storable::{NotStored, storable};
