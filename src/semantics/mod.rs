@@ -12,6 +12,7 @@ mod key;
 mod normalise;
 mod policy;
 mod range;
+mod reason;
 mod shape;
 mod storable;
 mod tags;
@@ -22,11 +23,15 @@ mod vary;
 pub use cache_control::RequestDirectives;
 pub use cache_status::{CacheStatus, Forward, Outcome, ttl};
 pub use conditional::{HeadVerdict, conditions, confirms, freshened, judge_head, unconditional};
-pub use decide::{Decision, Verdict, decide, lookup_allowed, may_serve_on_error};
+pub use decide::{
+    Decision, Verdict, decide, decide_why, early_refresh_chance, lookup_allowed,
+    may_serve_on_error, passes,
+};
 pub use freshness::{FreshnessSource, Terms};
 pub use key::{CacheKey, KeySecret};
 pub use normalise::{Asks, Request, Target, canonical_authority, canonical_target, normalise};
 pub use policy::{Policy, REGISTERED_METHODS, WithoutLease};
+pub use reason::Reason;
 pub use shape::{Part, Shape, shape, stored_fields};
 pub use storable::{NotStored, storable};
 pub use tags::{TAG_FIELDS, TagLimits, invalidated_groups, tags};
