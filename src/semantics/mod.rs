@@ -7,6 +7,7 @@ mod cache_status;
 mod conditional;
 mod date;
 mod decide;
+mod explain;
 mod freshness;
 mod key;
 mod normalise;
@@ -20,6 +21,8 @@ mod tags;
 mod test_support;
 mod vary;
 
+use cache_status::sfv_string;
+
 pub use cache_control::RequestDirectives;
 pub use cache_status::{CacheStatus, Forward, Outcome, ttl};
 pub use conditional::{HeadVerdict, conditions, confirms, freshened, judge_head, unconditional};
@@ -27,6 +30,7 @@ pub use decide::{
     Decision, Verdict, decide, decide_why, early_refresh_chance, lookup_allowed,
     may_serve_on_error, passes,
 };
+pub use explain::{Content, Explanation, Facts, Section, Value};
 pub use freshness::{FreshnessSource, Terms};
 pub use key::{CacheKey, KeySecret};
 pub use normalise::{Asks, Request, Target, canonical_authority, canonical_target, normalise};
