@@ -8,18 +8,22 @@ mod coding;
 mod conditional;
 mod date;
 mod decide;
+mod explain;
 mod freshness;
 mod key;
 mod normalise;
 mod partial;
 mod policy;
 mod range;
+mod reason;
 mod shape;
 mod storable;
 mod tags;
 #[cfg(test)]
 mod test_support;
 mod vary;
+
+use cache_status::sfv_string;
 
 pub use cache_control::RequestDirectives;
 pub use cache_status::{CacheStatus, Forward, Outcome, ttl};
@@ -28,12 +32,17 @@ pub use coding::{
     conditions_of_origin, may_be_coded, negotiate, relayed,
 };
 pub use conditional::{HeadVerdict, conditions, confirms, freshened, judge_head, unconditional};
-pub use decide::{Decision, Verdict, decide, lookup_allowed, may_serve_on_error};
+pub use decide::{
+    Decision, Verdict, decide, decide_why, early_refresh_chance, lookup_allowed,
+    may_serve_on_error, passes,
+};
+pub use explain::{Content, Explanation, Facts, Section, Value};
 pub use freshness::{FreshnessSource, Terms};
 pub use key::{CacheKey, KeySecret};
-pub use normalise::{Request, Target, canonical_authority, canonical_target, normalise};
+pub use normalise::{Asks, Request, Target, canonical_authority, canonical_target, normalise};
 pub use partial::{ContentRange, MOST_PIECES, StrongValidator};
 pub use policy::{Policy, REGISTERED_METHODS, WithoutLease};
+pub use reason::Reason;
 pub use shape::{Part, Shape, shape, stored_fields};
 pub use storable::{NotStored, storable};
 pub use tags::{TAG_FIELDS, TagLimits, invalidated_groups, tags};

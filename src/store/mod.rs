@@ -6,6 +6,7 @@
 
 mod fills;
 mod memory;
+mod peek;
 mod pieces;
 mod purges;
 mod stored;
@@ -23,7 +24,10 @@ use moka::ops::compute::{CompResult, Op};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-pub use fills::{Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills};
+pub use fills::{
+    Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills, UnderWay,
+};
+pub use peek::{Kept, Peek};
 pub use pieces::PieceName;
 pub use purges::{Applied, Purges};
 pub use stored::{Head, NewHead, Stored, StoredBody};
@@ -148,12 +152,24 @@ impl Store {
         purges: &Purges,
         epoch: u64,
     ) -> Lookup {
+        self.look(key, request, purges, epoch, Self::bury)
+    }
+
+    /// [`Store::lookup`], which does `dead` to what a purge has killed.
+    fn look(
+        &self,
+        key: &CacheKey,
+        request: &HeaderMap,
+        purges: &Purges,
+        epoch: u64,
+        dead: fn(&Self, &Arc<Stored>),
+    ) -> Lookup {
         match self.slot(key.hash) {
             None | Some(Slot::Piece(_)) => Lookup::Miss,
-            Some(Slot::Response(stored)) => self.judge(stored, key, purges, epoch),
-            Some(Slot::Variants(variants)) => {
-                self.select(&variants, key, request, purges, epoch).unwrap_or(Lookup::VaryMiss)
-            }
+            Some(Slot::Response(stored)) => self.judge(stored, key, purges, epoch, dead),
+            Some(Slot::Variants(variants)) => self
+                .select(&variants, key, request, purges, epoch, dead)
+                .unwrap_or(Lookup::VaryMiss),
         }
     }
 
@@ -220,6 +236,12 @@ impl Store {
     #[must_use]
     pub fn is_uncacheable(&self, fill_key: u128, now: Duration) -> bool {
         self.uncacheable.get(&fill_key).is_some_and(|until| now < until)
+    }
+
+    /// How much longer answers under this key are taken for not shared.
+    #[must_use]
+    pub fn uncacheable_for(&self, fill_key: u128, now: Duration) -> Option<Duration> {
+        self.uncacheable.get(&fill_key)?.checked_sub(now).filter(|left| !left.is_zero())
     }
 
     /// Forgets that answers under this key are not shared.
@@ -311,15 +333,27 @@ impl Store {
         self.classes.iter().find_map(|class| class.get(&hash))
     }
 
-    fn judge(&self, stored: Arc<Stored>, key: &CacheKey, purges: &Purges, epoch: u64) -> Lookup {
+    /// Counts and removes what a look-up found killed.
+    fn bury(&self, stored: &Arc<Stored>) {
+        self.gauge.met_killed();
+        self.remove(stored);
+    }
+
+    fn judge(
+        &self,
+        stored: Arc<Stored>,
+        key: &CacheKey,
+        purges: &Purges,
+        epoch: u64,
+        dead: fn(&Self, &Arc<Stored>),
+    ) -> Lookup {
         if stored.head().key.parts != key.parts {
             return Lookup::Miss;
         }
         match purges.verdict(stored.head(), epoch) {
             Some(verdict) => Lookup::Found(stored, verdict),
             None => {
-                self.gauge.met_killed();
-                self.remove(&stored);
+                dead(self, &stored);
                 Lookup::Miss
             }
         }
@@ -333,13 +367,15 @@ impl Store {
         request: &HeaderMap,
         purges: &Purges,
         epoch: u64,
+        dead: fn(&Self, &Arc<Stored>),
     ) -> Option<Lookup> {
         let mut best: Option<(Arc<Stored>, Verdict)> = None;
         for fields in variants.sets() {
             let secondary = fields.secondary(request);
             let hash = key.variant(self.secret, &secondary);
             let Some(Slot::Response(stored)) = self.slot(hash) else { continue };
-            let Lookup::Found(stored, verdict) = self.judge(stored, key, purges, epoch) else {
+            let Lookup::Found(stored, verdict) = self.judge(stored, key, purges, epoch, dead)
+            else {
                 continue;
             };
             let newer = best.as_ref().is_none_or(|(other, _)| {
