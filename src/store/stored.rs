@@ -117,6 +117,13 @@ impl Head {
         self.vary.as_deref() == Some(fields) && *self.secondary == *secondary
     }
 
+    /// What else it may be found under besides its exact values: see
+    /// [`VaryFields::secondary_in_language`].
+    #[must_use]
+    pub(super) fn secondary_in_language(&self) -> Option<Vec<u8>> {
+        self.vary.as_ref()?.secondary_in_language(&self.secondary, &self.headers)
+    }
+
     /// Epoch up to which it is known to be alive.
     #[must_use]
     pub(super) fn checked(&self) -> u64 {
