@@ -142,7 +142,14 @@ impl Worker {
         match self.judge(&job.ask, &job.ask.request, &head, length, moments, fill.number) {
             Ok(kept) => {
                 let fields = head.headers.clone();
-                let head = self.make_head(&job.ask, &head, kept, fill.born, fill.number);
+                let head = self.make_head(
+                    &job.ask,
+                    &head,
+                    kept,
+                    fill.born,
+                    fill.number,
+                    Some(old.lineage),
+                );
                 let _ = job.own.send(Own::Fields(fields));
                 let stored = self.edge.store.stored(Arc::clone(&head), stale.body().clone());
                 // A purge that came meanwhile counts by the old selectors, too: the 304 may have
@@ -199,7 +206,7 @@ impl Worker {
         match judged {
             Ok(kept) => {
                 let (born, number) = (writer.fill().born, writer.fill().number);
-                let head = self.make_head(&job.ask, &answer.head, kept, born, number);
+                let head = self.make_head(&job.ask, &answer.head, kept, born, number, None);
                 let _ = job.own.send(Own::Fields(answer.head.headers));
                 if let Some(variant) = self.edge.store.learn_variant(&head) {
                     writer.varies(variant);
@@ -317,7 +324,7 @@ impl Worker {
                 let request = Request { method: http::Method::GET, ..request.clone() };
                 let judged = self.judge(ask, &request, &fresh, Some(length), moments, old.fill);
                 let Ok(kept) = judged else { return };
-                let head = self.make_head(ask, &fresh, kept, epoch, old.fill);
+                let head = self.make_head(ask, &fresh, kept, epoch, old.fill, Some(old.lineage));
                 if edge.purges.killed_since(&old.selectors, epoch) {
                     return;
                 }
@@ -349,6 +356,7 @@ impl Worker {
         Ok(Kept { terms, vary, tags })
     }
 
+    /// The head as it will be stored; `lineage` is that of the head it confirms.
     fn make_head(
         &self,
         ask: &Ask,
@@ -356,6 +364,7 @@ impl Worker {
         kept: Kept,
         born: u64,
         fill: u64,
+        lineage: Option<u64>,
     ) -> Arc<Head> {
         let site = self.edge.config.sites.get(ask.site).map_or("", |site| &*site.name);
         let secondary = kept.vary.as_ref().map(|fields| fields.secondary(&ask.request.headers));
@@ -370,6 +379,7 @@ impl Worker {
             selectors: self.edge.purges.selectors(site, &ask.request.host, &target, &kept.tags),
             born,
             fill,
+            lineage,
         }))
     }
 }

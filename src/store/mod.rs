@@ -6,6 +6,7 @@
 
 mod fills;
 mod memory;
+mod pieces;
 mod purges;
 mod stored;
 mod sweep;
@@ -14,6 +15,7 @@ mod variants;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher as _};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -22,6 +24,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 pub use fills::{Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills};
+pub use pieces::PieceName;
 pub use purges::{Applied, Purges};
 pub use stored::{Head, NewHead, Stored, StoredBody};
 pub use sweep::{Sweep, sweep};
@@ -79,6 +82,8 @@ pub struct Store {
     uncacheable: Cache<u128, Duration, BuildHasherDefault<ReadyHasher>>,
     secret: KeySecret,
     limits: StoreLimits,
+    /// Pieces stored since the start.
+    pieces: AtomicU64,
 }
 
 impl std::fmt::Debug for Store {
@@ -111,6 +116,7 @@ impl Store {
                 .build_with_hasher(BuildHasherDefault::default()),
             secret: random_secret(),
             limits,
+            pieces: AtomicU64::new(0),
         }
     }
 
@@ -143,7 +149,7 @@ impl Store {
         epoch: u64,
     ) -> Lookup {
         match self.slot(key.hash) {
-            None => Lookup::Miss,
+            None | Some(Slot::Piece(_)) => Lookup::Miss,
             Some(Slot::Response(stored)) => self.judge(stored, key, purges, epoch),
             Some(Slot::Variants(variants)) => {
                 self.select(&variants, key, request, purges, epoch).unwrap_or(Lookup::VaryMiss)
@@ -182,24 +188,16 @@ impl Store {
         if purges.verdict(head, purges.epoch()).is_none() {
             return false;
         }
-        let hash = match &head.vary {
-            None => head.key.hash,
-            Some(_) => {
-                let hash = head.variant_hash(self.secret);
-                self.add_variant(head, hash);
-                hash
-            }
-        };
+        let hash = self.place(head);
+        if head.vary.is_some() {
+            self.add_variant(head, hash);
+        }
         self.put(hash, stored)
     }
 
     /// Removes one stored response, if it is still the one under its key.
     pub fn remove(&self, stored: &Arc<Stored>) {
-        let head = stored.head();
-        let hash = match &head.vary {
-            None => head.key.hash,
-            Some(_) => head.variant_hash(self.secret),
-        };
+        let hash = self.place(stored.head());
         for class in &self.classes {
             let done = class.entry(hash).and_compute_with(|there| {
                 match there.map(moka::Entry::into_value) {
@@ -263,7 +261,8 @@ impl Store {
         }
     }
 
-    /// Stored responses and their bytes in one size class, those still being sent included.
+    /// Stored responses and pieces, and their bytes, in one size class, those still being sent
+    /// included.
     #[must_use]
     pub fn class(&self, index: usize) -> (u64, u64) {
         self.gauge.class(index)
@@ -298,6 +297,14 @@ impl Store {
         let weight = stored::weight(&head, &body);
         let accounted = self.account(body.len(), weight);
         Arc::new(Stored::new(head, body, weight, accounted))
+    }
+
+    /// Hash under which a response with this head is stored.
+    fn place(&self, head: &Head) -> u128 {
+        match &head.vary {
+            None => head.key.hash,
+            Some(_) => head.variant_hash(self.secret),
+        }
     }
 
     fn slot(&self, hash: u128) -> Option<Slot> {
@@ -410,7 +417,7 @@ impl Store {
                 (other.born, other.fill) > (head.born, head.fill)
                     && other.key.parts == head.key.parts
             }
-            Slot::Variants(_) => false,
+            Slot::Variants(_) | Slot::Piece(_) => false,
         };
         let others = || self.classes.iter().enumerate().filter(|(index, _)| *index != own);
         if others().filter_map(|(_, class)| class.get(&hash)).any(|there| newer(&there)) {
@@ -442,14 +449,9 @@ impl Store {
         }
     }
 
-    /// Every stored response, for the sweep.
-    fn iter(&self) -> impl Iterator<Item = Arc<Stored>> + '_ {
-        self.classes.iter().flat_map(|class| {
-            class.iter().filter_map(|(_, slot)| match slot {
-                Slot::Response(stored) => Some(stored),
-                Slot::Variants(_) => None,
-            })
-        })
+    /// Everything stored, for the sweep.
+    fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.classes.iter().flat_map(|class| class.iter().map(|(_, slot)| slot))
     }
 }
 

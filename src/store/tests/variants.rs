@@ -29,6 +29,7 @@ impl World {
             selectors: self.purges.selectors("site", "host", "/v", &[Box::from("x")]),
             born: self.purges.epoch(),
             fill: 0,
+            lineage: None,
         }));
         assert!(self.keep(&head, body));
     }
