@@ -10,6 +10,7 @@ mod date;
 mod decide;
 mod explain;
 mod freshness;
+mod invalidation;
 mod key;
 mod normalise;
 mod partial;
@@ -38,6 +39,7 @@ pub use decide::{
 };
 pub use explain::{Content, Explanation, Facts, Section, Value};
 pub use freshness::{FreshnessSource, Terms};
+pub use invalidation::{is_unsafe, named_targets, represents_target, tells_of_change};
 pub use key::{CacheKey, KeySecret};
 pub use normalise::{Asks, Request, Target, canonical_authority, canonical_target, normalise};
 pub use partial::{ContentRange, MOST_PIECES, StrongValidator};

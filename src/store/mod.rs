@@ -359,7 +359,8 @@ impl Store {
         }
     }
 
-    /// The newest of the variants that the request selects (RFC 9111 section 4.1).
+    /// The newest of the variants that the request selects (RFC 9111 section 4.1); failing that, one
+    /// in the language that it prefers to all others.
     fn select(
         &self,
         variants: &Variants,
@@ -369,29 +370,19 @@ impl Store {
         epoch: u64,
         dead: fn(&Self, &Arc<Stored>),
     ) -> Option<Lookup> {
-        let mut best: Option<(Arc<Stored>, Verdict)> = None;
-        for fields in variants.sets() {
+        let exact = variants.sets().filter_map(|fields| {
             let secondary = fields.secondary(request);
             let hash = key.variant(self.secret, &secondary);
-            let Some(Slot::Response(stored)) = self.slot(hash) else { continue };
-            let Lookup::Found(stored, verdict) = self.judge(stored, key, purges, epoch, dead)
-            else {
-                continue;
-            };
-            let newer = best.as_ref().is_none_or(|(other, _)| {
-                stored.head().terms.received.boot >= other.head().terms.received.boot
-            });
-            if newer && stored.head().is_variant(fields, &secondary) {
-                best = Some((stored, verdict));
-            }
+
         }
-        best.map(|(stored, verdict)| Lookup::Found(stored, verdict))
     }
 
     fn add_variant(&self, head: &Head, hash: u128) {
         let Some(fields) = &head.vary else { return };
         let most = self.limits.variants.max(1);
-        let pushed_out = self.change_variants(head, |variants| variants.add(fields, hash, most));
+        let language = head.secondary_in_language().map(|name| head.key.variant(self.secret, &name));
+        let pushed_out =
+            self.change_variants(head, |variants| variants.add(fields, hash, language, most));
         for hash in pushed_out {
             for class in &self.classes {
                 self.drop_from(class, hash);
@@ -469,6 +460,12 @@ impl Store {
     fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
         self.classes.iter().flat_map(|class| class.iter().map(|(_, slot)| slot))
     }
+}
+
+/// The one that arrived last; of several that arrived at once, the first named.
+fn newest(found: impl Iterator<Item = (Arc<Stored>, Verdict)>) -> Option<(Arc<Stored>, Verdict)> {
+    let arrived = |found: &(Arc<Stored>, Verdict)| found.0.head().terms.received.boot;
+    found.reduce(|best, other| if arrived(&other) > arrived(&best) { other } else { best })
 }
 
 fn class_of(body_bytes: u64) -> usize {
