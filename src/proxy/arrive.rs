@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use http::header::SET_COOKIE;
 use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use tokio::sync::oneshot;
@@ -141,7 +142,11 @@ impl Worker {
         let length = Some(stale.body().len());
         match self.judge(&job.ask, &job.ask.request, &head, length, moments, fill.number) {
             Ok(kept) => {
-                let fields = head.headers.clone();
+                let mut fields = head.headers.clone();
+                if !fields.contains_key(SET_COOKIE) {
+                    let cookies = answer.head.headers.get_all(SET_COOKIE);
+                    fields.extend(cookies.iter().map(|own| (SET_COOKIE, own.clone())));
+                }
                 let head = self.make_head(
                     &job.ask,
                     &head,
@@ -323,7 +328,16 @@ impl Worker {
                 add_date(&mut fresh.headers, moments.received);
                 let request = Request { method: http::Method::GET, ..request.clone() };
                 let judged = self.judge(ask, &request, &fresh, Some(length), moments, old.fill);
-                let Ok(kept) = judged else { return };
+                let kept = match judged {
+                    Ok(kept) => kept,
+                    Err(why) => {
+                        // With the fields that it has now it may not be kept.
+                        if why.holds_for_key() {
+                            edge.store.remove(&stored);
+                        }
+                        return;
+                    }
+                };
                 let head = self.make_head(ask, &fresh, kept, epoch, old.fill, Some(old.lineage));
                 if edge.purges.killed_since(&old.selectors, epoch) {
                     return;

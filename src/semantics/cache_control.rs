@@ -121,6 +121,8 @@ pub(super) struct ResponseDirectives {
     pub(super) must_revalidate: bool,
     pub(super) proxy_revalidate: bool,
     pub(super) must_understand: bool,
+    /// Never changes while it is fresh (RFC 8246).
+    pub(super) immutable: bool,
 }
 
 impl ResponseDirectives {
@@ -168,6 +170,8 @@ impl ResponseDirectives {
             self.public = true;
         } else if !directive.damaged && directive.is("must-understand") {
             self.must_understand = true;
+        } else if !directive.damaged && directive.is("immutable") {
+            self.immutable = true;
         }
     }
 
@@ -260,6 +264,7 @@ impl ResponseDirectives {
             "must-understand" => {
                 self.must_understand = matches!(item, Some(BareItem::Boolean(true)));
             }
+            "immutable" => self.immutable = matches!(item, Some(BareItem::Boolean(true))),
             _ => {}
         }
         Some(())
