@@ -16,7 +16,7 @@ use crate::message::{Body, ResponseHead};
 use crate::origin::{Answer, Framing, SendError};
 use crate::semantics::{
     HeadVerdict, NotStored, Request, Terms, VaryFields, conditions, confirms, freshened,
-    judge_head, may_serve_on_error, storable, stored_fields, tags, unconditional,
+    judge_head, may_serve_on_error, storable, stored_fields, strip_set_cookie, tags, unconditional,
 };
 use crate::store::{Arrived, FillHead, FillWriter, Head, Lookup, NewHead, Stored};
 
@@ -143,7 +143,7 @@ impl Worker {
         match self.judge(&job.ask, &job.ask.request, &head, length, moments, fill.number) {
             Ok(kept) => {
                 let mut fields = head.headers.clone();
-                if !fields.contains_key(SET_COOKIE) {
+                if !fields.contains_key(SET_COOKIE) && !job.ask.policy.strip_set_cookie {
                     let cookies = answer.head.headers.get_all(SET_COOKIE);
                     fields.extend(cookies.iter().map(|own| (SET_COOKIE, own.clone())));
                 }
@@ -211,6 +211,7 @@ impl Worker {
         match judged {
             Ok(kept) => {
                 let (born, number) = (writer.fill().born, writer.fill().number);
+                strip_set_cookie(&mut answer.head.headers, &job.ask.policy);
                 let head = self.make_head(&job.ask, &answer.head, kept, born, number, None);
                 let _ = job.own.send(Own::Fields(answer.head.headers));
                 if let Some(variant) = self.edge.store.learn_variant(&head) {

@@ -4,6 +4,7 @@
 //! over it, then `check` looks at how it hangs together and makes the `Config`.
 
 mod compression;
+mod key;
 mod limits;
 mod origin;
 mod policy;
