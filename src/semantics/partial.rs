@@ -22,10 +22,18 @@
 
 use std::time::{Duration, SystemTime};
 
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 
-use crate::semantics::conditional::is_strong;
-use crate::semantics::freshness::single_date;
+use crate::clock::Now;
+use crate::semantics::conditional::{is_not_modified, is_strong, range_condition_holds};
+use crate::semantics::freshness::{Terms, single_date};
+use crate::semantics::normalise::Request;
+use crate::semantics::policy::Policy;
+use crate::semantics::range::{Ranges, ranges};
+use crate::semantics::shape::{
+    Shape, answered_fields, not_modified, partial, single_range, unsatisfiable,
+};
 
 /// Separate pieces that one part may consist of. Beyond that the smallest goes: whoever jumps
 /// about in a video leaves a few long pieces and many short ones behind.
@@ -132,3 +140,297 @@ impl StrongValidator {
         }
     }
 }
+
+/// Bytes in a row of the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    start: u64,
+    length: u64,
+}
+
+impl Span {
+    fn end(self) -> u64 {
+        self.start.saturating_add(self.length)
+    }
+
+    fn holds(self, start: u64, length: u64) -> bool {
+        self.start <= start && start.saturating_add(length) <= self.end()
+    }
+}
+
+/// Which bytes of a whole an incomplete response holds, and what may be made of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// In order, none touching another; at most [`MOST_PIECES`].
+    spans: Vec<Span>,
+    total: Option<u64>,
+    /// Only what has one is a part.
+    validator: Option<StrongValidator>,
+}
+
+/// What is missing of a whole, where that is one row of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// First byte that is missing.
+    pub first: u64,
+    /// Last byte that is missing.
+    pub last: u64,
+    /// Length of the whole.
+    pub total: u64,
+}
+
+impl Gap {
+    /// The `Range` field that asks for it. A missing end is asked for openly, so that an origin that
+    /// knows better where the end is may say so.
+    #[must_use]
+    pub fn range(&self) -> String {
+        let Self { first, last, total } = self;
+        match last.saturating_add(1) == *total {
+            true => format!("bytes={first}-"),
+            false => format!("bytes={first}-{last}"),
+        }
+    }
+
+    /// Whether a 206 says that it is this gap, and all of it.
+    #[must_use]
+    pub fn is_filled_by(&self, range: &ContentRange) -> bool {
+        let expected = ContentRange { first: self.first, last: self.last, total: Some(self.total) };
+        *range == expected
+    }
+}
+
+/// One of the two bodies that are combined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From206 {
+    /// What is stored.
+    Stored,
+    /// What has just come.
+    New,
+}
+
+/// A slice of one of two bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Whose.
+    pub from: From206,
+    /// First byte, counted within that body.
+    pub offset: u64,
+    /// Length in bytes.
+    pub length: u64,
+}
+
+/// How a stored part and a new one go together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Combined {
+    /// What they are together.
+    pub extent: Extent,
+    /// Slices that in this order are its body.
+    pub cuts: Vec<Cut>,
+}
+
+impl Extent {
+    /// Of a 206 with a strong validator whose body is what `range` says.
+    #[must_use]
+    pub fn part(range: &ContentRange, validator: StrongValidator) -> Self {
+        Self { validator: Some(validator), ..Self::excerpt(Some(range)) }
+    }
+
+    /// Of a 206 without one, or whose body contradicts its `Content-Range` (`None`).
+    #[must_use]
+    pub fn excerpt(range: Option<&ContentRange>) -> Self {
+        let span = range.map(|range| Span { start: range.first, length: range.size() });
+        let total = range.and_then(|range| range.total);
+        Self { spans: span.into_iter().collect(), total, validator: None }
+    }
+
+    /// The strong validator; only a part has one.
+    #[must_use]
+    pub fn validator(&self) -> Option<&StrongValidator> {
+        self.validator.as_ref()
+    }
+
+    /// Length of the whole, where it is known.
+    #[must_use]
+    pub fn total(&self) -> Option<u64> {
+        self.total
+    }
+
+    /// Bytes that are there.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.spans.iter().fold(0, |sum: u64, span| sum.saturating_add(span.length))
+    }
+
+    /// Memory that it takes beyond its own size.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.spans.capacity() * size_of::<Span>()
+    }
+
+    /// Whether nothing is missing.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.total == Some(self.bytes())
+    }
+
+    /// Where a row of bytes of the whole begins among the bytes that are there; `None` where one of
+    /// them is missing.
+    #[must_use]
+    pub fn offset(&self, start: u64, length: u64) -> Option<u64> {
+        let mut before = 0;
+        for span in &self.spans {
+            if span.holds(start, length) {
+                return Some(before + (start - span.start));
+            }
+            before += span.length;
+        }
+        None
+    }
+
+    /// What is missing, where that is one row of bytes and the length of the whole is known.
+    #[must_use]
+    pub fn gap(&self) -> Option<Gap> {
+        let total = self.total?;
+        let (first, end) = match self.spans.as_slice() {
+            [only] if only.start == 0 => (only.length, total),
+            [only] if only.end() == total => (0, only.start),
+            [head, tail] if head.start == 0 && tail.end() == total => (head.length, tail.start),
+            _ => return None,
+        };
+        (first < end).then(|| Gap { first, last: end - 1, total })
+    }
+
+    /// Joins a new part of `range` under `validator` to this one, at most `most_bytes` in all; where
+    /// both have a byte, the stored one stays. `None` where they do not belong together: other
+    /// validators, or lengths that contradict each other.
+    #[must_use]
+    pub fn combined(
+        &self,
+        range: &ContentRange,
+        validator: &StrongValidator,
+        most_bytes: u64,
+    ) -> Option<Combined> {
+        if !self.validator.as_ref().is_some_and(|own| own.matches(validator)) {
+            return None;
+        }
+        let total = match (self.total, range.total) {
+            (Some(one), Some(other)) if one != other => return None,
+            (one, other) => one.or(other),
+        };
+        let new = Span { start: range.first, length: range.size() };
+        let end = self.spans.last().map_or(0, |last| last.end()).max(new.end());
+        if total.is_some_and(|total| end > total) {
+            return None;
+        }
+        let (spans, cuts) = row(&self.spans, new, most_bytes).into_iter().unzip();
+        let cuts: Vec<Vec<Cut>> = cuts;
+        let extent = Self { spans, total, validator: Some(validator.clone()) };
+        Some(Combined { extent, cuts: cuts.into_iter().flatten().collect() })
+    }
+}
+
+/// The spans of both, each with the slices that it is made of, within the bounds: of what must go,
+/// the smallest goes first and the new one never.
+fn row(stored: &[Span], new: Span, most_bytes: u64) -> Vec<(Span, Vec<Cut>)> {
+    let mut out: Vec<(Span, Vec<Cut>)> = Vec::with_capacity(stored.len() + 1);
+    let mut touching = Vec::new();
+    let mut offset = 0;
+    for span in stored {
+        let cut = Cut { from: From206::Stored, offset, length: span.length };
+        offset += span.length;
+        if span.end() < new.start || new.end() < span.start {
+            out.push((*span, vec![cut]));
+        } else {
+            touching.push((*span, cut));
+        }
+    }
+    let joined = join(&touching, new);
+    let bytes = |row: &[(Span, Vec<Cut>)]| row.iter().map(|(span, _)| span.length).sum::<u64>();
+    while out.len() >= MOST_PIECES || bytes(&out) + joined.0.length > most_bytes {
+        let smallest = out.iter().enumerate().min_by_key(|(_, (span, _))| span.length);
+        let Some((index, _)) = smallest else { break };
+        out.remove(index);
+    }
+    if joined.0.length > most_bytes {
+        let cut = Cut { from: From206::New, offset: 0, length: new.length };
+        return vec![(new, vec![cut])];
+    }
+    out.push(joined);
+    out.sort_by_key(|(span, _)| span.start);
+    out
+}
+
+/// One span of the new one and of those that touch it.
+fn join(touching: &[(Span, Cut)], new: Span) -> (Span, Vec<Cut>) {
+    let start = touching.first().map_or(new.start, |(first, _)| first.start.min(new.start));
+    let mut cuts = Vec::with_capacity(touching.len() * 2 + 1);
+    let mut at = start;
+    let fresh = |from: u64, to: u64| Cut {
+        from: From206::New,
+        offset: from - new.start,
+        length: to - from,
+    };
+    for (span, cut) in touching {
+        if at < span.start {
+            cuts.push(fresh(at, span.start));
+        }
+        cuts.push(*cut);
+        at = span.end();
+    }
+    if at < new.end() {
+        cuts.push(fresh(at, new.end()));
+        at = new.end();
+    }
+    (Span { start, length: at - start }, cuts)
+}
+
+/// Shapes an answer from a stored part: the ranges asked for, 304, or 416. `None` where it takes
+/// more than the part to answer: the whole, or a byte that is missing. Freshness is not judged
+/// here.
+#[must_use]
+pub fn shape_part(
+    request: &Request,
+    stored: &HeaderMap,
+    extent: &Extent,
+    terms: &Terms,
+    policy: &Policy,
+    now: Now,
+) -> Option<Shape> {
+    extent.validator()?;
+    if request.method != http::Method::GET {
+        return None;
+    }
+    let headers = || answered_fields(stored, Some(terms), policy, now);
+    if is_not_modified(request, StatusCode::PARTIAL_CONTENT, stored, Some(terms), now.wall) {
+        return Some(not_modified(headers()));
+    }
+    let field = single_range(request)?;
+    if !range_condition_holds(request, stored, Some(terms), now.wall) {
+        return None;
+    }
+    // Against a length that nothing reaches, open ends and suffixes name bytes that nobody has.
+    match (ranges(field, extent.total.unwrap_or(u64::MAX)), extent.total) {
+        (Ranges::Whole, _) | (Ranges::Unsatisfiable, None) => None,
+        (Ranges::Unsatisfiable, Some(total)) => Some(unsatisfiable(headers(), total)),
+        (Ranges::Some(wanted), total) => {
+            if wanted.iter().any(|(start, length)| extent.offset(*start, *length).is_none()) {
+                return None;
+            }
+            match (total, wanted.as_slice()) {
+                (Some(total), wanted) => Some(partial(headers(), wanted, total)),
+                (None, [(start, length)]) => {
+                    let mut shape = partial(headers(), &wanted, u64::MAX);
+                    let last = start + length - 1;
+                    let field = HeaderValue::try_from(format!("bytes {start}-{last}/*")).ok()?;
+                    shape.headers.insert(header::CONTENT_RANGE, field);
+                    Some(shape)
+                }
+                // Each part of a multipart answer would have to leave the length open, too.
+                (None, _) => None,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
