@@ -8,7 +8,8 @@ use crate::clock::{self, Now};
 use crate::listener::{Request, Response};
 use crate::message::{Body, Refusal};
 use crate::semantics::{
-    CacheKey, CacheStatus, Decision, Forward, Outcome, apply_key_policy, decide, lookup_allowed, normalise,
+    CacheKey, CacheStatus, Decision, Forward, Outcome, apply_key_policy, decide, lookup_allowed,
+    normalise,
 };
 use crate::store::{Lookup, Stored};
 use crate::telemetry::{Record, TraceParent};
@@ -28,7 +29,7 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
         head.headers.get("traceparent").and_then(|value| TraceParent::parse(value.as_bytes()));
     let host = head.authority.as_deref().or_else(|| host_of(&head.headers));
     record.set_head(&head, host.unwrap_or_default());
-    let request = match normalise(head) {
+    let mut request = match normalise(head) {
         Ok(request) => request,
         Err(refusal) => return worker.refusal(refusal, record, arrived),
     };

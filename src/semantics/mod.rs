@@ -43,9 +43,13 @@ pub use explain::{Content, Explanation, Facts, Section, Value};
 pub use freshness::{FreshnessSource, Terms};
 pub use invalidation::{is_unsafe, named_targets, represents_target, tells_of_change};
 pub use key::{CacheKey, KeySecret};
-pub use keyed::{Keep, KeyPolicy, Names, QueryKey, apply_key_policy, judge_key_header, key_fields, stored_target};
+pub use keyed::{
+    Keep, KeyPolicy, Names, QueryKey, apply_key_policy, judge_key_header, key_fields, stored_target,
+};
 pub use normalise::{Asks, Request, Target, canonical_authority, canonical_target, normalise};
-pub use partial::{ContentRange, MOST_PIECES, StrongValidator, Combined, Cut, Extent, From206, Gap, shape_part};
+pub use partial::{
+    Combined, ContentRange, Cut, Extent, From206, Gap, MOST_PIECES, StrongValidator, shape_part,
+};
 pub use policy::{Policy, REGISTERED_METHODS, WithoutLease};
 pub use reason::Reason;
 pub use shape::{Part, Shape, shape, stored_fields};

@@ -373,14 +373,44 @@ impl Store {
         let exact = variants.sets().filter_map(|fields| {
             let secondary = fields.secondary(request);
             let hash = key.variant(self.secret, &secondary);
+            let (stored, verdict) = self.alive(hash, key, purges, epoch, dead)?;
+            stored.head().is_variant(fields, &secondary).then_some((stored, verdict))
+        });
+        let in_language = || {
+            newest(variants.sets().filter_map(|fields| {
+                let favourite = fields.secondary_of_favourite(request)?;
+                let hash = variants.in_language(key.variant(self.secret, &favourite))?;
+                let (stored, verdict) = self.alive(hash, key, purges, epoch, dead)?;
+                let named = stored.head().vary.as_ref() == Some(fields)
+                    && stored.head().secondary_in_language() == Some(favourite);
+                named.then_some((stored, verdict))
+            }))
+        };
+        let (stored, verdict) = newest(exact).or_else(in_language)?;
+        Some(Lookup::Found(stored, verdict))
+    }
 
+    /// The response of a key under one hash of its variants, unless a purge has killed it.
+    fn alive(
+        &self,
+        hash: u128,
+        key: &CacheKey,
+        purges: &Purges,
+        epoch: u64,
+        dead: fn(&Self, &Arc<Stored>),
+    ) -> Option<(Arc<Stored>, Verdict)> {
+        let Some(Slot::Response(stored)) = self.slot(hash) else { return None };
+        match self.judge(stored, key, purges, epoch, dead) {
+            Lookup::Found(stored, verdict) => Some((stored, verdict)),
+            Lookup::Miss | Lookup::VaryMiss => None,
         }
     }
 
     fn add_variant(&self, head: &Head, hash: u128) {
         let Some(fields) = &head.vary else { return };
         let most = self.limits.variants.max(1);
-        let language = head.secondary_in_language().map(|name| head.key.variant(self.secret, &name));
+        let language =
+            head.secondary_in_language().map(|name| head.key.variant(self.secret, &name));
         let pushed_out =
             self.change_variants(head, |variants| variants.add(fields, hash, language, most));
         for hash in pushed_out {

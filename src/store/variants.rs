@@ -34,8 +34,8 @@ impl Variants {
     }
 
     /// Hashes of the variants, oldest first.
-    pub(super) fn hashes(&self) -> &[u128] {
-        &self.hashes
+    pub(super) fn hashes(&self) -> impl DoubleEndedIterator<Item = u128> + '_ {
+        self.stored.iter().map(|named| named.hash)
     }
 
     /// Field names of the newest response.

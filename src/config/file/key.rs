@@ -112,7 +112,8 @@ struct CookieName(Box<str>);
 impl Read for CookieName {
     fn read(entry: &Entry<'_>) -> Option<Self> {
         entry.parsed("the name of a cookie: \"currency\"", |text| {
-            let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            let fine =
+                |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
             if text.is_empty() || !text.bytes().all(fine) {
                 return Err(format!("{} is not the name of a cookie", shown(text)));
             }
@@ -199,7 +200,8 @@ fn has_small_escape(text: &str) -> bool {
 
 impl Read for QueryKey {
     fn read(entry: &Entry<'_>) -> Option<Self> {
-        const EXPECTED: &str = "\"all\", \"sorted\", \"none\", { only = [\"id\"] } or { without = [\"utm_*\"] }";
+        const EXPECTED: &str =
+            "\"all\", \"sorted\", \"none\", { only = [\"id\"] } or { without = [\"utm_*\"] }";
         if let Some(table) = entry.as_table("key_query") {
             return selected(entry, table);
         }
