@@ -182,6 +182,8 @@ pub struct Limits {
     pub uncacheable_memory: Duration,
     /// Keys remembered as uncacheable.
     pub uncacheable_keys: u64,
+    /// Codings that wait to be made.
+    pub coding_jobs: usize,
     /// Share of the budget at which the store gives memory back.
     pub memory_evict_percent: u32,
     /// Share at which keep-alive ends and misses get 503.
@@ -285,6 +287,7 @@ impl Default for Limits {
             fill_wait: Duration::from_secs(30),
             uncacheable_memory: Duration::from_secs(120),
             uncacheable_keys: 100_000,
+            coding_jobs: 1_000,
             memory_evict_percent: 85,
             memory_shed_percent: 90,
             memory_refuse_percent: 95,

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use http::header::SET_COOKIE;
 use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use tokio::sync::oneshot;
@@ -141,8 +142,19 @@ impl Worker {
         let length = Some(stale.body().len());
         match self.judge(&job.ask, &job.ask.request, &head, length, moments, fill.number) {
             Ok(kept) => {
-                let fields = head.headers.clone();
-                let head = self.make_head(&job.ask, &head, kept, fill.born, fill.number);
+                let mut fields = head.headers.clone();
+                if !fields.contains_key(SET_COOKIE) && !job.ask.policy.strip_set_cookie {
+                    let cookies = answer.head.headers.get_all(SET_COOKIE);
+                    fields.extend(cookies.iter().map(|own| (SET_COOKIE, own.clone())));
+                }
+                let head = self.make_head(
+                    &job.ask,
+                    &head,
+                    kept,
+                    fill.born,
+                    fill.number,
+                    Some(old.lineage),
+                );
                 let _ = job.own.send(Own::Fields(fields));
                 let stored = self.edge.store.stored(Arc::clone(&head), stale.body().clone());
                 // A purge that came meanwhile counts by the old selectors, too: the 304 may have
@@ -200,7 +212,7 @@ impl Worker {
             Ok(kept) => {
                 let (born, number) = (writer.fill().born, writer.fill().number);
                 strip_set_cookie(&mut answer.head.headers, &job.ask.policy);
-                let head = self.make_head(&job.ask, &answer.head, kept, born, number);
+                let head = self.make_head(&job.ask, &answer.head, kept, born, number, None);
                 let _ = job.own.send(Own::Fields(answer.head.headers));
                 if let Some(variant) = self.edge.store.learn_variant(&head) {
                     writer.varies(variant);
@@ -317,8 +329,17 @@ impl Worker {
                 add_date(&mut fresh.headers, moments.received);
                 let request = Request { method: http::Method::GET, ..request.clone() };
                 let judged = self.judge(ask, &request, &fresh, Some(length), moments, old.fill);
-                let Ok(kept) = judged else { return };
-                let head = self.make_head(ask, &fresh, kept, epoch, old.fill);
+                let kept = match judged {
+                    Ok(kept) => kept,
+                    Err(why) => {
+                        // With the fields that it has now it may not be kept.
+                        if why.holds_for_key() {
+                            edge.store.remove(&stored);
+                        }
+                        return;
+                    }
+                };
+                let head = self.make_head(ask, &fresh, kept, epoch, old.fill, Some(old.lineage));
                 if edge.purges.killed_since(&old.selectors, epoch) {
                     return;
                 }
@@ -350,6 +371,7 @@ impl Worker {
         Ok(Kept { terms, vary, tags })
     }
 
+    /// The head as it will be stored; `lineage` is that of the head it confirms.
     fn make_head(
         &self,
         ask: &Ask,
@@ -357,6 +379,7 @@ impl Worker {
         kept: Kept,
         born: u64,
         fill: u64,
+        lineage: Option<u64>,
     ) -> Arc<Head> {
         let site = self.edge.config.sites.get(ask.site).map_or("", |site| &*site.name);
         let secondary = kept.vary.as_ref().map(|fields| fields.secondary(&ask.request.headers));
@@ -371,6 +394,7 @@ impl Worker {
             selectors: self.edge.purges.selectors(site, &ask.request.host, &target, &kept.tags),
             born,
             fill,
+            lineage,
         }))
     }
 }

@@ -46,6 +46,30 @@ impl Selector {
         }
     }
 
+    /// What it names, as a person would write it; empty where the kind says all.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Url { host, target, .. } => format!("{host}{target}"),
+            Self::Tag { tag, .. } => tag.clone(),
+            Self::Site { site } => site.to_string(),
+            Self::All => String::new(),
+        }
+    }
+
+    /// Every selector that reaches a response stored under `host` and `target` of `site`, bearing
+    /// `tags`: what [`Selectors`] holds, by name.
+    #[must_use]
+    pub fn reaching(site: &Arc<str>, host: &str, target: &str, tags: &[Box<str>]) -> Vec<Self> {
+        let tag = |tag: &Box<str>| Self::Tag { site: Arc::clone(site), tag: tag.to_string() };
+        let mut all: Vec<Self> = tags.iter().map(tag).collect();
+        let (host, target) = (host.to_owned(), target.to_owned());
+        all.push(Self::Url { site: Arc::clone(site), host, target });
+        all.push(Self::Site { site: Arc::clone(site) });
+        all.push(Self::All);
+        all
+    }
+
     /// Row that this selector writes.
     #[must_use]
     pub fn row(&self, secret: Secret) -> RowKey {
@@ -163,6 +187,20 @@ impl Selectors {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn selectors_by_name_are_those_by_hash() {
+        let (secret, site) = (Secret(1, 2), Arc::from("s"));
+        let tags: Vec<Box<str>> = vec!["a".into(), "b".into()];
+        let mut named: Vec<RowKey> = Selector::reaching(&site, "h", "/a/b/c?d", &tags)
+            .iter()
+            .map(|selector| selector.row(secret))
+            .collect();
+        let mut hashed = Selectors::new(secret, "s", "h", "/a/b/c?d", &tags).rows().to_vec();
+        named.sort_unstable();
+        hashed.sort_unstable();
+        assert_eq!(named, hashed);
+    }
 
     #[test]
     fn rows_differ_by_kind_site_and_cut() {

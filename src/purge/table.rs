@@ -136,6 +136,12 @@ impl Table {
         }
     }
 
+    /// One row, where something was purged under its name.
+    #[must_use]
+    pub fn row(&self, key: RowKey) -> Option<Row> {
+        self.rows.get(&key).map(|entry| entry.row)
+    }
+
     /// Drops every row whose newest epoch is not above `floor`.
     pub fn drop_up_to(&mut self, floor: u64) {
         let narrow = &mut self.narrow;

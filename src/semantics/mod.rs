@@ -4,15 +4,20 @@
 
 mod cache_control;
 mod cache_status;
+mod coding;
 mod conditional;
 mod date;
 mod decide;
+mod explain;
 mod freshness;
+mod invalidation;
 mod key;
 mod keyed;
 mod normalise;
+mod partial;
 mod policy;
 mod range;
+mod reason;
 mod shape;
 mod status_lifetime;
 mod storable;
@@ -21,17 +26,32 @@ mod tags;
 mod test_support;
 mod vary;
 
+use cache_status::sfv_string;
+
 pub use cache_control::RequestDirectives;
 pub use cache_status::{CacheStatus, Forward, Outcome, ttl};
+pub use coding::{
+    Coding, Compression, Known, Negotiation, Print, TypePattern, add_vary, coded_fields,
+    conditions_of_origin, may_be_coded, negotiate, relayed,
+};
 pub use conditional::{HeadVerdict, conditions, confirms, freshened, judge_head, unconditional};
-pub use decide::{Decision, Verdict, decide, lookup_allowed, may_serve_on_error};
+pub use decide::{
+    Decision, Verdict, decide, decide_why, early_refresh_chance, lookup_allowed,
+    may_serve_on_error, passes,
+};
+pub use explain::{Content, Explanation, Facts, Section, Value};
 pub use freshness::{FreshnessSource, Terms};
+pub use invalidation::{is_unsafe, named_targets, represents_target, tells_of_change};
 pub use key::{CacheKey, KeySecret};
 pub use keyed::{
     Keep, KeyPolicy, Names, QueryKey, apply_key_policy, judge_key_header, key_fields, stored_target,
 };
-pub use normalise::{Request, Target, canonical_authority, canonical_target, normalise};
+pub use normalise::{Asks, Request, Target, canonical_authority, canonical_target, normalise};
+pub use partial::{
+    Combined, ContentRange, Cut, Extent, From206, Gap, MOST_PIECES, StrongValidator, shape_part,
+};
 pub use policy::{Policy, REGISTERED_METHODS, WithoutLease};
+pub use reason::Reason;
 pub use shape::{Part, Shape, shape, stored_fields};
 pub use status_lifetime::StatusLifetimes;
 pub use storable::{NotStored, storable, strip_set_cookie};

@@ -6,6 +6,8 @@
 
 mod fills;
 mod memory;
+mod peek;
+mod pieces;
 mod purges;
 mod stored;
 mod sweep;
@@ -14,6 +16,7 @@ mod variants;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher as _};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -21,7 +24,11 @@ use moka::ops::compute::{CompResult, Op};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-pub use fills::{Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills};
+pub use fills::{
+    Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills, UnderWay,
+};
+pub use peek::{Kept, Peek};
+pub use pieces::PieceName;
 pub use purges::{Applied, Purges};
 pub use stored::{Head, NewHead, Stored, StoredBody};
 pub use sweep::{Sweep, sweep};
@@ -79,6 +86,8 @@ pub struct Store {
     uncacheable: Cache<u128, Duration, BuildHasherDefault<ReadyHasher>>,
     secret: KeySecret,
     limits: StoreLimits,
+    /// Pieces stored since the start.
+    pieces: AtomicU64,
 }
 
 impl std::fmt::Debug for Store {
@@ -111,6 +120,7 @@ impl Store {
                 .build_with_hasher(BuildHasherDefault::default()),
             secret: random_secret(),
             limits,
+            pieces: AtomicU64::new(0),
         }
     }
 
@@ -142,12 +152,24 @@ impl Store {
         purges: &Purges,
         epoch: u64,
     ) -> Lookup {
+        self.look(key, request, purges, epoch, Self::bury)
+    }
+
+    /// [`Store::lookup`], which does `dead` to what a purge has killed.
+    fn look(
+        &self,
+        key: &CacheKey,
+        request: &HeaderMap,
+        purges: &Purges,
+        epoch: u64,
+        dead: fn(&Self, &Arc<Stored>),
+    ) -> Lookup {
         match self.slot(key.hash) {
-            None => Lookup::Miss,
-            Some(Slot::Response(stored)) => self.judge(stored, key, purges, epoch),
-            Some(Slot::Variants(variants)) => {
-                self.select(&variants, key, request, purges, epoch).unwrap_or(Lookup::VaryMiss)
-            }
+            None | Some(Slot::Piece(_)) => Lookup::Miss,
+            Some(Slot::Response(stored)) => self.judge(stored, key, purges, epoch, dead),
+            Some(Slot::Variants(variants)) => self
+                .select(&variants, key, request, purges, epoch, dead)
+                .unwrap_or(Lookup::VaryMiss),
         }
     }
 
@@ -182,24 +204,16 @@ impl Store {
         if purges.verdict(head, purges.epoch()).is_none() {
             return false;
         }
-        let hash = match &head.vary {
-            None => head.key.hash,
-            Some(_) => {
-                let hash = head.variant_hash(self.secret);
-                self.add_variant(head, hash);
-                hash
-            }
-        };
+        let hash = self.place(head);
+        if head.vary.is_some() {
+            self.add_variant(head, hash);
+        }
         self.put(hash, stored)
     }
 
     /// Removes one stored response, if it is still the one under its key.
     pub fn remove(&self, stored: &Arc<Stored>) {
-        let head = stored.head();
-        let hash = match &head.vary {
-            None => head.key.hash,
-            Some(_) => head.variant_hash(self.secret),
-        };
+        let hash = self.place(stored.head());
         for class in &self.classes {
             let done = class.entry(hash).and_compute_with(|there| {
                 match there.map(moka::Entry::into_value) {
@@ -222,6 +236,12 @@ impl Store {
     #[must_use]
     pub fn is_uncacheable(&self, fill_key: u128, now: Duration) -> bool {
         self.uncacheable.get(&fill_key).is_some_and(|until| now < until)
+    }
+
+    /// How much longer answers under this key are taken for not shared.
+    #[must_use]
+    pub fn uncacheable_for(&self, fill_key: u128, now: Duration) -> Option<Duration> {
+        self.uncacheable.get(&fill_key)?.checked_sub(now).filter(|left| !left.is_zero())
     }
 
     /// Forgets that answers under this key are not shared.
@@ -263,7 +283,8 @@ impl Store {
         }
     }
 
-    /// Stored responses and their bytes in one size class, those still being sent included.
+    /// Stored responses and pieces, and their bytes, in one size class, those still being sent
+    /// included.
     #[must_use]
     pub fn class(&self, index: usize) -> (u64, u64) {
         self.gauge.class(index)
@@ -300,25 +321,46 @@ impl Store {
         Arc::new(Stored::new(head, body, weight, accounted))
     }
 
+    /// Hash under which a response with this head is stored.
+    fn place(&self, head: &Head) -> u128 {
+        match &head.vary {
+            None => head.key.hash,
+            Some(_) => head.variant_hash(self.secret),
+        }
+    }
+
     fn slot(&self, hash: u128) -> Option<Slot> {
         self.classes.iter().find_map(|class| class.get(&hash))
     }
 
-    fn judge(&self, stored: Arc<Stored>, key: &CacheKey, purges: &Purges, epoch: u64) -> Lookup {
+    /// Counts and removes what a look-up found killed.
+    fn bury(&self, stored: &Arc<Stored>) {
+        self.gauge.met_killed();
+        self.remove(stored);
+    }
+
+    fn judge(
+        &self,
+        stored: Arc<Stored>,
+        key: &CacheKey,
+        purges: &Purges,
+        epoch: u64,
+        dead: fn(&Self, &Arc<Stored>),
+    ) -> Lookup {
         if stored.head().key.parts != key.parts {
             return Lookup::Miss;
         }
         match purges.verdict(stored.head(), epoch) {
             Some(verdict) => Lookup::Found(stored, verdict),
             None => {
-                self.gauge.met_killed();
-                self.remove(&stored);
+                dead(self, &stored);
                 Lookup::Miss
             }
         }
     }
 
-    /// The newest of the variants that the request selects (RFC 9111 section 4.1).
+    /// The newest of the variants that the request selects (RFC 9111 section 4.1); failing that, one
+    /// in the language that it prefers to all others.
     fn select(
         &self,
         variants: &Variants,
@@ -326,29 +368,51 @@ impl Store {
         request: &HeaderMap,
         purges: &Purges,
         epoch: u64,
+        dead: fn(&Self, &Arc<Stored>),
     ) -> Option<Lookup> {
-        let mut best: Option<(Arc<Stored>, Verdict)> = None;
-        for fields in variants.sets() {
+        let exact = variants.sets().filter_map(|fields| {
             let secondary = fields.secondary(request);
             let hash = key.variant(self.secret, &secondary);
-            let Some(Slot::Response(stored)) = self.slot(hash) else { continue };
-            let Lookup::Found(stored, verdict) = self.judge(stored, key, purges, epoch) else {
-                continue;
-            };
-            let newer = best.as_ref().is_none_or(|(other, _)| {
-                stored.head().terms.received.boot >= other.head().terms.received.boot
-            });
-            if newer && stored.head().is_variant(fields, &secondary) {
-                best = Some((stored, verdict));
-            }
+            let (stored, verdict) = self.alive(hash, key, purges, epoch, dead)?;
+            stored.head().is_variant(fields, &secondary).then_some((stored, verdict))
+        });
+        let in_language = || {
+            newest(variants.sets().filter_map(|fields| {
+                let favourite = fields.secondary_of_favourite(request)?;
+                let hash = variants.in_language(key.variant(self.secret, &favourite))?;
+                let (stored, verdict) = self.alive(hash, key, purges, epoch, dead)?;
+                let named = stored.head().vary.as_ref() == Some(fields)
+                    && stored.head().secondary_in_language() == Some(favourite);
+                named.then_some((stored, verdict))
+            }))
+        };
+        let (stored, verdict) = newest(exact).or_else(in_language)?;
+        Some(Lookup::Found(stored, verdict))
+    }
+
+    /// The response of a key under one hash of its variants, unless a purge has killed it.
+    fn alive(
+        &self,
+        hash: u128,
+        key: &CacheKey,
+        purges: &Purges,
+        epoch: u64,
+        dead: fn(&Self, &Arc<Stored>),
+    ) -> Option<(Arc<Stored>, Verdict)> {
+        let Some(Slot::Response(stored)) = self.slot(hash) else { return None };
+        match self.judge(stored, key, purges, epoch, dead) {
+            Lookup::Found(stored, verdict) => Some((stored, verdict)),
+            Lookup::Miss | Lookup::VaryMiss => None,
         }
-        best.map(|(stored, verdict)| Lookup::Found(stored, verdict))
     }
 
     fn add_variant(&self, head: &Head, hash: u128) {
         let Some(fields) = &head.vary else { return };
         let most = self.limits.variants.max(1);
-        let pushed_out = self.change_variants(head, |variants| variants.add(fields, hash, most));
+        let language =
+            head.secondary_in_language().map(|name| head.key.variant(self.secret, &name));
+        let pushed_out =
+            self.change_variants(head, |variants| variants.add(fields, hash, language, most));
         for hash in pushed_out {
             for class in &self.classes {
                 self.drop_from(class, hash);
@@ -390,7 +454,7 @@ impl Store {
                 (other.born, other.fill) > (head.born, head.fill)
                     && other.key.parts == head.key.parts
             }
-            Slot::Variants(_) => false,
+            Slot::Variants(_) | Slot::Piece(_) => false,
         };
         let others = || self.classes.iter().enumerate().filter(|(index, _)| *index != own);
         if others().filter_map(|(_, class)| class.get(&hash)).any(|there| newer(&there)) {
@@ -422,15 +486,16 @@ impl Store {
         }
     }
 
-    /// Every stored response, for the sweep.
-    fn iter(&self) -> impl Iterator<Item = Arc<Stored>> + '_ {
-        self.classes.iter().flat_map(|class| {
-            class.iter().filter_map(|(_, slot)| match slot {
-                Slot::Response(stored) => Some(stored),
-                Slot::Variants(_) => None,
-            })
-        })
+    /// Everything stored, for the sweep.
+    fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.classes.iter().flat_map(|class| class.iter().map(|(_, slot)| slot))
     }
+}
+
+/// The one that arrived last; of several that arrived at once, the first named.
+fn newest(found: impl Iterator<Item = (Arc<Stored>, Verdict)>) -> Option<(Arc<Stored>, Verdict)> {
+    let arrived = |found: &(Arc<Stored>, Verdict)| found.0.head().terms.received.boot;
+    found.reduce(|best, other| if arrived(&other) > arrived(&best) { other } else { best })
 }
 
 fn class_of(body_bytes: u64) -> usize {

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::stored::Head;
 use crate::clock::Now;
-use crate::purge::{Secret, Selector, Selectors, Strength, Table};
+use crate::purge::{Row, Secret, Selector, Selectors, Strength, Table};
 use crate::semantics::Verdict;
 
 /// What applying a purge gave it.
@@ -65,6 +65,29 @@ impl Purges {
     #[must_use]
     pub fn rows(&self) -> usize {
         self.table.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Epoch up to which rows may be gone: what was not checked since then counts as dead.
+    #[must_use]
+    pub fn floor(&self) -> u64 {
+        self.floor.load(Ordering::Acquire)
+    }
+
+    /// The rows of these selectors, where there are any, as far as `among` answers to them.
+    #[must_use]
+    pub fn rows_of(
+        &self,
+        selectors: Vec<Selector>,
+        among: Option<&Selectors>,
+    ) -> Vec<(Selector, Row)> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let row = |selector: Selector| {
+            let key = selector.row(self.secret);
+            let counts = among.is_none_or(|among| among.rows().contains(&key));
+            let row = counts.then(|| table.row(key)).flatten()?;
+            Some((selector, row))
+        };
+        selectors.into_iter().filter_map(row).collect()
     }
 
     /// Rows that a response under `host` and `target` of `site` with `tags` answers to.

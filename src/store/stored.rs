@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::memory::{Accounted, allocated};
+use super::pieces::{Piece, draw_lineage};
 use super::variants::Variants;
 use crate::clock::Now;
 use crate::message::{Blocks, Body};
@@ -15,7 +16,7 @@ use crate::purge::{Found, Selectors};
 use crate::semantics::{CacheKey, KeySecret, Terms, VaryFields};
 
 /// What the store's map itself takes for an entry, measured: two list nodes, bucket, counters.
-const ENTRY_BYTES: u64 = 320;
+pub(super) const ENTRY_BYTES: u64 = 320;
 
 /// Fields of a [`Head`] that its maker knows.
 #[derive(Debug)]
@@ -38,6 +39,9 @@ pub struct NewHead {
     pub born: u64,
     /// Number of the fill on this node, for jitter and logs.
     pub fill: u64,
+    /// Lineage of the head that it confirms, whose body and pieces it takes over; `None` draws a
+    /// new one.
+    pub lineage: Option<u64>,
 }
 
 /// Head of a stored or arriving response. Immutable but for what purges have said of it.
@@ -60,6 +64,10 @@ pub struct Head {
     pub born: u64,
     /// Number of the fill on this node.
     pub fill: u64,
+    /// Number of the representation's bytes: no other has it, a confirmed head keeps it. The pieces
+    /// of a response are found by it.
+    pub lineage: u64,
+    has_pieces: AtomicBool,
     checked: AtomicU64,
     must_check: AtomicBool,
     /// Moment of the newest soft purge on the boot clock in nanoseconds, plus one; 0 means none.
@@ -93,6 +101,8 @@ impl Head {
             selectors: new.selectors,
             born: new.born,
             fill: new.fill,
+            has_pieces: AtomicBool::new(new.lineage.is_some()),
+            lineage: new.lineage.unwrap_or_else(draw_lineage),
         }
     }
 
@@ -111,10 +121,33 @@ impl Head {
         }
     }
 
+    /// Normalised values of the fields that `Vary` names, in the request that it answered.
+    #[must_use]
+    pub fn secondary(&self) -> &[u8] {
+        &self.secondary
+    }
+
     /// Whether it is the variant with these values of these fields.
     #[must_use]
     pub(super) fn is_variant(&self, fields: &VaryFields, secondary: &[u8]) -> bool {
         self.vary.as_deref() == Some(fields) && *self.secondary == *secondary
+    }
+
+    /// What else it may be found under besides its exact values: see
+    /// [`VaryFields::secondary_in_language`].
+    #[must_use]
+    pub(super) fn secondary_in_language(&self) -> Option<Vec<u8>> {
+        self.vary.as_ref()?.secondary_in_language(&self.secondary, &self.headers)
+    }
+
+    /// Notes that a piece of it is stored.
+    pub(super) fn note_pieces(&self) {
+        self.has_pieces.store(true, Ordering::Release);
+    }
+
+    /// Whether pieces of it may be stored; one that confirms another may have those of that.
+    pub(super) fn may_have_pieces(&self) -> bool {
+        self.has_pieces.load(Ordering::Acquire)
     }
 
     /// Epoch up to which it is known to be alive.
@@ -260,7 +293,7 @@ impl StoredBody {
         }
     }
 
-    fn allocated(&self) -> u64 {
+    pub(super) fn allocated(&self) -> u64 {
         match self {
             Self::One(bytes) => allocated(bytes.len()),
             Self::Many(blocks, _) => blocks.iter().map(|block| allocated(block.len()) + 32).sum(),
@@ -342,6 +375,8 @@ pub(super) enum Slot {
     Response(Arc<Stored>),
     /// The variants of a key.
     Variants(Arc<Variants>),
+    /// A piece of a response.
+    Piece(Arc<Piece>),
 }
 
 impl Slot {
@@ -349,6 +384,7 @@ impl Slot {
         let bytes = match self {
             Self::Response(stored) => stored.weight,
             Self::Variants(variants) => variants.bytes() + ENTRY_BYTES,
+            Self::Piece(piece) => piece.weight(),
         };
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }

@@ -1,5 +1,7 @@
 //! Gives memory back after purges and drops rows that nothing can meet any more.
 
+use super::pieces::Orphans;
+use super::stored::Slot;
 use super::{Fills, Purges, Store};
 
 /// What one walk found.
@@ -9,7 +11,7 @@ pub struct Sweep {
     pub walked: u64,
     /// Dead ones removed.
     pub removed: u64,
-    /// Bytes they took.
+    /// Bytes they took, and pieces whose heads are gone.
     pub freed_bytes: u64,
     /// Epoch up to which rows were let go. Below the one the walk began with, where an older fill
     /// still waits for its head and may have to answer to those rows.
@@ -22,14 +24,26 @@ pub struct Sweep {
 pub fn sweep(store: &Store, purges: &Purges, fills: &Fills) -> Sweep {
     let epoch = purges.epoch();
     let mut seen = Sweep::default();
-    for stored in store.iter() {
+    let mut orphans = Orphans::new(store);
+    for slot in store.iter() {
+        let stored = match slot {
+            Slot::Response(stored) => stored,
+            Slot::Variants(_) => continue,
+            Slot::Piece(piece) => {
+                orphans.met_piece(&piece);
+                continue;
+            }
+        };
         seen.walked += 1;
         if purges.verdict(stored.head(), epoch).is_none() {
             seen.removed += 1;
             seen.freed_bytes += stored.weight();
             store.remove(&stored);
+        } else {
+            orphans.met_head(stored.head());
         }
     }
+    seen.freed_bytes += orphans.remove(store);
     let (heads, waiting_since) = fills.heads();
     for head in heads {
         let _ = purges.verdict(&head, epoch);

@@ -1,3 +1,5 @@
+mod variants;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -27,6 +29,7 @@ fn terms() -> Terms {
         stale_if_error: Duration::ZERO,
         must_revalidate: false,
         no_cache: false,
+        immutable: false,
         authorized: false,
         etag: None,
         last_modified: None,
@@ -35,18 +38,18 @@ fn terms() -> Terms {
     }
 }
 
-struct World {
-    store: Store,
-    purges: Purges,
-    fills: Arc<Fills>,
+pub(super) struct World {
+    pub(super) store: Store,
+    pub(super) purges: Purges,
+    pub(super) fills: Arc<Fills>,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with(64 * 1024 * 1024)
     }
 
-    fn with(budget_bytes: u64) -> Self {
+    pub(super) fn with(budget_bytes: u64) -> Self {
         Self {
             store: Store::new(StoreLimits {
                 budget_bytes,
@@ -65,7 +68,22 @@ impl World {
         CacheKey { hash: self.store.secret().hash(&[&parts]), parts }
     }
 
-    fn head(&self, name: &str, tags: &[&str], vary: Option<(&str, &str)>) -> Arc<Head> {
+    pub(super) fn head(&self, name: &str, tags: &[&str], vary: Option<(&str, &str)>) -> Arc<Head> {
+        self.descendant(name, tags, vary, None)
+    }
+
+    /// The head that a 304 makes of `old`.
+    pub(super) fn confirmed(&self, name: &str, old: &Head) -> Arc<Head> {
+        self.descendant(name, &[], None, Some(old.lineage))
+    }
+
+    fn descendant(
+        &self,
+        name: &str,
+        tags: &[&str],
+        vary: Option<(&str, &str)>,
+        lineage: Option<u64>,
+    ) -> Arc<Head> {
         let tags: Vec<Box<str>> = tags.iter().map(|tag| Box::from(*tag)).collect();
         let fields = vary.map(|(field, _)| {
             let mut headers = HeaderMap::new();
@@ -83,16 +101,17 @@ impl World {
             selectors: self.purges.selectors("site", "host", name, &tags),
             born: self.purges.epoch(),
             fill: 0,
+            lineage,
         }))
     }
 
-    fn keep(&self, head: &Arc<Head>, body: &'static str) -> bool {
+    pub(super) fn keep(&self, head: &Arc<Head>, body: &'static str) -> bool {
         let body = StoredBody::One(Bytes::from_static(body.as_bytes()));
         let stored = self.store.stored(Arc::clone(head), body);
         self.store.insert(&stored, &self.purges)
     }
 
-    fn look(&self, name: &str, request: &HeaderMap) -> Lookup {
+    pub(super) fn look(&self, name: &str, request: &HeaderMap) -> Lookup {
         self.store.lookup(&self.key(name), request, &self.purges, self.purges.epoch())
     }
 
@@ -106,7 +125,20 @@ impl World {
         }
     }
 
-    fn purge(&self, tag: &str, strength: Strength) {
+    /// Waits until what the store's counters say is so: it lets go of what it removed a little
+    /// later.
+    pub(super) fn settles(&self, what: impl Fn(&Store) -> bool) {
+        for _ in 0..100_000 {
+            self.store.upkeep();
+            if what(&self.store) {
+                return;
+            }
+            std::thread::yield_now();
+        }
+        panic!("{} bytes, {:?}", self.store.bytes(), self.store.class(0));
+    }
+
+    pub(super) fn purge(&self, tag: &str, strength: Strength) {
         let selector = Selector::Tag { site: "site".into(), tag: tag.into() };
         self.purges.apply(&[selector], strength, Now::at(200));
     }
@@ -171,8 +203,7 @@ fn the_sweep_frees_the_dead_and_what_it_did_not_meet_counts_as_dead() {
     assert_eq!(world.purges.rows(), 0);
     assert_eq!(world.body("/b", &HeaderMap::new()).unwrap(), "alive");
     assert!(!world.keep(&unmet, "born before the floor"));
-    world.store.upkeep();
-    assert_eq!(world.store.class(0).0, 1);
+    world.settles(|store| store.class(0).0 == 1);
 }
 
 #[test]
@@ -212,15 +243,7 @@ fn evicted_memory_is_accounted_until_the_last_reader_lets_go() {
     world.store.clear();
     assert_eq!(world.store.bytes(), before);
     drop(reader);
-    // The store lets go of what it removed a little later.
-    for _ in 0..1000 {
-        world.store.upkeep();
-        if world.store.bytes() == 0 {
-            return;
-        }
-        std::thread::yield_now();
-    }
-    panic!("{} bytes stay", world.store.bytes());
+    world.settles(|store| store.bytes() == 0);
 }
 
 #[test]
@@ -229,8 +252,7 @@ fn the_store_stays_within_its_budget() {
     for number in 0..5000 {
         world.keep(&world.head(&format!("/{number}"), &[], None), "some body");
     }
-    world.store.upkeep();
-    assert!(world.store.bytes() <= 1 << 20, "{}", world.store.bytes());
+    world.settles(|store| store.bytes() <= 1 << 20);
     assert!(world.store.evictions() > 0);
 }
 

@@ -115,6 +115,7 @@ pub(super) fn read(mut table: Table<'_>, limits: &mut Limits) {
         fill_wait: time(100..=DAY),
         uncacheable_memory: time(0..=DAY),
         uncacheable_keys: count(0..=100_000_000),
+        coding_jobs: count(1..=1_000_000),
         memory_evict_percent: percent(10..=100),
         memory_shed_percent: percent(10..=100),
         memory_refuse_percent: percent(10..=100),
