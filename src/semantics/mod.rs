@@ -16,7 +16,7 @@ mod shape;
 mod storable;
 mod tags;
 #[cfg(test)]
-mod test_support;
+pub(crate) mod test_support;
 mod vary;
 
 pub use cache_control::RequestDirectives;

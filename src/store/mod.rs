@@ -5,6 +5,7 @@
 //! epoch, [`Fills`] of what is arriving.
 
 mod fills;
+mod history;
 mod memory;
 mod pieces;
 mod purges;
@@ -25,9 +26,10 @@ use moka::sync::Cache;
 
 pub use fills::{Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills};
 pub use pieces::PieceName;
-pub use purges::{Applied, Purges};
+pub use history::{Author, Named, Past};
+pub use purges::{Applied, PurgeLimits, Purges};
 pub use stored::{Head, NewHead, Stored, StoredBody};
-pub use sweep::{Sweep, sweep};
+pub use sweep::{Sweep, Tried, sweep, try_out};
 
 use crate::purge::ReadyHasher;
 use crate::semantics::{CacheKey, KeySecret, Verdict};
@@ -195,8 +197,9 @@ impl Store {
         self.put(hash, stored)
     }
 
-    /// Removes one stored response, if it is still the one under its key.
-    pub fn remove(&self, stored: &Arc<Stored>) {
+    /// Removes one stored response, if it is still the one under its key. Says whether it was.
+    pub fn remove(&self, stored: &Arc<Stored>) -> bool {
+        let mut was_there = false;
         let hash = self.place(stored.head());
         for class in &self.classes {
             let done = class.entry(hash).and_compute_with(|there| {
@@ -207,8 +210,10 @@ impl Store {
             });
             if matches!(done, CompResult::Removed(_)) {
                 self.gauge.removed(1);
+                was_there = true;
             }
         }
+        was_there
     }
 
     /// Remembers that answers under this key are not shared, so that requests do not queue.
@@ -315,11 +320,13 @@ impl Store {
         if stored.head().key.parts != key.parts {
             return Lookup::Miss;
         }
-        match purges.verdict(stored.head(), epoch) {
-            Some(verdict) => Lookup::Found(stored, verdict),
-            None => {
+        match purges.judge(&stored, epoch) {
+            Ok(verdict) => Lookup::Found(stored, verdict),
+            Err(dead) => {
                 self.gauge.met_killed();
-                self.remove(&stored);
+                if self.remove(&stored) {
+                    purges.count_freed(dead, 1, stored.weight());
+                }
                 Lookup::Miss
             }
         }
@@ -451,5 +458,7 @@ fn random_secret() -> KeySecret {
     KeySecret([word(), word()])
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;
