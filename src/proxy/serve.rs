@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use http::HeaderName;
-
 use super::fill::{Looks, Step};
 use super::{Ask, Worker};
 use crate::clock::{self, Now};
@@ -19,9 +17,6 @@ use crate::telemetry::{Record, TraceParent};
 /// that it goes to the origin alone.
 const LOOKS: usize = 3;
 
-/// Request field whose presence adds the cache key to `Cache-Status`; it does not go on.
-const CACHE_KEY: HeaderName = HeaderName::from_static("atoll-cache-key");
-
 /// Answers one request.
 pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
     let Request { head, body, client, interim, arrived } = incoming;
@@ -33,7 +28,7 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
         head.headers.get("traceparent").and_then(|value| TraceParent::parse(value.as_bytes()));
     let host = head.authority.as_deref().or_else(|| host_of(&head.headers));
     record.set_head(&head, host.unwrap_or_default());
-    let mut request = match normalise(head) {
+    let request = match normalise(head) {
         Ok(request) => request,
         Err(refusal) => return worker.refusal(refusal, record, arrived),
     };
@@ -62,8 +57,7 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
     }
     let name = worker.edge.config.sites.get(site).map_or("", |site| &*site.name);
     let key = CacheKey::of(worker.edge.store.secret(), name, &request, &policy);
-    let shows_key = request.headers.remove(CACHE_KEY).is_some();
-    let ask = Ask { request, site, policy, key, client, interim, id, shows_key };
+    let ask = Ask { request, site, policy, key, client, interim, id };
     // A body that belongs to no answer of ours must not be mistaken for the next request.
     if !matches!(body, Body::Empty) {
         let why = lookup_allowed(&ask.request, &ask.policy).err().unwrap_or(Forward::Bypass);

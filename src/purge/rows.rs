@@ -181,6 +181,17 @@ impl Selectors {
         }
     }
 
+    /// Whether a row is among its own. Rows of hosts, prefixes and patterns are not kept and count
+    /// as such: who asks about those of its URL gets them all.
+    #[must_use]
+    pub fn answers_to(&self, place: &Place<'_>) -> bool {
+        match place {
+            Place::Narrow { key, .. } => self.rows.contains(key),
+            Place::Site(site) => self.rows.last() == Some(site),
+            Place::All | Place::Prefix { .. } | Place::Glob { .. } => true,
+        }
+    }
+
     /// Bytes of the rows, and of the URL where it is kept.
     #[must_use]
     pub fn sizes(&self) -> [usize; 2] {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::glob::Glob;
-use super::rows::{Place, RowKey, Secret};
+use super::rows::{PREFIX_DEPTH, Place, RowKey, Secret};
 
 /// What a purge names. Texts are in canonical form: hosts in lower case, percent-encoding in
 /// upper case, tags in lower case.
@@ -86,7 +86,7 @@ impl Selector {
         }
     }
 
-    /// What it names within its site, as a person would write it; empty for all of it.
+    /// What it names, as a person would write it; empty where the kind says all.
     #[must_use]
     pub fn text(&self) -> String {
         match self {
@@ -95,8 +95,32 @@ impl Selector {
             Self::Prefix { host, path, .. } => format!("{host}{path}"),
             Self::Host { host, .. } => host.clone(),
             Self::Glob { glob, .. } => glob.as_str().to_owned(),
-            Self::Site { .. } | Self::All => String::new(),
+            Self::Site { site } => site.to_string(),
+            Self::All => String::new(),
         }
+    }
+
+    /// Every selector that reaches a response stored under `host` and `target` of `site`, bearing
+    /// `tags`, patterns aside: what [`super::Selectors`] stands for, by name.
+    #[must_use]
+    pub fn reaching(site: &Arc<str>, host: &str, target: &str, tags: &[Box<str>]) -> Vec<Self> {
+        let site = || Arc::clone(site);
+        let own = |host: &str| host.to_owned();
+        let mut all: Vec<Self> =
+            tags.iter().map(|tag| Self::Tag { site: site(), tag: tag.to_string() }).collect();
+        all.push(Self::Url { site: site(), host: own(host), target: own(target) });
+        let path = target.split('?').next().unwrap_or_default();
+        let slashes = path.match_indices('/').take(usize::from(PREFIX_DEPTH));
+        let beginnings: Vec<&str> = slashes.filter_map(|(at, _)| path.get(..=at)).collect();
+        all.extend(beginnings.into_iter().rev().map(|path| Self::Prefix {
+            site: site(),
+            host: own(host),
+            path: own(path),
+        }));
+        all.push(Self::Host { site: site(), host: own(host) });
+        all.push(Self::Site { site: site() });
+        all.push(Self::All);
+        all
     }
 
     /// Where in the table it is written.

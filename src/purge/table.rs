@@ -206,6 +206,27 @@ impl Table {
         }
     }
 
+    /// One row, where something was purged under its name.
+    #[must_use]
+    pub fn row(&self, place: &Place<'_>) -> Option<Row> {
+        let row = match place {
+            Place::All => self.all,
+            Place::Site(site) => self.sites.get(site)?.row,
+            Place::Narrow { key, .. } | Place::Prefix { key, .. } => self.rows.get(key)?.row,
+            Place::Glob { site, glob } => {
+                self.sites.get(site)?.globs.iter().find(|(other, _)| other == *glob)?.1
+            }
+        };
+        (row.newest() > 0).then_some(row)
+    }
+
+    /// The patterns of a site that match a URL: host and target.
+    pub fn globs(&self, site: RowKey, host: &str, target: &str) -> impl Iterator<Item = &Glob> {
+        let text = [host, target].concat().to_ascii_lowercase();
+        let globs = self.sites.get(&site).map_or(&[][..], |site| &site.globs);
+        globs.iter().map(|(glob, _)| glob).filter(move |glob| glob.matches(&text))
+    }
+
     /// Drops rows whose newest epoch is not above `floor`, `most` and a few at a time so that
     /// readers need not wait for all. Says whether there are more.
     pub fn drop_up_to(&mut self, floor: u64, most: usize) -> bool {

@@ -7,11 +7,13 @@ mod cache_status;
 mod conditional;
 mod date;
 mod decide;
+mod explain;
 mod freshness;
 mod key;
 mod normalise;
 mod policy;
 mod range;
+mod reason;
 mod shape;
 mod storable;
 mod tags;
@@ -19,14 +21,21 @@ mod tags;
 pub(crate) mod test_support;
 mod vary;
 
+use cache_status::sfv_string;
+
 pub use cache_control::RequestDirectives;
 pub use cache_status::{CacheStatus, Forward, Outcome, ttl};
 pub use conditional::{HeadVerdict, conditions, confirms, freshened, judge_head, unconditional};
-pub use decide::{Decision, Verdict, decide, lookup_allowed, may_serve_on_error};
+pub use decide::{
+    Decision, Verdict, decide, decide_why, early_refresh_chance, lookup_allowed,
+    may_serve_on_error, passes,
+};
+pub use explain::{Content, Explanation, Facts, Section, Value};
 pub use freshness::{FreshnessSource, Terms};
 pub use key::{CacheKey, KeySecret};
-pub use normalise::{Request, Target, canonical_authority, canonical_target, normalise};
+pub use normalise::{Asks, Request, Target, canonical_authority, canonical_target, normalise};
 pub use policy::{Policy, REGISTERED_METHODS, WithoutLease};
+pub use reason::Reason;
 pub use shape::{Part, Shape, shape, stored_fields};
 pub use storable::{NotStored, storable};
 pub use tags::{TAG_FIELDS, TagLimits, invalidated_groups, tags};

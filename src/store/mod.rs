@@ -7,6 +7,7 @@
 mod fills;
 mod history;
 mod memory;
+mod peek;
 mod pieces;
 mod purges;
 mod stored;
@@ -24,9 +25,12 @@ use moka::ops::compute::{CompResult, Op};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-pub use fills::{Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills};
-pub use pieces::PieceName;
+pub use fills::{
+    Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills, UnderWay,
+};
 pub use history::{Author, Named, Past};
+pub use peek::{Kept, Peek};
+pub use pieces::PieceName;
 pub use purges::{Applied, PurgeLimits, Purges};
 pub use stored::{Head, NewHead, Stored, StoredBody};
 pub use sweep::{Sweep, Tried, sweep, try_out};
@@ -34,6 +38,7 @@ pub use sweep::{Sweep, Tried, sweep, try_out};
 use crate::purge::ReadyHasher;
 use crate::semantics::{CacheKey, KeySecret, Verdict};
 use memory::Gauge;
+use purges::Dead;
 use stored::Slot;
 use variants::Variants;
 
@@ -150,12 +155,24 @@ impl Store {
         purges: &Purges,
         epoch: u64,
     ) -> Lookup {
+        self.look(key, request, purges, epoch, Self::bury)
+    }
+
+    /// [`Store::lookup`], which does `dead` to what a purge has killed.
+    fn look(
+        &self,
+        key: &CacheKey,
+        request: &HeaderMap,
+        purges: &Purges,
+        epoch: u64,
+        dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
+    ) -> Lookup {
         match self.slot(key.hash) {
             None | Some(Slot::Piece(_)) => Lookup::Miss,
-            Some(Slot::Response(stored)) => self.judge(stored, key, purges, epoch),
-            Some(Slot::Variants(variants)) => {
-                self.select(&variants, key, request, purges, epoch).unwrap_or(Lookup::VaryMiss)
-            }
+            Some(Slot::Response(stored)) => self.judge(stored, key, purges, epoch, dead),
+            Some(Slot::Variants(variants)) => self
+                .select(&variants, key, request, purges, epoch, dead)
+                .unwrap_or(Lookup::VaryMiss),
         }
     }
 
@@ -225,6 +242,12 @@ impl Store {
     #[must_use]
     pub fn is_uncacheable(&self, fill_key: u128, now: Duration) -> bool {
         self.uncacheable.get(&fill_key).is_some_and(|until| now < until)
+    }
+
+    /// How much longer answers under this key are taken for not shared.
+    #[must_use]
+    pub fn uncacheable_for(&self, fill_key: u128, now: Duration) -> Option<Duration> {
+        self.uncacheable.get(&fill_key)?.checked_sub(now).filter(|left| !left.is_zero())
     }
 
     /// Forgets that answers under this key are not shared.
@@ -316,17 +339,29 @@ impl Store {
         self.classes.iter().find_map(|class| class.get(&hash))
     }
 
-    fn judge(&self, stored: Arc<Stored>, key: &CacheKey, purges: &Purges, epoch: u64) -> Lookup {
+    /// Counts and removes what a look-up found killed.
+    fn bury(&self, stored: &Arc<Stored>, purges: &Purges, why: Dead) {
+        self.gauge.met_killed();
+        if self.remove(stored) {
+            purges.count_freed(why, 1, stored.weight());
+        }
+    }
+
+    fn judge(
+        &self,
+        stored: Arc<Stored>,
+        key: &CacheKey,
+        purges: &Purges,
+        epoch: u64,
+        dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
+    ) -> Lookup {
         if stored.head().key.parts != key.parts {
             return Lookup::Miss;
         }
         match purges.judge(&stored, epoch) {
             Ok(verdict) => Lookup::Found(stored, verdict),
-            Err(dead) => {
-                self.gauge.met_killed();
-                if self.remove(&stored) {
-                    purges.count_freed(dead, 1, stored.weight());
-                }
+            Err(why) => {
+                dead(self, &stored, purges, why);
                 Lookup::Miss
             }
         }
@@ -340,13 +375,15 @@ impl Store {
         request: &HeaderMap,
         purges: &Purges,
         epoch: u64,
+        dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
     ) -> Option<Lookup> {
         let mut best: Option<(Arc<Stored>, Verdict)> = None;
         for fields in variants.sets() {
             let secondary = fields.secondary(request);
             let hash = key.variant(self.secret, &secondary);
             let Some(Slot::Response(stored)) = self.slot(hash) else { continue };
-            let Lookup::Found(stored, verdict) = self.judge(stored, key, purges, epoch) else {
+            let Lookup::Found(stored, verdict) = self.judge(stored, key, purges, epoch, dead)
+            else {
                 continue;
             };
             let newer = best.as_ref().is_none_or(|(other, _)| {

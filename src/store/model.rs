@@ -60,8 +60,11 @@ fn tag(number: u8) -> String {
 }
 
 fn url() -> impl Strategy<Value = Url> {
-    (0..2_u8, 0..2_u8, "(/[ab]?){1,3}(\\?[xy]?)?")
-        .prop_map(|(site, host, target)| Url { site, host, target })
+    (0..2_u8, 0..2_u8, "(/[ab]?){1,3}(\\?[xy]?)?").prop_map(|(site, host, target)| Url {
+        site,
+        host,
+        target,
+    })
 }
 
 fn named() -> impl Strategy<Value = Named> {

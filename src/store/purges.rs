@@ -13,7 +13,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use super::history::{Author, History, Past};
 use super::stored::{Head, Stored};
 use crate::clock::Now;
-use crate::purge::{Bearer, Found, Place, Row, Secret, Selector, Selectors, Strength, Table};
+use crate::purge::{
+    Bearer, Found, Place, Row, RowKey, Secret, Selector, Selectors, Strength, Table,
+};
 use crate::semantics::Verdict;
 
 /// Rows that are dropped under one lock: readers wait no longer than for these.
@@ -106,6 +108,39 @@ impl Purges {
     #[must_use]
     pub fn is_crowded(&self) -> bool {
         self.table.read().unwrap_or_else(PoisonError::into_inner).is_crowded()
+    }
+
+    /// Epoch up to which rows may be gone: what was not checked since then counts as dead.
+    #[must_use]
+    pub fn floor(&self) -> u64 {
+        self.floor.load(Ordering::Acquire)
+    }
+
+    /// The rows of these selectors, where there are any, as far as `among` answers to them; and of
+    /// the patterns that match a URL among them.
+    #[must_use]
+    pub fn rows_of(
+        &self,
+        selectors: Vec<Selector>,
+        among: Option<&Selectors>,
+    ) -> Vec<(Selector, Row)> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let mut globs = Vec::new();
+        for selector in &selectors {
+            if let Selector::Url { site, host, target } = selector {
+                let matching = table.globs(RowKey::site(self.secret, site), host, target);
+                globs.extend(
+                    matching.map(|glob| Selector::Glob { site: site.clone(), glob: glob.clone() }),
+                );
+            }
+        }
+        let row = |selector: Selector| {
+            let place = selector.place(self.secret);
+            let counts = among.is_none_or(|among| among.answers_to(&place));
+            let row = counts.then(|| table.row(&place)).flatten()?;
+            Some((selector, row))
+        };
+        selectors.into_iter().chain(globs).filter_map(row).collect()
     }
 
     /// Rows that a response under `host` and `target` of `site` with `tags` answers to.

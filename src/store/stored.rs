@@ -121,6 +121,12 @@ impl Head {
         }
     }
 
+    /// Normalised values of the fields that `Vary` names, in the request that it answered.
+    #[must_use]
+    pub fn secondary(&self) -> &[u8] {
+        &self.secondary
+    }
+
     /// Whether it is the variant with these values of these fields.
     #[must_use]
     pub(super) fn is_variant(&self, fields: &VaryFields, secondary: &[u8]) -> bool {

@@ -4,8 +4,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::pieces::Orphans;
-use super::stored::Slot;
 use super::purges::Dead;
+use super::stored::Slot;
 use super::{Fills, Purges, Store};
 use crate::purge::Selector;
 

@@ -23,6 +23,11 @@ impl Variants {
         self.sets.iter()
     }
 
+    /// Hashes of the variants, oldest first.
+    pub(super) fn hashes(&self) -> &[u128] {
+        &self.hashes
+    }
+
     /// Field names of the newest response.
     pub(super) fn newest(&self) -> Option<&Arc<VaryFields>> {
         self.sets.first()

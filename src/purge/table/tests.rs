@@ -98,6 +98,24 @@ fn each_selector_reaches_what_it_names_and_nothing_else() {
 }
 
 #[test]
+fn selectors_by_name_are_those_that_reach() {
+    let tags: Vec<Box<str>> = vec!["a".into(), "b".into()];
+    let (host, target) = ("h", "/a//b/c?d/e");
+    let reaching = Selector::reaching(&site(), host, target, &tags);
+    assert_eq!(reaching.len(), 2 + 1 + 4 + 3);
+    let bearer = Selectors::new(SECRET, "s", host, target, &tags);
+    for selector in reaching.iter().chain([&glob("h/a*")]) {
+        let table = one(selector);
+        assert!(find(&table, &bearer, 0).hard, "{selector:?}");
+        assert_eq!(table.row(&selector.place(SECRET)).map(|row| row.hard), Some(1));
+        assert!(bearer.answers_to(&selector.place(SECRET)));
+    }
+    let table = one(&glob("h/a*"));
+    let globs = |target: &str| table.globs(RowKey::site(SECRET, "s"), host, target).count();
+    assert_eq!((globs("/A"), globs("/b")), (1, 0));
+}
+
+#[test]
 fn sites_are_apart() {
     let other: Arc<str> = Arc::from("other");
     for selector in [
