@@ -23,7 +23,7 @@ mod status_lifetime;
 mod storable;
 mod tags;
 #[cfg(test)]
-mod test_support;
+pub(crate) mod test_support;
 mod vary;
 
 use cache_status::sfv_string;

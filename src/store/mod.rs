@@ -5,6 +5,7 @@
 //! epoch, [`Fills`] of what is arriving.
 
 mod fills;
+mod history;
 mod memory;
 mod peek;
 mod pieces;
@@ -27,15 +28,17 @@ use moka::sync::Cache;
 pub use fills::{
     Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills, UnderWay,
 };
+pub use history::{Author, Named, Past};
 pub use peek::{Kept, Peek};
 pub use pieces::PieceName;
-pub use purges::{Applied, Purges};
+pub use purges::{Applied, PurgeLimits, Purges};
 pub use stored::{Head, NewHead, Stored, StoredBody};
-pub use sweep::{Sweep, sweep};
+pub use sweep::{Sweep, Tried, sweep, try_out};
 
 use crate::purge::ReadyHasher;
 use crate::semantics::{CacheKey, KeySecret, Verdict};
 use memory::Gauge;
+use purges::Dead;
 use stored::Slot;
 use variants::Variants;
 
@@ -162,7 +165,7 @@ impl Store {
         request: &HeaderMap,
         purges: &Purges,
         epoch: u64,
-        dead: fn(&Self, &Arc<Stored>),
+        dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
     ) -> Lookup {
         match self.slot(key.hash) {
             None | Some(Slot::Piece(_)) => Lookup::Miss,
@@ -211,8 +214,9 @@ impl Store {
         self.put(hash, stored)
     }
 
-    /// Removes one stored response, if it is still the one under its key.
-    pub fn remove(&self, stored: &Arc<Stored>) {
+    /// Removes one stored response, if it is still the one under its key. Says whether it was.
+    pub fn remove(&self, stored: &Arc<Stored>) -> bool {
+        let mut was_there = false;
         let hash = self.place(stored.head());
         for class in &self.classes {
             let done = class.entry(hash).and_compute_with(|there| {
@@ -223,8 +227,10 @@ impl Store {
             });
             if matches!(done, CompResult::Removed(_)) {
                 self.gauge.removed(1);
+                was_there = true;
             }
         }
+        was_there
     }
 
     /// Remembers that answers under this key are not shared, so that requests do not queue.
@@ -334,9 +340,11 @@ impl Store {
     }
 
     /// Counts and removes what a look-up found killed.
-    fn bury(&self, stored: &Arc<Stored>) {
+    fn bury(&self, stored: &Arc<Stored>, purges: &Purges, why: Dead) {
         self.gauge.met_killed();
-        self.remove(stored);
+        if self.remove(stored) {
+            purges.count_freed(why, 1, stored.weight());
+        }
     }
 
     fn judge(
@@ -345,15 +353,15 @@ impl Store {
         key: &CacheKey,
         purges: &Purges,
         epoch: u64,
-        dead: fn(&Self, &Arc<Stored>),
+        dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
     ) -> Lookup {
         if stored.head().key.parts != key.parts {
             return Lookup::Miss;
         }
-        match purges.verdict(stored.head(), epoch) {
-            Some(verdict) => Lookup::Found(stored, verdict),
-            None => {
-                dead(self, &stored);
+        match purges.judge(&stored, epoch) {
+            Ok(verdict) => Lookup::Found(stored, verdict),
+            Err(why) => {
+                dead(self, &stored, purges, why);
                 Lookup::Miss
             }
         }
@@ -368,41 +376,12 @@ impl Store {
         request: &HeaderMap,
         purges: &Purges,
         epoch: u64,
-        dead: fn(&Self, &Arc<Stored>),
+        dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
     ) -> Option<Lookup> {
         let exact = variants.sets().filter_map(|fields| {
             let secondary = fields.secondary(request);
             let hash = key.variant(self.secret, &secondary);
-            let (stored, verdict) = self.alive(hash, key, purges, epoch, dead)?;
-            stored.head().is_variant(fields, &secondary).then_some((stored, verdict))
-        });
-        let in_language = || {
-            newest(variants.sets().filter_map(|fields| {
-                let favourite = fields.secondary_of_favourite(request)?;
-                let hash = variants.in_language(key.variant(self.secret, &favourite))?;
-                let (stored, verdict) = self.alive(hash, key, purges, epoch, dead)?;
-                let named = stored.head().vary.as_ref() == Some(fields)
-                    && stored.head().secondary_in_language() == Some(favourite);
-                named.then_some((stored, verdict))
-            }))
-        };
-        let (stored, verdict) = newest(exact).or_else(in_language)?;
-        Some(Lookup::Found(stored, verdict))
-    }
 
-    /// The response of a key under one hash of its variants, unless a purge has killed it.
-    fn alive(
-        &self,
-        hash: u128,
-        key: &CacheKey,
-        purges: &Purges,
-        epoch: u64,
-        dead: fn(&Self, &Arc<Stored>),
-    ) -> Option<(Arc<Stored>, Verdict)> {
-        let Some(Slot::Response(stored)) = self.slot(hash) else { return None };
-        match self.judge(stored, key, purges, epoch, dead) {
-            Lookup::Found(stored, verdict) => Some((stored, verdict)),
-            Lookup::Miss | Lookup::VaryMiss => None,
         }
     }
 
@@ -514,5 +493,7 @@ fn random_secret() -> KeySecret {
     KeySecret([word(), word()])
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;
