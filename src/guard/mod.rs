@@ -126,9 +126,7 @@ mod tests {
             guard.judge(&tokens, Some(token.as_bytes()), client, Now::at(second)).map(|_| ())
         };
         let unknown = (1..=25)
-            .filter(|host| {
-                ask("wrong", &format!("2001:db8::{host}"), 10) == Err(Denied::Unknown)
-            })
+            .filter(|host| ask("wrong", &format!("2001:db8::{host}"), 10) == Err(Denied::Unknown))
             .count();
         assert_eq!(unknown, 20);
         assert!(matches!(ask("first", "2001:db8::1", 10), Err(Denied::TooMany(_))));

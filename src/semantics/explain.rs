@@ -268,9 +268,7 @@ impl Serialize for Value {
             Self::Text(text) => serializer.serialize_str(text),
             Self::Count(count) => serializer.serialize_u64(*count),
             Self::Whole(whole) => serializer.serialize_i64(*whole),
-            Self::Time(time) => {
-                serializer.serialize_f64((time.as_secs_f64() * 1e3).round() / 1e3)
-            }
+            Self::Time(time) => serializer.serialize_f64((time.as_secs_f64() * 1e3).round() / 1e3),
             Self::Share(share) => serializer.serialize_f64((share * 1e4).round() / 1e4),
             Self::Flag(is_so) => serializer.serialize_bool(*is_so),
         }

@@ -81,6 +81,15 @@ pub(super) fn push(parts: &mut Vec<u8>, part: &[u8]) {
     parts.extend_from_slice(part);
 }
 
+/// The part that `rest` begins with, as [`push`] wrote it; `rest` goes on behind it.
+pub(super) fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, after) = rest.split_first_chunk::<4>()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let (part, after) = after.split_at_checked(length)?;
+    *rest = after;
+    Some(part)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -119,7 +119,9 @@ impl Reason {
             Self::PolicyPass => "the rule says `pass`: nothing here is stored",
             Self::Ambiguous => "the path hides a dot segment behind %2F or %5C: never stored",
             Self::Method => "only GET and HEAD are answered from the store",
-            Self::Precondition => "If-Match and If-Unmodified-Since ask about the origin's own state",
+            Self::Precondition => {
+                "If-Match and If-Unmodified-Since ask about the origin's own state"
+            }
             Self::RequestNoStore => "the request says `no-store`, and the rule honours that",
             Self::Body => "the request has a body",
             Self::NothingStored => "nothing is stored under this key",
@@ -128,7 +130,9 @@ impl Reason {
                 "the request has Authorization, and the stored response does not allow sharing"
             }
             Self::Fresh => "a stored response is fresh",
-            Self::StaleAccepted => "a stored response is stale, which the request accepts (`max-stale`)",
+            Self::StaleAccepted => {
+                "a stored response is stale, which the request accepts (`max-stale`)"
+            }
             Self::StaleWindow => {
                 "a stored response is stale, but not for longer than `stale-while-revalidate`"
             }

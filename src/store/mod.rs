@@ -24,7 +24,9 @@ use moka::ops::compute::{CompResult, Op};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-pub use fills::{Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills, UnderWay};
+pub use fills::{
+    Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills, UnderWay,
+};
 pub use peek::{Kept, Peek};
 pub use pieces::PieceName;
 pub use purges::{Applied, Purges};
@@ -372,7 +374,8 @@ impl Store {
             let secondary = fields.secondary(request);
             let hash = key.variant(self.secret, &secondary);
             let Some(Slot::Response(stored)) = self.slot(hash) else { continue };
-            let Lookup::Found(stored, verdict) = self.judge(stored, key, purges, epoch, dead) else {
+            let Lookup::Found(stored, verdict) = self.judge(stored, key, purges, epoch, dead)
+            else {
                 continue;
             };
             let newer = best.as_ref().is_none_or(|(other, _)| {

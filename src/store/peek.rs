@@ -8,7 +8,7 @@ use http::HeaderMap;
 
 use super::stored::Slot;
 use super::{Lookup, Purges, Store, Stored};
-use crate::semantics::{CacheKey, Verdict, VaryFields};
+use crate::semantics::{CacheKey, VaryFields, Verdict};
 
 /// What lies under one key.
 #[derive(Clone, Debug)]
@@ -36,13 +36,7 @@ impl Store {
     /// What is stored under a key, judged by the purges up to `epoch`, and what a look-up for this
     /// request would find: by the same way as [`Store::lookup`], but what is dead stays.
     #[must_use]
-    pub fn peek(
-        &self,
-        key: &CacheKey,
-        request: &HeaderMap,
-        purges: &Purges,
-        epoch: u64,
-    ) -> Peek {
+    pub fn peek(&self, key: &CacheKey, request: &HeaderMap, purges: &Purges, epoch: u64) -> Peek {
         let (stored, vary) = match self.slot(key.hash) {
             None | Some(Slot::Piece(_)) => (Vec::new(), Vec::new()),
             Some(Slot::Response(stored)) => (vec![stored], Vec::new()),
