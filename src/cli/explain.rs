@@ -1,5 +1,6 @@
 //! `atoll explain`.
 
+mod ordered;
 mod page;
 
 use std::time::Duration;
@@ -78,7 +79,7 @@ impl Explain {
         if !answer.status.is_success() {
             return Ok(self.remote.refused(&answer));
         }
-        match serde_json::from_slice::<Value>(&answer.body) {
+        match serde_json::from_slice::<ordered::Json>(&answer.body) {
             Ok(told) if !self.remote.json => print!("{}", page::page(&told)),
             _ => self.remote.print_raw(&answer),
         }

@@ -6,32 +6,29 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
-
 use super::super::remote::plain;
+use super::ordered::{Json, Object};
 use crate::config::format_duration;
-
-type Members = Map<String, Value>;
 
 /// Width of the names.
 const NAMES: usize = 30;
 
 /// The whole page.
-pub(super) fn page(told: &Value) -> String {
+pub(super) fn page(told: &Json) -> String {
     let mut out = String::new();
-    let Some(sections) = told.as_object() else { return format!("{}\n", value_text("", told)) };
-    let section = |name: &str| sections.get(name).and_then(Value::as_object);
+    let Some(sections) = told.object() else { return format!("{}\n", value_text("", told)) };
+    let section = |name: &str| sections.get(name).and_then(Json::object);
     if let Some(request) = section("request") {
         let _ = writeln!(out, "{} {}\n", word(request, "method"), word(request, "url"));
     }
     if let Some(decision) = section("decision") {
         verdict(decision, &mut out);
     }
-    for (name, content) in sections {
+    for (name, content) in &sections.0 {
         match content {
             _ if matches!(name.as_str(), "decision" | "request") => {}
-            Value::Array(rows) => list(name, rows, &mut out),
-            Value::Object(facts) => {
+            Json::List(rows) => list(name, rows, &mut out),
+            Json::Object(facts) => {
                 let _ = writeln!(out, "\n{}", title(name));
                 facts_below(facts, &mut out);
             }
@@ -43,9 +40,9 @@ pub(super) fn page(told: &Value) -> String {
     out
 }
 
-fn verdict(decision: &Members, out: &mut String) {
-    let word_of = word(decision, "decision");
-    let _ = writeln!(out, "  {} ({})", word_of.to_uppercase(), word(decision, "reason"));
+fn verdict(decision: &Object, out: &mut String) {
+    let decided = word(decision, "decision").to_uppercase();
+    let _ = writeln!(out, "  {decided} ({})", word(decision, "reason"));
     let text = word(decision, "text");
     if !text.is_empty() {
         let _ = writeln!(out, "  {text}.");
@@ -55,76 +52,67 @@ fn verdict(decision: &Members, out: &mut String) {
         let _ = writeln!(out, "  Cache-Status: {status}");
     }
     let told = ["decision", "reason", "text", "cache_status", "forward", "detail"];
-    let rest = decision.iter().filter(|(name, _)| !told.contains(&name.as_str()));
-    for (name, value) in rest {
+    for (name, value) in decision.0.iter().filter(|(name, _)| !told.contains(&name.as_str())) {
         let _ = writeln!(out, "  {}: {}", title(name), value_text(name, value));
     }
 }
 
-fn list(name: &str, rows: &[Value], out: &mut String) {
-    let nothing = match name {
-        "stored" => "nothing is stored under this key",
-        "purges" => "no purge concerns it",
-        _ => "none",
-    };
+fn list(name: &str, rows: &[Json], out: &mut String) {
     let _ = writeln!(out, "\n{}", title(name));
     if rows.is_empty() {
-        let _ = writeln!(out, "  {nothing}");
+        out.push_str(match name {
+            "stored" => "  nothing is stored under this key\n",
+            "purges" => "  no purge concerns it\n",
+            _ => "  none\n",
+        });
     }
     for row in rows {
-        match row.as_object() {
-            Some(row) if name == "purges" => {
-                let _ = writeln!(out, "  {}", purge(row.clone()));
-            }
+        let line = match row.object() {
+            Some(row) if name == "purges" => purge(row),
             Some(row) => {
-                let selected = row.get("selected") == Some(&Value::Bool(true));
+                let selected = row.get("selected") == Some(&Json::Flag(true));
                 let mark = if selected { "->" } else { " -" };
-                let facts = row.iter().filter(|(name, _)| *name != "selected");
-                let _ = writeln!(out, "  {mark} {}", joined(facts));
+                format!("{mark} {}", joined(row, &["selected"]))
             }
-            None => {
-                let _ = writeln!(out, "  {}", value_text(name, row));
-            }
-        }
+            None => value_text(name, row),
+        };
+        let _ = writeln!(out, "  {line}");
     }
 }
 
 /// `hard by tag article-17 at epoch 42: applies`.
-fn purge(mut row: Members) -> String {
-    let mut taken = |name: &str| row.remove(name).map(|value| value_text(name, &value));
-    let (selector, strength) = (taken("selector"), taken("strength"));
-    let (names, epoch) = (taken("names"), taken("epoch"));
-    let applies = row.remove("applies");
-    let mut out = format!("{} by {}", strength.unwrap_or_default(), selector.unwrap_or_default());
-    if let Some(names) = names {
+fn purge(row: &Object) -> String {
+    let mut out = format!("{} by {}", word(row, "strength"), word(row, "selector"));
+    let names = word(row, "names");
+    if !names.is_empty() {
         let _ = write!(out, " {names}");
     }
-    if let Some(epoch) = epoch {
-        let _ = write!(out, " at epoch {epoch}");
+    if let Some(epoch) = row.get("epoch") {
+        let _ = write!(out, " at epoch {}", value_text("epoch", epoch));
     }
-    match applies {
-        Some(Value::Bool(true)) => out.push_str(": applies"),
-        Some(Value::Bool(false)) => out.push_str(": older than what is stored"),
+    match row.get("applies") {
+        Some(Json::Flag(true)) => out.push_str(": applies"),
+        Some(Json::Flag(false)) => out.push_str(": older than what is stored"),
         _ => {}
     }
-    if !row.is_empty() {
-        let _ = write!(out, " ({})", joined(row.iter()));
+    let rest = joined(row, &["selector", "strength", "names", "epoch", "applies"]);
+    if !rest.is_empty() {
+        let _ = write!(out, " ({rest})");
     }
     out
 }
 
-fn facts_below(facts: &Members, out: &mut String) {
-    if facts.is_empty() {
-        out.push_str("  nothing but defaults\n");
-    }
-    for (name, value) in facts {
+fn facts_below(facts: &Object, out: &mut String) {
+    for (name, value) in &facts.0 {
         let _ = writeln!(out, "  {:<NAMES$}{}", title(name), value_text(name, value));
     }
 }
 
-fn joined<'a>(facts: impl Iterator<Item = (&'a String, &'a Value)>) -> String {
+/// Names and values in a line, but for those told already.
+fn joined(facts: &Object, told: &[&str]) -> String {
+    let rest = facts.0.iter().filter(|(name, _)| !told.contains(&name.as_str()));
     let texts: Vec<String> =
-        facts.map(|(name, value)| format!("{} {}", title(name), value_text(name, value))).collect();
+        rest.map(|(name, value)| format!("{} {}", title(name), value_text(name, value))).collect();
     texts.join(", ")
 }
 
@@ -135,25 +123,28 @@ fn title(name: &str) -> String {
     plain(&bare.replace('_', " "))
 }
 
-fn word(facts: &Members, name: &str) -> String {
-    facts.get(name).and_then(Value::as_str).map(plain).unwrap_or_default()
+fn word(facts: &Object, name: &str) -> String {
+    plain(facts.text(name))
 }
 
 /// A value with the unit that its name ends in.
-fn value_text(name: &str, value: &Value) -> String {
+fn value_text(name: &str, value: &Json) -> String {
     match value {
-        Value::Bool(true) => "yes".to_owned(),
-        Value::Bool(false) => "no".to_owned(),
-        Value::Null => "-".to_owned(),
-        Value::String(text) => plain(text),
-        Value::Number(number) => match number.as_f64() {
-            Some(number) if name.ends_with("seconds") => time(number),
-            Some(number) if name.ends_with("_bytes") => size(number),
-            Some(number) if name.ends_with("_chance") => format!("{} %", decimal(number * 100.0)),
-            Some(_) if name.ends_with("_percent") => format!("{number} %"),
-            _ => number.to_string(),
-        },
-        Value::Array(_) | Value::Object(_) => plain(&value.to_string()),
+        Json::Flag(true) => "yes".to_owned(),
+        Json::Flag(false) => "no".to_owned(),
+        Json::Null => "-".to_owned(),
+        Json::Text(text) => plain(text),
+        Json::Number(number) if name.ends_with("seconds") => time(*number),
+        Json::Number(number) if name.ends_with("_bytes") => size(*number),
+        Json::Number(number) if name.ends_with("_chance") => {
+            format!("{} %", decimal(number * 100.0))
+        }
+        Json::Number(number) if name.ends_with("_percent") => format!("{} %", decimal(*number)),
+        Json::Number(number) => decimal(*number),
+        Json::List(list) => {
+            list.iter().map(|value| value_text(name, value)).collect::<Vec<_>>().join("; ")
+        }
+        Json::Object(object) => joined(object, &[]),
     }
 }
 
@@ -170,8 +161,8 @@ fn time(seconds: f64) -> String {
 }
 
 fn size(bytes: f64) -> String {
-    for (unit, size) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
-        let size = f64::from(1_u32 << size);
+    for (unit, power) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
+        let size = f64::from(1_u32 << power);
         if bytes >= size {
             return format!("{:.1} {unit}", bytes / size);
         }
@@ -182,37 +173,39 @@ fn size(bytes: f64) -> String {
 /// Up to three digits behind the point.
 fn decimal(number: f64) -> String {
     let text = format!("{number:.3}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+
+    fn shown(text: &str) -> String {
+        page(&serde_json::from_str(text).expect("JSON"))
+    }
 
     #[test]
     fn an_explanation_becomes_a_page() {
-        let told = json!({
+        let told = r#"{
             "decision": {
                 "decision": "hit", "reason": "fresh", "text": "answered from memory: it is fresh",
-                "outcome": "hit", "cache_status": "atoll; hit; ttl=54",
+                "outcome": "hit", "cache_status": "atoll; hit; ttl=54"
             },
             "request": {"method": "GET", "url": "https://a/b"},
-            "site": {"name": "main", "rule": "/"},
-            "policy": {},
+            "site": {"rule": "/", "name": "main"},
             "stored": [
                 {"selected": true, "purged": "alive", "vary": "accept-encoding: br",
                  "body_bytes": 2048, "age_seconds": 3.25},
-                {"selected": false, "purged": "dead"},
+                {"selected": false, "purged": "dead"}
             ],
             "freshness": {"ttl_seconds": -3, "lifetime_seconds": 86400.0, "early_refresh_chance": 0.5},
             "purges": [
                 {"selector": "tag", "names": "t", "strength": "hard", "epoch": 4, "applies": true},
-                {"selector": "all", "strength": "soft", "epoch": 1, "applies": false, "new": 7},
+                {"selector": "all", "strength": "soft", "epoch": 1, "applies": false, "new": 7}
             ],
-            "later": [],
-        });
+            "later": []
+        }"#;
         let expected = "\
 GET https://a/b
 
@@ -222,11 +215,8 @@ GET https://a/b
   outcome: hit
 
 site
-  name                          main
   rule                          /
-
-policy
-  nothing but defaults
+  name                          main
 
 stored
   -> purged alive, vary accept-encoding: br, body 2.0 KiB, age 3.25 s
@@ -244,14 +234,17 @@ purges
 later
   none
 ";
-        assert_eq!(page(&told), expected);
+        assert_eq!(shown(told), expected);
     }
 
     #[test]
     fn nothing_moves_the_cursor_and_nothing_is_taken_for_granted() {
-        let told = json!({"request": {"url": "a\u{1b}[2Jb"}, "stored": ["x\ny"], "odd": 3});
-        let page = page(&told);
+        let page = shown(
+            r#"{"request": {"url": "a\u001b[2Jb"}, "stored": ["x\ny"], "odd": 3, "a\u001b": null,
+                "deep": {"a": {"b": [1, {"c_bytes": 2}]}}}"#,
+        );
         assert!(!page.contains('\u{1b}') && page.contains("x y") && page.contains("odd: 3"));
-        assert_eq!(super::page(&json!("a")), "a\n");
+        assert!(page.contains("b 1; c 2 bytes"), "{page}");
+        assert_eq!(shown("\"a\""), "a\n");
     }
 }
