@@ -21,7 +21,7 @@ use super::{Ask, Edge};
 use crate::clock::Now;
 use crate::config::{Scope, Site};
 use crate::message::{Refusal, RequestHead};
-use crate::semantics::{CacheKey, Explanation, Facts, Policy, Request, normalise};
+use crate::semantics::{CacheKey, Explanation, Policy, Request, normalise};
 use foretell::Foretold;
 
 /// Response field with the explanation; the request field that asks for it has the same name.
@@ -107,16 +107,16 @@ impl Edge {
         told.add("request", facts::request(request));
         told.add("site", self.site_facts(subject.site, subject.policy));
         told.add("policy", facts::policy(subject.policy));
-        told.add("key", facts::key(self.site_name(subject.site), request));
+        told.add("key", facts::key(self.site_name(subject.site), request, &peek));
         told.add_all("stored", peek.kept.iter().map(|kept| self.kept_facts(kept, now)).collect());
         let chosen = facts::chosen(&peek);
         if let Some(chosen) = chosen {
-            told.add("freshness", facts::freshness(&chosen.stored.head().terms, subject, now));
+            told.add("freshness", facts::freshness(chosen.stored.head(), subject, now));
         }
         told.add("purging", self.purging_facts(chosen, lease, epoch));
         told.add_all("purges", self.purge_facts(subject, chosen, now));
-        if let Some(left) = self.store.uncacheable_for(fill_key, now.boot) {
-            told.add("uncacheable", Facts::new().with("for_seconds", left));
+        if let Some(remembered) = self.store.uncacheable(fill_key, now.boot) {
+            told.add("uncacheable", facts::uncacheable(&remembered, now));
         }
         if let Some(fill) = self.fills.peek(fill_key) {
             told.add("fill", facts::fill(&fill));

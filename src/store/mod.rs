@@ -34,7 +34,7 @@ pub use stored::{Head, NewHead, Stored, StoredBody};
 pub use sweep::{Sweep, sweep};
 
 use crate::purge::ReadyHasher;
-use crate::semantics::{CacheKey, KeySecret, Verdict};
+use crate::semantics::{CacheKey, KeySecret, NotStored, Verdict};
 use memory::Gauge;
 use stored::Slot;
 use variants::Variants;
@@ -63,6 +63,15 @@ pub enum Lookup {
     Found(Arc<Stored>, Verdict),
 }
 
+/// That answers under a key are not shared.
+#[derive(Clone, Copy, Debug)]
+pub struct Uncacheable {
+    /// Until when that is remembered, on the boot clock.
+    pub until: Duration,
+    /// Why the last one was not.
+    pub why: NotStored,
+}
+
 /// Bounds of the store.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreLimits {
@@ -83,7 +92,7 @@ pub struct StoreLimits {
 pub struct Store {
     classes: [Class; CLASSES],
     gauge: Arc<Gauge>,
-    uncacheable: Cache<u128, Duration, BuildHasherDefault<ReadyHasher>>,
+    uncacheable: Cache<u128, Uncacheable, BuildHasherDefault<ReadyHasher>>,
     secret: KeySecret,
     limits: StoreLimits,
     /// Pieces stored since the start.
@@ -227,21 +236,22 @@ impl Store {
         }
     }
 
-    /// Remembers that answers under this key are not shared, so that requests do not queue.
-    pub fn remember_uncacheable(&self, fill_key: u128, now: Duration) {
-        self.uncacheable.insert(fill_key, now + self.limits.uncacheable_memory);
+    /// Remembers that answers under this key are not shared, and why, so that requests do not queue.
+    pub fn remember_uncacheable(&self, fill_key: u128, why: NotStored, now: Duration) {
+        let until = now + self.limits.uncacheable_memory;
+        self.uncacheable.insert(fill_key, Uncacheable { until, why });
     }
 
     /// Whether answers under this key were not shared lately.
     #[must_use]
     pub fn is_uncacheable(&self, fill_key: u128, now: Duration) -> bool {
-        self.uncacheable.get(&fill_key).is_some_and(|until| now < until)
+        self.uncacheable.get(&fill_key).is_some_and(|remembered| now < remembered.until)
     }
 
-    /// How much longer answers under this key are taken for not shared.
+    /// What is remembered of answers under this key that were not shared lately.
     #[must_use]
-    pub fn uncacheable_for(&self, fill_key: u128, now: Duration) -> Option<Duration> {
-        self.uncacheable.get(&fill_key)?.checked_sub(now).filter(|left| !left.is_zero())
+    pub fn uncacheable(&self, fill_key: u128, now: Duration) -> Option<Uncacheable> {
+        self.uncacheable.get(&fill_key).filter(|remembered| now < remembered.until)
     }
 
     /// Forgets that answers under this key are not shared.

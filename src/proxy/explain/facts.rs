@@ -12,10 +12,10 @@ use crate::config::Rule;
 use crate::proxy::Edge;
 use crate::purge::{Row, Selector, Strength};
 use crate::semantics::{
-    Facts, Policy, Request, Terms, Value, Verdict, WithoutLease, conditions, early_refresh_chance,
+    Facts, Policy, Request, Value, Verdict, WithoutLease, conditions, early_refresh_chance,
     may_serve_on_error, readable, selecting_values, tags, unconditional,
 };
-use crate::store::{Kept, Lookup, Peek, Stored, UnderWay};
+use crate::store::{Head, Kept, Lookup, Peek, Stored, Uncacheable, UnderWay};
 
 /// The request in canonical form.
 pub(super) fn request(request: &Request) -> Facts {
@@ -59,7 +59,8 @@ pub(super) fn policy(policy: &Policy) -> Facts {
 }
 
 /// What makes the cache key.
-pub(super) fn key(site: &str, request: &Request) -> Facts {
+pub(super) fn key(site: &str, request: &Request, peek: &Peek) -> Facts {
+    let newest = peek.vary.first();
     Facts::new()
         .with("url", url(request))
         .with("site", site.to_owned())
@@ -68,6 +69,17 @@ pub(super) fn key(site: &str, request: &Request) -> Facts {
         .with("port", u64::from(request.port))
         .with("path", request.path.clone())
         .with_some("query", request.query.clone())
+        .with_some(
+            "request_selects",
+            newest.map(|fields| selecting_values(&fields.secondary(&request.headers))),
+        )
+}
+
+/// Why answers under the key were not shared, and how long that is remembered.
+pub(super) fn uncacheable(remembered: &Uncacheable, now: Now) -> Facts {
+    Facts::new()
+        .with("reason", remembered.why.label())
+        .with("for_seconds", remembered.until.saturating_sub(now.boot))
 }
 
 /// The stored response that the request is about: what a look-up finds, else the newest that it
@@ -82,7 +94,8 @@ pub(super) fn chosen(peek: &Peek) -> Option<&Kept> {
 }
 
 /// How long it lives.
-pub(super) fn freshness(terms: &Terms, subject: &Subject<'_>, now: Now) -> Facts {
+pub(super) fn freshness(head: &Head, subject: &Subject<'_>, now: Now) -> Facts {
+    let terms = &head.terms;
     let chance = early_refresh_chance(terms, subject.policy, now);
     Facts::new()
         .with("source", terms.source.label())
@@ -91,7 +104,7 @@ pub(super) fn freshness(terms: &Terms, subject: &Subject<'_>, now: Now) -> Facts
         .with("jitter_took_seconds", terms.lifetime.saturating_sub(terms.fresh_for))
         .with("age_seconds", terms.age(now))
         .with("age_on_arrival_seconds", terms.initial_age)
-        .with("ttl_seconds", terms.ttl(now))
+        .with("ttl_seconds", head.ttl(now))
         .with("stale_while_revalidate_seconds", terms.stale_while_revalidate)
         .with("stale_if_error_seconds", terms.stale_if_error)
         .with_flag("must_revalidate", terms.must_revalidate)
@@ -139,7 +152,7 @@ impl Edge {
         let vary = head.vary.is_some().then(|| selecting_values(head.secondary()));
         Facts::new()
             .with("selected", kept.selected)
-            .with("purged", verdict_label(kept.verdict))
+            .with("state", verdict_label(kept.verdict))
             .with_some("vary", vary)
             .with("status", u64::from(head.status.as_u16()))
             .with("age_seconds", head.terms.age(now))
@@ -159,10 +172,10 @@ impl Edge {
     /// How the purges stand to what is stored.
     pub(super) fn purging_facts(&self, chosen: Option<&Kept>, lease: bool, epoch: u64) -> Facts {
         Facts::new()
-            .with_some("verdict", chosen.map(|kept| verdict_label(kept.verdict)))
+            .with_some("state", chosen.map(|kept| verdict_label(kept.verdict)))
             .with_some("born", chosen.map(|kept| kept.stored.head().born))
             .with("epoch", epoch)
-            .with("rows_gone_up_to", self.purges.floor())
+            .with("swept_up_to_epoch", self.purges.floor())
             .with("lease", lease)
     }
 

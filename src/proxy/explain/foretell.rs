@@ -10,7 +10,7 @@ use crate::listener::Pressure;
 use crate::proxy::Edge;
 use crate::proxy::fill::Road;
 use crate::semantics::{CacheStatus, Decision, Facts, Forward, Outcome, Reason, passes};
-use crate::store::{Peek, Stored};
+use crate::store::{Kept, Peek, Stored};
 
 /// What comes of a request.
 pub(super) struct Foretold {
@@ -138,7 +138,12 @@ impl Edge {
                 found,
             ) => self.on_the_road(subject, decision, why, found.is_some(), fill_key, now),
         };
-        Foretold { found, ..foretold }
+        let killed = |kept: &Kept| kept.selected && kept.verdict.is_none();
+        let mut foretold = Foretold { found, ..foretold };
+        if foretold.found.is_none() && peek.kept.iter().any(killed) {
+            foretold.text.push_str("; what was stored for it has been killed by a purge");
+        }
+        foretold
     }
 
     /// What becomes of a request that joins or starts a fill, where it can.
@@ -195,10 +200,17 @@ fn only_if_cached(why: Reason) -> Foretold {
 
 fn alone(decision: Decision, why: Reason) -> Foretold {
     let lead = "goes to the origin as it came, and the answer is not stored";
-    Foretold::of(decision, why, Outcome::Pass, Asks::Alone, lead)
+    passed(decision, why, lead)
 }
 
 fn detailed(decision: Decision, why: Reason, detail: &'static str, lead: &str) -> Foretold {
-    let foretold = Foretold::of(decision, why, Outcome::Pass, Asks::Alone, lead);
-    Foretold { status: CacheStatus { detail: Some(detail), ..foretold.status }, ..foretold }
+    let foretold = passed(decision, why, lead);
+    let status = CacheStatus { detail: Some(detail), ..foretold.status };
+    Foretold { reason: detail, status, ..foretold }
+}
+
+/// Whatever was decided, it passes.
+fn passed(decision: Decision, why: Reason, lead: &str) -> Foretold {
+    let decision = decision.forward().map_or(decision, Decision::Pass);
+    Foretold::of(decision, why, Outcome::Pass, Asks::Alone, lead)
 }
