@@ -7,6 +7,7 @@
 
 mod auth;
 mod control;
+mod explain;
 mod health;
 mod problem;
 mod purge;
@@ -58,7 +59,7 @@ pub enum Access {
 }
 
 /// Every route; `docs/openapi.yaml` describes the same.
-pub static ROUTES: [Route; 8] = [
+pub static ROUTES: [Route; 9] = [
     Route { method: Method::GET, path: "/metrics", access: Access::Open(health::metrics) },
     Route { method: Method::GET, path: "/healthz", access: Access::Open(health::alive) },
     Route { method: Method::GET, path: "/readyz", access: Access::Open(health::ready) },
@@ -66,6 +67,11 @@ pub static ROUTES: [Route; 8] = [
         method: Method::POST,
         path: "/v1/purge",
         access: Access::Scoped(Scope::Purge, purge::purge),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/explain",
+        access: Access::Scoped(Scope::Read, explain::explain),
     },
     Route {
         method: Method::POST,
@@ -107,6 +113,8 @@ pub struct Admin {
     tokens: Vec<Token>,
     body_bytes: usize,
     tag_bytes: usize,
+    /// Header fields that a client's request may have.
+    fields: usize,
     sites: Vec<AdminSite>,
     guard: Guard,
     purge_rates: Buckets<usize>,
@@ -148,6 +156,7 @@ impl Admin {
             tokens: config.admin.tokens.clone(),
             body_bytes: config.admin.body_bytes,
             tag_bytes: config.limits.tag_bytes,
+            fields: config.limits.fields,
             sites: config
                 .sites
                 .iter()

@@ -6,8 +6,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::*;
+use crate::message::RequestHead;
 use crate::origin::OriginStatus;
 use crate::purge::{Selector, Strength};
+use crate::semantics::{Explanation, Facts};
 use crate::store::Applied;
 use crate::telemetry::test_config;
 
@@ -15,6 +17,8 @@ use crate::telemetry::test_config;
 #[derive(Default)]
 pub(super) struct Played {
     pub(super) purges: Mutex<Vec<(Vec<Selector>, Strength)>>,
+    /// Requests that were explained: method, scheme, target, authority and fields.
+    pub(super) explained: Mutex<Vec<String>>,
     told: Mutex<Vec<&'static str>>,
     draining: Mutex<bool>,
 }
@@ -70,6 +74,18 @@ impl Control for Played {
             "shop.example" => target.replace("?utm_source=x", ""),
             _ => target,
         }
+    }
+
+    fn explain(&self, head: RequestHead, _now: Now) -> Explanation {
+        let mut text = format!("{} {} {}", head.method, head.scheme.as_str(), head.target);
+        text.extend(head.authority.map(|authority| format!(" {authority}")));
+        for (name, value) in &head.headers {
+            text += &format!(" {name}={}", value.to_str().unwrap());
+        }
+        self.explained.lock().unwrap().push(text);
+        let mut told = Explanation::default();
+        told.add("decision", Facts::new().with("decision", "hit"));
+        told
     }
 
     fn observe(&self) {
@@ -168,7 +184,11 @@ async fn every_scope_opens_its_routes_and_no_other() {
         let Access::Scoped(needed, _) = route.access else { continue };
         for (name, scope) in SCOPES {
             let bench = bench();
-            let body = if route.path == "/v1/purge" { r#"{"tags":["a"]}"# } else { "" };
+            let body = match route.path {
+                "/v1/purge" => r#"{"tags":["a"]}"#,
+                "/v1/explain" => r#"{"url":"https://shop.example/"}"#,
+                _ => "",
+            };
             let answer = bench.ask(route.method.as_str(), route.path, name, body).await;
             let may = scope == needed || (scope == Scope::PurgeAll && needed == Scope::Purge);
             assert_eq!(answer.status == 403, !may, "{name} {}", route.path);

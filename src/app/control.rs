@@ -15,8 +15,10 @@ use crate::admin::{
 use crate::clock::Now;
 use crate::config::Config;
 use crate::listener::Drain;
+use crate::message::RequestHead;
 use crate::origin::OriginStatus;
 use crate::purge::{Selector, Strength};
+use crate::semantics::Explanation;
 use crate::store::{Applied, CLASSES};
 
 /// The admin and watch listeners, bound.
@@ -138,6 +140,10 @@ impl Control for Shared {
 
     fn stored_target(&self, host: &str, target: String) -> String {
         self.edge.stored_target(host, target)
+    }
+
+    fn explain(&self, request: RequestHead, now: Now) -> Explanation {
+        self.edge.explain(request, now)
     }
 
     fn observe(&self) {

@@ -4,6 +4,7 @@ mod check;
 mod client;
 mod demo;
 mod demonstrate;
+mod explain;
 mod greeting;
 mod purge;
 mod remote;
@@ -38,10 +39,11 @@ Examples:
   atoll run --origin http://127.0.0.1:3000       an edge before your own server
   atoll check atoll.toml && atoll run --config atoll.toml
   atoll purge --tag article-1                    needs ATOLL_ADMIN_TOKEN
+  atoll explain https://www.example.org/news     why it is, or is not, answered from memory
 
 Environment:
   ATOLL_ADMIN_TOKEN   the token of the admin listener: `run` accepts it, the others send it
-  ATOLL_ADMIN         the address that purge, status and drain ask, unless --admin says it
+  ATOLL_ADMIN         the address that purge, explain, status and drain ask, unless --admin says it
   NO_COLOR            messages without colours
 
 `atoll COMMAND --help` tells more, with the exit codes of each.";
@@ -60,6 +62,7 @@ enum Command {
     Demo(demonstrate::Demonstrate),
     Check(check::Check),
     Purge(purge::Purge),
+    Explain(explain::Explain),
     Status(status::Status),
     Drain(status::Drain),
     Token(token::Token),
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Demo(demo) => demo.run(),
         Command::Check(check) => check.run(),
         Command::Purge(purge) => purge.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Status(status) => status.run(),
         Command::Drain(drain) => drain.run(),
         Command::Token(token) => token.run(),
@@ -132,6 +136,8 @@ mod tests {
             ("purge --all --tag a", "cannot be used with"),
             ("purge --tag a --wait soon", "acknowledged"),
             ("purge --tag a --admin 127.0.0.1:9080", "http://127.0.0.1:9080"),
+            ("explain", "URL"),
+            ("explain https://a/b -H x", "Name: value"),
             ("token new", "--scope"),
             ("token new --scope all", "purge-all"),
             ("check", "FILE"),
@@ -154,6 +160,7 @@ mod tests {
             "purge --url https://a.example/b --tag x --soft --wait everywhere --timeout 5s --json",
             "purge --all --site main --dry-run",
             "purge --file list.txt",
+            "explain https://a/b -H a:b --header c:d --method HEAD --json",
             "status",
             "status --json",
             "drain --admin http://127.0.0.1:9080",

@@ -249,7 +249,7 @@ impl Worker {
             };
             if !too_large && writer.outgrown() {
                 too_large = true;
-                self.remember_uncacheable(ask);
+                self.remember_uncacheable(ask, NotStored::TooLarge);
             }
             if let Err(why) = pushed {
                 self.edge.metrics.store.fills_failed.inc();
@@ -285,7 +285,7 @@ impl Worker {
         }
         let status = answer.head.status;
         if why.holds_for_key() && !is_error(status) {
-            self.remember_uncacheable(&job.ask);
+            self.remember_uncacheable(&job.ask, why);
         }
         // If the one that asked is gone, nobody may have this answer.
         let _ = job.own.send(Own::Answer { answer: Box::new(answer), confirmed });
@@ -298,9 +298,9 @@ impl Worker {
     }
 
     /// Has the next requests for this key not wait for one another.
-    fn remember_uncacheable(&self, ask: &Ask) {
+    fn remember_uncacheable(&self, ask: &Ask, why: NotStored) {
         let key = self.edge.store.fill_key(&ask.key, &ask.request.headers);
-        self.edge.store.remember_uncacheable(key, clock::now().boot);
+        self.edge.store.remember_uncacheable(key, why, clock::now().boot);
     }
 
     /// Whether what is stored may stand in for an origin that fails.

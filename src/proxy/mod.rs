@@ -8,6 +8,7 @@ mod arrive;
 mod body;
 mod dice;
 mod error;
+mod explain;
 mod fields;
 mod fill;
 mod outgoing;
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::clock::Now;
 use crate::config::Config;
+use crate::guard::Guard;
 use crate::listener::{Client, Handler, Interim, PressureGauge, Request, Response};
 use crate::message::{Refusal, RequestHead};
 use crate::origin::WorkerOrigins;
@@ -41,6 +43,8 @@ pub struct Edge {
     pressure: Arc<PressureGauge>,
     dice: Dice,
     via: http::HeaderValue,
+    /// Judges the tokens of those who want to be told why.
+    guard: Guard,
     /// Sites whose operator has been told that the origin names no freshness.
     hinted: Vec<AtomicBool>,
 }
@@ -63,7 +67,8 @@ impl Edge {
         let dice = Dice::new(config.node.seed, &config.node.name);
         let via = http::HeaderValue::from_static("1.1 atoll");
         let hinted = config.sites.iter().map(|_| AtomicBool::new(false)).collect();
-        Self { config, routes, store, purges, fills, metrics, pressure, dice, via, hinted }
+        let guard = Guard::default();
+        Self { config, routes, store, purges, fills, metrics, pressure, dice, via, guard, hinted }
     }
 
     /// Position of the site that answers for a host in canonical form.

@@ -18,6 +18,7 @@ mod partial;
 mod policy;
 mod range;
 mod reason;
+mod selecting;
 mod shape;
 mod status_lifetime;
 mod storable;
@@ -52,6 +53,7 @@ pub use partial::{
 };
 pub use policy::{Policy, REGISTERED_METHODS, WithoutLease};
 pub use reason::Reason;
+pub use selecting::{readable, selecting_values};
 pub use shape::{Part, Shape, shape, stored_fields};
 pub use status_lifetime::StatusLifetimes;
 pub use storable::{NotStored, storable, strip_set_cookie};

@@ -36,7 +36,7 @@ pub use stored::{Head, NewHead, Stored, StoredBody};
 pub use sweep::{Sweep, Tried, sweep, try_out};
 
 use crate::purge::ReadyHasher;
-use crate::semantics::{CacheKey, KeySecret, Verdict};
+use crate::semantics::{CacheKey, KeySecret, NotStored, Verdict};
 use memory::Gauge;
 use purges::Dead;
 use stored::Slot;
@@ -66,6 +66,15 @@ pub enum Lookup {
     Found(Arc<Stored>, Verdict),
 }
 
+/// That answers under a key are not shared.
+#[derive(Clone, Copy, Debug)]
+pub struct Uncacheable {
+    /// Until when that is remembered, on the boot clock.
+    pub until: Duration,
+    /// Why the last one was not.
+    pub why: NotStored,
+}
+
 /// Bounds of the store.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreLimits {
@@ -86,7 +95,7 @@ pub struct StoreLimits {
 pub struct Store {
     classes: [Class; CLASSES],
     gauge: Arc<Gauge>,
-    uncacheable: Cache<u128, Duration, BuildHasherDefault<ReadyHasher>>,
+    uncacheable: Cache<u128, Uncacheable, BuildHasherDefault<ReadyHasher>>,
     secret: KeySecret,
     limits: StoreLimits,
     /// Pieces stored since the start.
@@ -233,21 +242,22 @@ impl Store {
         was_there
     }
 
-    /// Remembers that answers under this key are not shared, so that requests do not queue.
-    pub fn remember_uncacheable(&self, fill_key: u128, now: Duration) {
-        self.uncacheable.insert(fill_key, now + self.limits.uncacheable_memory);
+    /// Remembers that answers under this key are not shared, and why, so that requests do not queue.
+    pub fn remember_uncacheable(&self, fill_key: u128, why: NotStored, now: Duration) {
+        let until = now + self.limits.uncacheable_memory;
+        self.uncacheable.insert(fill_key, Uncacheable { until, why });
     }
 
     /// Whether answers under this key were not shared lately.
     #[must_use]
     pub fn is_uncacheable(&self, fill_key: u128, now: Duration) -> bool {
-        self.uncacheable.get(&fill_key).is_some_and(|until| now < until)
+        self.uncacheable.get(&fill_key).is_some_and(|remembered| now < remembered.until)
     }
 
-    /// How much longer answers under this key are taken for not shared.
+    /// What is remembered of answers under this key that were not shared lately.
     #[must_use]
-    pub fn uncacheable_for(&self, fill_key: u128, now: Duration) -> Option<Duration> {
-        self.uncacheable.get(&fill_key)?.checked_sub(now).filter(|left| !left.is_zero())
+    pub fn uncacheable(&self, fill_key: u128, now: Duration) -> Option<Uncacheable> {
+        self.uncacheable.get(&fill_key).filter(|remembered| now < remembered.until)
     }
 
     /// Forgets that answers under this key are not shared.
@@ -381,7 +391,36 @@ impl Store {
         let exact = variants.sets().filter_map(|fields| {
             let secondary = fields.secondary(request);
             let hash = key.variant(self.secret, &secondary);
+            let (stored, verdict) = self.alive(hash, key, purges, epoch, dead)?;
+            stored.head().is_variant(fields, &secondary).then_some((stored, verdict))
+        });
+        let in_language = || {
+            newest(variants.sets().filter_map(|fields| {
+                let favourite = fields.secondary_of_favourite(request)?;
+                let hash = variants.in_language(key.variant(self.secret, &favourite))?;
+                let (stored, verdict) = self.alive(hash, key, purges, epoch, dead)?;
+                let named = stored.head().vary.as_ref() == Some(fields)
+                    && stored.head().secondary_in_language() == Some(favourite);
+                named.then_some((stored, verdict))
+            }))
+        };
+        let (stored, verdict) = newest(exact).or_else(in_language)?;
+        Some(Lookup::Found(stored, verdict))
+    }
 
+    /// The response of a key under one hash of its variants, unless a purge has killed it.
+    fn alive(
+        &self,
+        hash: u128,
+        key: &CacheKey,
+        purges: &Purges,
+        epoch: u64,
+        dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
+    ) -> Option<(Arc<Stored>, Verdict)> {
+        let Some(Slot::Response(stored)) = self.slot(hash) else { return None };
+        match self.judge(stored, key, purges, epoch, dead) {
+            Lookup::Found(stored, verdict) => Some((stored, verdict)),
+            Lookup::Miss | Lookup::VaryMiss => None,
         }
     }
 
