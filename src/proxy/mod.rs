@@ -6,6 +6,7 @@
 mod answer;
 mod arrive;
 mod body;
+mod codings;
 mod dice;
 mod error;
 mod fields;
@@ -38,6 +39,8 @@ pub struct Edge {
     fills: Arc<Fills>,
     metrics: Arc<Metrics>,
     pressure: Arc<PressureGauge>,
+    /// Coded copies that wait to be made.
+    codings: codings::Queue,
     dice: Dice,
     via: http::HeaderValue,
     /// Sites whose operator has been told that the origin names no freshness.
@@ -62,7 +65,8 @@ impl Edge {
         let dice = Dice::new(config.node.seed, &config.node.name);
         let via = http::HeaderValue::from_static("1.1 atoll");
         let hinted = config.sites.iter().map(|_| AtomicBool::new(false)).collect();
-        Self { config, routes, store, purges, fills, metrics, pressure, dice, via, hinted }
+        let codings = codings::Queue::new(config.limits.coding_jobs);
+        Self { config, routes, store, purges, fills, metrics, pressure, codings, dice, via, hinted }
     }
 
     /// Position of the site that answers for a host in canonical form.

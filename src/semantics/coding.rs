@@ -361,8 +361,7 @@ impl Weights {
     fn preferred(&self, ours: &[Coding]) -> SmallVec<[Coding; CODINGS]> {
         let least = self.identity.unwrap_or(0).max(1);
         let liked = |coding: &Coding| self.of_coding(*coding) >= least;
-        let mut wanted: SmallVec<[Coding; CODINGS]> =
-            ours.iter().copied().filter(liked).collect();
+        let mut wanted: SmallVec<[Coding; CODINGS]> = ours.iter().copied().filter(liked).collect();
         wanted.sort_by_key(|coding| std::cmp::Reverse(self.of_coding(*coding)));
         wanted
     }

@@ -69,7 +69,8 @@ fn patterns_are_read() {
     for text in ["text/*", "+json", "application/json", "Image/SVG+xml", "application/vnd.a.b-c"] {
         assert!(TypePattern::parse(text).is_some(), "{text}");
     }
-    for text in ["", "text", "*", "*/*", "*/json", "text/", "/json", "+", "text/*x", "a/b; q=1", "a b/c"]
+    for text in
+        ["", "text", "*", "*/*", "*/json", "text/", "/json", "+", "text/*x", "a/b; q=1", "a b/c"]
     {
         assert_eq!(TypePattern::parse(text), None, "{text}");
     }
