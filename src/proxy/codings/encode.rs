@@ -47,10 +47,15 @@ pub(super) fn encode(
     coding: Coding,
     go_on: impl Fn() -> bool,
 ) -> io::Result<Encoded> {
+    let blocks = blocks(body);
+    // Nothing is coded of which not every byte is here.
+    if blocks.iter().map(|block| block.len() as u64).sum::<u64>() != body.len() {
+        return Ok(Encoded::Stopped);
+    }
     let most = usize::try_from(body.len() * WORTH_PERCENT / 100).unwrap_or(usize::MAX);
     let head = size_of::<Print>();
     let mut out = vec![0; head];
-    let mut encoder = encoder(body, coding)?;
+    let mut encoder = encoder(blocks, body.len(), coding)?;
     loop {
         if !go_on() {
             return Ok(Encoded::Stopped);
@@ -82,14 +87,21 @@ fn print(coded: &[u8]) -> Print {
     hash.first_chunk().copied().unwrap_or_default()
 }
 
-fn encoder(body: &StoredBody, coding: Coding) -> io::Result<Box<dyn Read + '_>> {
-    let small = body.len() <= SMALL_BYTES;
-    let reader = Reader::new(body);
+fn blocks(body: &StoredBody) -> &[Bytes] {
+    match body {
+        StoredBody::One(bytes) => std::slice::from_ref(bytes),
+        StoredBody::Many(blocks, _) => blocks,
+    }
+}
+
+fn encoder(blocks: &[Bytes], length: u64, coding: Coding) -> io::Result<Box<dyn Read + '_>> {
+    let small = length <= SMALL_BYTES;
+    let reader = Reader { now: &[], later: blocks.iter() };
     Ok(match coding {
         Coding::Zstd => {
             let level = if small { 12 } else { 6 };
             let mut encoder = zstd::stream::read::Encoder::with_buffer(reader, level)?;
-            encoder.set_pledged_src_size(Some(body.len()))?;
+            encoder.set_pledged_src_size(Some(length))?;
             Box::new(encoder)
         }
         Coding::Br => {
@@ -107,16 +119,6 @@ fn encoder(body: &StoredBody, coding: Coding) -> io::Result<Box<dyn Read + '_>> 
 struct Reader<'a> {
     now: &'a [u8],
     later: std::slice::Iter<'a, Bytes>,
-}
-
-impl<'a> Reader<'a> {
-    fn new(body: &'a StoredBody) -> Self {
-        let blocks = match body {
-            StoredBody::One(bytes) => std::slice::from_ref(bytes),
-            StoredBody::Many(blocks, _) => blocks,
-        };
-        Self { now: &[], later: blocks.iter() }
-    }
 }
 
 impl io::BufRead for Reader<'_> {
@@ -148,6 +150,8 @@ mod tests {
     use std::cell::Cell;
     use std::sync::Arc;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     fn text(length: usize) -> Vec<u8> {
@@ -170,7 +174,7 @@ mod tests {
 
     fn whole(body: &StoredBody) -> Vec<u8> {
         let mut out = Vec::new();
-        Reader::new(body).read_to_end(&mut out).unwrap();
+        Reader { now: &[], later: blocks(body).iter() }.read_to_end(&mut out).unwrap();
         out
     }
 
@@ -212,6 +216,33 @@ mod tests {
         let empty = StoredBody::One(Bytes::new());
         assert_eq!(encode(&empty, Coding::Br, || true).unwrap(), Encoded::NotSmaller);
         assert!(apart(&empty).is_none(), "what is kept of it is no sibling");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn what_is_coded_decodes_to_what_was_stored(
+            blocks in proptest::collection::vec("[ab ]{0,700}", 0..5),
+        ) {
+            let blocks: Vec<Bytes> = blocks.into_iter().map(Bytes::from).collect();
+            let length = blocks.iter().map(|block| block.len() as u64).sum();
+            let body = StoredBody::Many(Arc::from(blocks), length);
+            for coding in Coding::ALL {
+                if let Encoded::Smaller(kept) = encode(&body, coding, || true).unwrap() {
+                    let (_, coded) = apart(&StoredBody::One(kept)).unwrap();
+                    prop_assert!(coded.len() < length);
+                    prop_assert_eq!(decode(coding, &whole(&coded)), whole(&body));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_not_all_here_is_not_coded() {
+        let short = StoredBody::Many(Arc::from([Bytes::from(text(5000))]), 5001);
+        for coding in Coding::ALL {
+            assert_eq!(encode(&short, coding, || true).unwrap(), Encoded::Stopped, "{coding:?}");
+        }
     }
 
     #[test]
