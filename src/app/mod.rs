@@ -5,6 +5,7 @@
 //! control       one small runtime: admin, DNS, probes, signals
 //! upkeep        a thread: evicts what is over budget, measures memory
 //! sweep         a thread: gives memory back after purges
+//! codings       a thread, where a policy codes: makes coded copies of stored responses
 //! ```
 
 mod control;

@@ -6,6 +6,7 @@
 mod answer;
 mod arrive;
 mod body;
+mod codings;
 mod dice;
 mod error;
 mod explain;
@@ -41,6 +42,8 @@ pub struct Edge {
     fills: Arc<Fills>,
     metrics: Arc<Metrics>,
     pressure: Arc<PressureGauge>,
+    /// Coded copies that wait to be made.
+    codings: codings::Queue,
     dice: Dice,
     via: http::HeaderValue,
     /// Judges the tokens of those who want to be told why.
@@ -67,8 +70,7 @@ impl Edge {
         let dice = Dice::new(config.node.seed, &config.node.name);
         let via = http::HeaderValue::from_static("1.1 atoll");
         let hinted = config.sites.iter().map(|_| AtomicBool::new(false)).collect();
-        let guard = Guard::default();
-        Self { config, routes, store, purges, fills, metrics, pressure, dice, via, guard, hinted }
+
     }
 
     /// Position of the site that answers for a host in canonical form.

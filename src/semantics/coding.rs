@@ -276,11 +276,13 @@ fn known(request: &Request, fields: &HeaderMap, weights: &Weights) -> Known {
     if !matches!(request.method, Method::GET | Method::HEAD) {
         return Known::Nothing;
     }
+    let mut known = Known::Nothing;
     for line in request.headers.get_all(header::IF_NONE_MATCH) {
         for tag in entity_tags(line.as_bytes()) {
             if weakly_equal(tag, etag) && weights.identity != Some(0) {
-                return Known::Identity;
+                known = Known::Identity;
             }
+            // A cache behind us may have both, and a client of its own that wants it coded.
             let ours = CodedTag::parse(tag)
                 .filter(|ours| ours.is_of(etag) && weights.of_coding(ours.coding) > 0)
                 .and_then(|_| HeaderValue::from_bytes(tag).ok());
@@ -289,7 +291,7 @@ fn known(request: &Request, fields: &HeaderMap, weights: &Weights) -> Known {
             }
         }
     }
-    Known::Nothing
+    known
 }
 
 /// `Accept-Encoding` in thousandths (RFC 9110 section 12.5.3).

@@ -43,8 +43,9 @@ pub(super) fn read(table: &mut Table<'_>, into: &mut Compression) {
     table.set("compress_types", types);
     table.size("compress_from", from_bytes, 0..=MOST_BYTES);
     table.size("compress_up_to", up_to_bytes, 0..=MOST_BYTES);
-    if from_bytes > up_to_bytes {
-        let span = table.span_of("compress_from").or_else(|| table.span_of("compress_up_to"));
+    // What is inherited was judged where it is written.
+    let span = table.span_of("compress_from").or_else(|| table.span_of("compress_up_to"));
+    if from_bytes > up_to_bytes && span.is_some() {
         table.sink.push(
             Problem::new("`compress_from` is larger than `compress_up_to`")
                 .at(span)

@@ -143,6 +143,8 @@ fn what_the_client_has_it_keeps() {
         ("br", coded, "\"a\"", tag()),
         ("br;q=0.1, identity", coded, "\"a\"", tag()),
         ("br", coded, "W/\"a\"", tag()),
+        ("br", "\"a\", \"a-br.5d0c2f1e77a90b34\"", "\"a\"", tag()),
+        ("gzip", "\"a\", \"a-br.5d0c2f1e77a90b34\"", "\"a\"", Known::Identity),
         ("br", "\"x\", \"a-br.5d0c2f1e77a90b34\"", "\"a\"", tag()),
         ("gzip", coded, "\"a\"", Known::Nothing),
         ("br;q=0, *", coded, "\"a\"", Known::Nothing),
