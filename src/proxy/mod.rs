@@ -6,6 +6,7 @@
 mod answer;
 mod arrive;
 mod body;
+mod change;
 mod dice;
 mod error;
 mod fields;

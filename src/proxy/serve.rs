@@ -63,7 +63,7 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
     let name = worker.edge.config.sites.get(site).map_or("", |site| &*site.name);
     let key = CacheKey::of(worker.edge.store.secret(), name, &request, &policy);
     let shows_key = request.headers.remove(CACHE_KEY).is_some();
-    let ask = Ask { request, site, policy, key, client, interim, id, shows_key };
+    let ask = Arc::new(Ask { request, site, policy, key, client, interim, id, shows_key });
     // A body that belongs to no answer of ours must not be mistaken for the next request.
     if !matches!(body, Body::Empty) {
         let why = lookup_allowed(&ask.request, &ask.policy).err().unwrap_or(Forward::Bypass);
@@ -75,7 +75,7 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
         }
         return worker.pass(&ask, body, CacheStatus::forward(why), record).await;
     }
-    worker.answer(&Arc::new(ask), arrived, record).await
+    worker.answer(&ask, arrived, record).await
 }
 
 impl Worker {

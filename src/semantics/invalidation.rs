@@ -96,7 +96,8 @@ fn resolve(request: &Request, reference: &str) -> Option<Target> {
     let (path, query) = (path_of(path_and_query), query_of(path_and_query));
     match path {
         "" => {
-            let query = query.or(request.query.as_deref().filter(|_| !path_and_query.contains('?')));
+            let query =
+                query.or(request.query.as_deref().filter(|_| !path_and_query.contains('?')));
             canonical(&request.path, query)
         }
         path if path.starts_with('/') => canonical(path, query),
@@ -111,8 +112,8 @@ fn resolve(request: &Request, reference: &str) -> Option<Target> {
 fn split_scheme(reference: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = reference.split_once(':')?;
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
-    let sound = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-        && scheme.bytes().all(letter);
+    let sound =
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic()) && scheme.bytes().all(letter);
     sound.then_some((scheme, rest))
 }
 
@@ -218,7 +219,11 @@ mod tests {
             ("http:g", None),
         ];
         for (reference, expected) in rows {
-            assert_eq!(resolved("http://a/b/c/d;p?q", reference).as_deref(), expected, "{reference}");
+            assert_eq!(
+                resolved("http://a/b/c/d;p?q", reference).as_deref(),
+                expected,
+                "{reference}"
+            );
         }
     }
 
@@ -299,8 +304,13 @@ mod tests {
 
     #[test]
     fn methods_that_nobody_knows_may_change_something() {
-        for (name, expected) in [("GET", false), ("HEAD", false), ("QUERY", false), ("POST", true)] {
-            assert_eq!(is_unsafe(&Method::from_bytes(name.as_bytes()).unwrap()), expected, "{name}");
+        for (name, expected) in [("GET", false), ("HEAD", false), ("QUERY", false), ("POST", true)]
+        {
+            assert_eq!(
+                is_unsafe(&Method::from_bytes(name.as_bytes()).unwrap()),
+                expected,
+                "{name}"
+            );
         }
         assert!(is_unsafe(&Method::from_bytes(b"FROBNICATE").unwrap()));
     }

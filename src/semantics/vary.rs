@@ -108,11 +108,7 @@ impl VaryFields {
     /// language that it came in. `None` where it has not exactly one `Content-Language` or
     /// languages do not matter.
     #[must_use]
-    pub fn secondary_in_language(
-        &self,
-        secondary: &[u8],
-        response: &HeaderMap,
-    ) -> Option<Vec<u8>> {
+    pub fn secondary_in_language(&self, secondary: &[u8], response: &HeaderMap) -> Option<Vec<u8>> {
         if !self.names.contains(&header::ACCEPT_LANGUAGE) {
             return None;
         }
@@ -420,9 +416,8 @@ mod tests {
     fn a_favourite_language_finds_the_variant_in_it() {
         let vary = vary("accept-language");
         let asked = vary.secondary(&fields(&[("accept-language", "en, de")]));
-        let stored = vary
-            .secondary_in_language(&asked, &fields(&[("content-language", "DE")]))
-            .unwrap();
+        let stored =
+            vary.secondary_in_language(&asked, &fields(&[("content-language", "DE")])).unwrap();
         let rows = [
             ("fr;q=0.5, de;q=1.0", true),
             ("de", true),

@@ -157,6 +157,12 @@ impl Store {
         }
     }
 
+    /// Whether anything is stored under a key, whichever variant and whatever its fate.
+    #[must_use]
+    pub fn holds(&self, key: &CacheKey) -> bool {
+        self.slot(key.hash).is_some()
+    }
+
     /// Key under which a fill for this request is shared: of the variant as far as it is known.
     #[must_use]
     pub fn fill_key(&self, key: &CacheKey, request: &HeaderMap) -> u128 {
@@ -373,7 +379,8 @@ impl Store {
     fn add_variant(&self, head: &Head, hash: u128) {
         let Some(fields) = &head.vary else { return };
         let most = self.limits.variants.max(1);
-        let language = head.secondary_in_language().map(|name| head.key.variant(self.secret, &name));
+        let language =
+            head.secondary_in_language().map(|name| head.key.variant(self.secret, &name));
         let pushed_out =
             self.change_variants(head, |variants| variants.add(fields, hash, language, most));
         for hash in pushed_out {
