@@ -35,6 +35,9 @@ pub trait Control: Send + Sync + 'static {
     /// Site that answers for a host in canonical form.
     fn site_of(&self, host: &str) -> Option<Arc<str>>;
 
+    /// The canonical target under which responses to a target of a host are stored.
+    fn stored_target(&self, host: &str, target: String) -> String;
+
     /// Brings gauges up to date that nobody counts on the way; called before metrics are shown.
     fn observe(&self);
 }

@@ -275,6 +275,7 @@ fn by_url(
     if !covers_site(token, &owner) {
         return Err(not_covered());
     }
+    let target = admin.control.stored_target(&host, target);
     Ok(Selector::Url { site: owner, host, target })
 }
 

@@ -136,6 +136,10 @@ impl Control for Shared {
         self.config.sites.get(site).map(|site| Arc::clone(&site.name))
     }
 
+    fn stored_target(&self, host: &str, target: String) -> String {
+        self.edge.stored_target(host, target)
+    }
+
     fn observe(&self) {
         super::upkeep::measure(self);
     }

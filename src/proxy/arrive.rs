@@ -15,7 +15,7 @@ use crate::message::{Body, ResponseHead};
 use crate::origin::{Answer, Framing, SendError};
 use crate::semantics::{
     HeadVerdict, NotStored, Request, Terms, VaryFields, conditions, confirms, freshened,
-    judge_head, may_serve_on_error, storable, stored_fields, tags, unconditional,
+    judge_head, may_serve_on_error, storable, stored_fields, strip_set_cookie, tags, unconditional,
 };
 use crate::store::{Arrived, FillHead, FillWriter, Head, Lookup, NewHead, Stored};
 
@@ -206,6 +206,7 @@ impl Worker {
         match judged {
             Ok(kept) => {
                 let (born, number) = (writer.fill().born, writer.fill().number);
+                strip_set_cookie(&mut answer.head.headers, &job.ask.policy);
                 let head = self.make_head(&job.ask, &answer.head, kept, born, number, None);
                 let _ = job.own.send(Own::Fields(answer.head.headers));
                 if let Some(variant) = self.edge.store.learn_variant(&head) {

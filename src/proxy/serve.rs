@@ -10,7 +10,7 @@ use crate::clock::{self, Now};
 use crate::listener::{Request, Response};
 use crate::message::{Body, Refusal};
 use crate::semantics::{
-    CacheKey, CacheStatus, Decision, Forward, Outcome, decide, lookup_allowed, normalise,
+    CacheKey, CacheStatus, Decision, Forward, Outcome, apply_key_policy, decide, lookup_allowed, normalise,
 };
 use crate::store::{Lookup, Stored};
 use crate::telemetry::{Record, TraceParent};
@@ -61,6 +61,7 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
         return worker.options(&policy, record, arrived);
     }
     let name = worker.edge.config.sites.get(site).map_or("", |site| &*site.name);
+    apply_key_policy(&mut request, &policy);
     let key = CacheKey::of(worker.edge.store.secret(), name, &request, &policy);
     let shows_key = request.headers.remove(CACHE_KEY).is_some();
     let ask = Arc::new(Ask { request, site, policy, key, client, interim, id, shows_key });

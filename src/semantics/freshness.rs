@@ -42,6 +42,8 @@ pub enum FreshnessSource {
     Heuristic,
     /// Policy's `default_lifetime`.
     Default,
+    /// Policy's `status_lifetime`.
+    Status,
     /// None: the origin is asked each time.
     None,
 }
@@ -72,6 +74,7 @@ impl FreshnessSource {
             Self::Expires => "expires",
             Self::Heuristic => "heuristic",
             Self::Default => "default",
+            Self::Status => "status",
             Self::None => "none",
         }
     }
@@ -154,6 +157,10 @@ pub(super) fn is_error(status: StatusCode) -> bool {
 /// `max-age`; `Expires` minus `Date` (RFC 9111 section 4.2.1); the heuristic; the policy's
 /// `default_lifetime`. An error keeps what the origin gave, up to the policy's `error_lifetime`,
 /// and gets nothing that the origin did not give but by heuristic.
+///
+/// For a status that the policy's `status_lifetime` names all of that is replaced: what the origin
+/// gave, up to that lifetime, and where it gave nothing that lifetime. Such a rule stores even what
+/// RFC 9111 section 3 lets nobody store unasked: here the operator asks.
 pub(super) fn lifetime(
     status: StatusCode,
     headers: &HeaderMap,
@@ -162,6 +169,10 @@ pub(super) fn lifetime(
     date: SystemTime,
 ) -> Option<(Duration, FreshnessSource)> {
     let explicit = explicit_lifetime(headers, directives, date);
+    if let Some(most) = policy.status_lifetime.of(status) {
+        let (lifetime, source) = explicit.unwrap_or((most, FreshnessSource::Status));
+        return Some((lifetime.min(most), source));
+    }
     let error = status.as_u16() >= 400;
     let cacheable = heuristically_cacheable(status) || directives.public;
     if let Some(lifetime) = policy.lifetime

@@ -10,10 +10,12 @@ mod decide;
 mod freshness;
 mod invalidation;
 mod key;
+mod keyed;
 mod normalise;
 mod policy;
 mod range;
 mod shape;
+mod status_lifetime;
 mod storable;
 mod tags;
 #[cfg(test)]
@@ -27,9 +29,13 @@ pub use decide::{Decision, Verdict, decide, lookup_allowed, may_serve_on_error};
 pub use freshness::{FreshnessSource, Terms};
 pub use invalidation::{is_unsafe, named_targets, represents_target, tells_of_change};
 pub use key::{CacheKey, KeySecret};
+pub use keyed::{
+    Keep, KeyPolicy, Names, QueryKey, apply_key_policy, judge_key_header, key_fields, stored_target,
+};
 pub use normalise::{Request, Target, canonical_authority, canonical_target, normalise};
 pub use policy::{Policy, REGISTERED_METHODS, WithoutLease};
 pub use shape::{Part, Shape, shape, stored_fields};
-pub use storable::{NotStored, storable};
+pub use status_lifetime::StatusLifetimes;
+pub use storable::{NotStored, storable, strip_set_cookie};
 pub use tags::{TAG_FIELDS, TagLimits, invalidated_groups, tags};
 pub use vary::VaryFields;

@@ -349,7 +349,7 @@ fn remove_nominated(headers: &mut HeaderMap) -> Result<(), Refusal> {
 /// The first group belongs to the connection. The second is written anew by us. The third is
 /// believed by applications: who asks, from where, and which URL or method is "really" meant.
 /// The third must not be believed from strangers, and would make one cache key mean two things.
-fn is_unwanted(name: &str) -> bool {
+pub(super) fn is_unwanted(name: &str) -> bool {
     match name {
         "connection"
         | "keep-alive"
@@ -381,6 +381,7 @@ fn is_unwanted(name: &str) -> bool {
         | "x-scheme"
         | "x-url-scheme"
         | "front-end-https"
+        | "atoll-device"
         | "proxy" => true,
         _ => {
             name.starts_with("x-forwarded")

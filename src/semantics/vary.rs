@@ -52,11 +52,11 @@ impl VaryFields {
                 if name.as_str() == "*" || NEVER_SHARED.contains(&name.as_str()) {
                     return Err(NotStored::VaryAny);
                 }
-                if name == header::COOKIE && !policy.vary_on_cookie {
+                if name == header::COOKIE && !policy.vary_on_cookie && !policy.settles(&name) {
                     return Err(NotStored::VaryCookie);
                 }
-                // Host and scheme are in the key.
-                if name != header::HOST && !names.contains(&name) {
+                // Host and scheme are in the key, and what policy puts there.
+                if name != header::HOST && !policy.settles(&name) && !names.contains(&name) {
                     if names.len() == most {
                         return Err(NotStored::VaryTooMany);
                     }
@@ -189,7 +189,7 @@ fn normalised(request: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
 }
 
 /// All lines of a field as one value (RFC 9110 section 5.3).
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+pub(super) fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
     let mut lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
     let mut value = lines.next()?.to_vec();
     for line in lines {
@@ -200,7 +200,7 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
 }
 
 /// A list without blanks around its commas, empty members aside; quoted strings are left alone.
-fn trimmed_list(value: &[u8]) -> Vec<u8> {
+pub(super) fn trimmed_list(value: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(value.len());
     let (mut start, mut quoted, mut escaped) = (0, false, false);
     let mut add = |piece: &[u8]| {
@@ -264,7 +264,7 @@ fn weighted_list(value: &[u8]) -> Option<Vec<Weighted>> {
 }
 
 /// `q=0.8` in thousandths.
-fn weight(parameter: &[u8]) -> Option<u16> {
+pub(super) fn weight(parameter: &[u8]) -> Option<u16> {
     let digits = parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q="))?;
     let (whole, fraction) = match digits.split_first()? {
         (first @ (b'0' | b'1'), []) => (*first, &[][..]),
