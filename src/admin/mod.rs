@@ -10,7 +10,6 @@ mod control;
 mod health;
 mod problem;
 mod purge;
-mod rate;
 mod reset;
 mod server;
 mod status;
@@ -29,9 +28,8 @@ pub use server::{Surface, serve};
 
 use crate::clock::{self, Now};
 use crate::config::{Config, Scope, Token};
+use crate::guard::{Buckets, Guard};
 use crate::telemetry::Metrics;
-use auth::{Guard, covers};
-use rate::Buckets;
 
 /// Time in which a request's body must have come.
 const BODY_TIME: Duration = Duration::from_secs(10);
@@ -155,7 +153,7 @@ impl Admin {
                 .iter()
                 .map(|site| AdminSite { name: site.name.clone(), origin: origin(site.origin) })
                 .collect(),
-            guard: Guard::new(),
+            guard: Guard::default(),
             purge_rates: Buckets::new(rate, rate, config.admin.tokens.len().max(1)),
             control,
             metrics,
@@ -196,7 +194,7 @@ impl Admin {
     ) -> Result<Admitted<'_>, Problem> {
         let path = head.uri.path();
         let bearer = if surface == Surface::Full && path.starts_with("/v1/") {
-            let found = self.guard.judge(&self.tokens, &head.headers, client.ip(), now);
+            let found = auth::judge(&self.guard, &self.tokens, &head.headers, client.ip(), now);
             Some(found.inspect_err(|_| self.metrics.node.admin_denied.inc())?)
         } else {
             None
@@ -209,7 +207,7 @@ impl Admin {
         };
         match (route.access, bearer) {
             (Access::Open(act), _) => Ok(Admitted::Open(act)),
-            (Access::Scoped(scope, act), Some((position, token))) if covers(token, scope) => {
+            (Access::Scoped(scope, act), Some((position, token))) if token.covers(scope) => {
                 Ok(Admitted::Scoped(position, token, act))
             }
             (Access::Scoped(scope, _), Some(_)) => Err(Problem::scope(scope)),

@@ -11,7 +11,6 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::auth::{covers, covers_site};
 use super::problem::Problem;
 use super::{Admin, Call, Reply, json, milliseconds};
 use crate::clock;
@@ -200,7 +199,7 @@ fn selectors(admin: &Admin, token: &Token, written: &Written) -> Result<Vec<Sele
 
 /// The site of that name. A token that is bound to sites learns nothing about others.
 fn one_site(admin: &Admin, token: &Token, name: &str) -> Result<Arc<str>, Problem> {
-    if !covers_site(token, name) {
+    if !token.covers_site(name) {
         return Err(not_covered());
     }
     let site = admin.sites.iter().find(|site| &*site.name == name);
@@ -215,7 +214,7 @@ fn not_covered() -> Problem {
 /// Every site that the token covers.
 fn covered(admin: &Admin, token: &Token) -> Vec<Arc<str>> {
     let names = admin.sites.iter().map(|site| &site.name);
-    names.filter(|name| covers_site(token, name)).map(Arc::clone).collect()
+    names.filter(|name| token.covers_site(name)).map(Arc::clone).collect()
 }
 
 /// All of one site, or all that the token covers, for which it needs the scope.
@@ -227,7 +226,7 @@ fn everything(
     if let Some(site) = site {
         return Ok(vec![Selector::Site { site }]);
     }
-    if !covers(token, Scope::PurgeAll) {
+    if !token.covers(Scope::PurgeAll) {
         return Err(Problem::scope(Scope::PurgeAll));
     }
     if token.sites.is_empty() {
@@ -272,7 +271,7 @@ fn by_url(
         let detail = format!("the host of {url:?} belongs to another site");
         return Err(Problem::field("foreign-host", "urls", detail));
     }
-    if !covers_site(token, &owner) {
+    if !token.covers_site(&owner) {
         return Err(not_covered());
     }
     let target = admin.control.stored_target(&host, target);

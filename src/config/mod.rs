@@ -224,6 +224,19 @@ impl Token {
             sites: Vec::new(),
         }
     }
+
+    /// Whether it has a scope. Who may purge everything may purge parts of it.
+    #[must_use]
+    pub fn covers(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope)
+            || (scope == Scope::Purge && self.scopes.contains(&Scope::PurgeAll))
+    }
+
+    /// Whether it may act on a site.
+    #[must_use]
+    pub fn covers_site(&self, site: &str) -> bool {
+        self.sites.is_empty() || self.sites.iter().any(|name| name == site)
+    }
 }
 
 /// A named set of servers.

@@ -180,7 +180,7 @@ impl Worker {
         record.first_byte = Some(now.since(record.started));
         let mut headers = shape.headers;
         headers.append(VIA, self.edge.via.clone());
-        let key = ask.shows_key.then(|| ask.readable_key());
+        let key = ask.request.asks.key.then(|| ask.readable_key());
         add_cache_status(&mut headers, status, key.as_deref());
         if let Ok(id) = HeaderValue::from_str(ask.id.as_str()) {
             headers.insert(X_REQUEST_ID, id);

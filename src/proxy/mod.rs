@@ -163,8 +163,6 @@ pub(crate) struct Ask {
     interim: Interim,
     /// Its id.
     id: RequestId,
-    /// The client wants to see the cache key in `Cache-Status`.
-    shows_key: bool,
 }
 
 impl Ask {

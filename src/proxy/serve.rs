@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use http::HeaderName;
-
 use super::fill::{Looks, Step};
 use super::{Ask, Worker};
 use crate::clock::{self, Now};
@@ -18,9 +16,6 @@ use crate::telemetry::{Record, TraceParent};
 /// Times that a request looks again after a fill which it joined came to nothing for it. After
 /// that it goes to the origin alone.
 const LOOKS: usize = 3;
-
-/// Request field whose presence adds the cache key to `Cache-Status`; it does not go on.
-const CACHE_KEY: HeaderName = HeaderName::from_static("atoll-cache-key");
 
 /// Answers one request.
 pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
@@ -63,8 +58,7 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
     let name = worker.edge.config.sites.get(site).map_or("", |site| &*site.name);
     apply_key_policy(&mut request, &policy);
     let key = CacheKey::of(worker.edge.store.secret(), name, &request, &policy);
-    let shows_key = request.headers.remove(CACHE_KEY).is_some();
-    let ask = Arc::new(Ask { request, site, policy, key, client, interim, id, shows_key });
+    let ask = Arc::new(Ask { request, site, policy, key, client, interim, id });
     // A body that belongs to no answer of ours must not be mistaken for the next request.
     if !matches!(body, Body::Empty) {
         let why = lookup_allowed(&ask.request, &ask.policy).err().unwrap_or(Forward::Bypass);

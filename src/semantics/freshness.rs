@@ -58,7 +58,7 @@ impl FreshnessSource {
             | Self::SMaxAge
             | Self::MaxAge
             | Self::Expires => true,
-            Self::Policy | Self::Heuristic | Self::Default | Self::None => false,
+            Self::Policy | Self::Status | Self::Heuristic | Self::Default | Self::None => false,
         }
     }
 

@@ -7,6 +7,7 @@ mod cache_status;
 mod conditional;
 mod date;
 mod decide;
+mod explain;
 mod freshness;
 mod invalidation;
 mod key;
@@ -14,26 +15,34 @@ mod keyed;
 mod normalise;
 mod policy;
 mod range;
+mod reason;
 mod shape;
 mod status_lifetime;
 mod storable;
 mod tags;
 #[cfg(test)]
-mod test_support;
+pub(crate) mod test_support;
 mod vary;
+
+use cache_status::sfv_string;
 
 pub use cache_control::RequestDirectives;
 pub use cache_status::{CacheStatus, Forward, Outcome, ttl};
 pub use conditional::{HeadVerdict, conditions, confirms, freshened, judge_head, unconditional};
-pub use decide::{Decision, Verdict, decide, lookup_allowed, may_serve_on_error};
+pub use decide::{
+    Decision, Verdict, decide, decide_why, early_refresh_chance, lookup_allowed,
+    may_serve_on_error, passes,
+};
+pub use explain::{Content, Explanation, Facts, Section, Value};
 pub use freshness::{FreshnessSource, Terms};
 pub use invalidation::{is_unsafe, named_targets, represents_target, tells_of_change};
 pub use key::{CacheKey, KeySecret};
 pub use keyed::{
     Keep, KeyPolicy, Names, QueryKey, apply_key_policy, judge_key_header, key_fields, stored_target,
 };
-pub use normalise::{Request, Target, canonical_authority, canonical_target, normalise};
+pub use normalise::{Asks, Request, Target, canonical_authority, canonical_target, normalise};
 pub use policy::{Policy, REGISTERED_METHODS, WithoutLease};
+pub use reason::Reason;
 pub use shape::{Part, Shape, shape, stored_fields};
 pub use status_lifetime::StatusLifetimes;
 pub use storable::{NotStored, storable, strip_set_cookie};

@@ -14,6 +14,7 @@
 //! How a fill ends is a state that its writer sets. A writer that vanishes, by a panic or a
 //! dropped task, sets `Broken`: an absent writer is never taken for a clean end.
 
+mod peek;
 mod read;
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 
+pub use peek::UnderWay;
 pub use read::FillBody;
 use read::Slot;
 
@@ -245,7 +247,7 @@ impl Fills {
         {
             return Claim::Joined(Arc::clone(there));
         }
-        if self.open() >= self.limits.fills || self.bytes() >= self.limits.bytes {
+        if self.is_full() {
             return Claim::Full;
         }
         let number = self.started.fetch_add(1, Ordering::AcqRel);

@@ -5,7 +5,9 @@
 //! epoch, [`Fills`] of what is arriving.
 
 mod fills;
+mod history;
 mod memory;
+mod peek;
 mod pieces;
 mod purges;
 mod stored;
@@ -23,15 +25,20 @@ use moka::ops::compute::{CompResult, Op};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-pub use fills::{Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills};
+pub use fills::{
+    Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills, UnderWay,
+};
+pub use history::{Author, Named, Past};
+pub use peek::{Kept, Peek};
 pub use pieces::PieceName;
-pub use purges::{Applied, Purges};
+pub use purges::{Applied, PurgeLimits, Purges};
 pub use stored::{Head, NewHead, Stored, StoredBody};
-pub use sweep::{Sweep, sweep};
+pub use sweep::{Sweep, Tried, sweep, try_out};
 
 use crate::purge::ReadyHasher;
 use crate::semantics::{CacheKey, KeySecret, Verdict};
 use memory::Gauge;
+use purges::Dead;
 use stored::Slot;
 use variants::Variants;
 
@@ -148,12 +155,24 @@ impl Store {
         purges: &Purges,
         epoch: u64,
     ) -> Lookup {
+        self.look(key, request, purges, epoch, Self::bury)
+    }
+
+    /// [`Store::lookup`], which does `dead` to what a purge has killed.
+    fn look(
+        &self,
+        key: &CacheKey,
+        request: &HeaderMap,
+        purges: &Purges,
+        epoch: u64,
+        dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
+    ) -> Lookup {
         match self.slot(key.hash) {
             None | Some(Slot::Piece(_)) => Lookup::Miss,
-            Some(Slot::Response(stored)) => self.judge(stored, key, purges, epoch),
-            Some(Slot::Variants(variants)) => {
-                self.select(&variants, key, request, purges, epoch).unwrap_or(Lookup::VaryMiss)
-            }
+            Some(Slot::Response(stored)) => self.judge(stored, key, purges, epoch, dead),
+            Some(Slot::Variants(variants)) => self
+                .select(&variants, key, request, purges, epoch, dead)
+                .unwrap_or(Lookup::VaryMiss),
         }
     }
 
@@ -201,8 +220,9 @@ impl Store {
         self.put(hash, stored)
     }
 
-    /// Removes one stored response, if it is still the one under its key.
-    pub fn remove(&self, stored: &Arc<Stored>) {
+    /// Removes one stored response, if it is still the one under its key. Says whether it was.
+    pub fn remove(&self, stored: &Arc<Stored>) -> bool {
+        let mut was_there = false;
         let hash = self.place(stored.head());
         for class in &self.classes {
             let done = class.entry(hash).and_compute_with(|there| {
@@ -213,8 +233,10 @@ impl Store {
             });
             if matches!(done, CompResult::Removed(_)) {
                 self.gauge.removed(1);
+                was_there = true;
             }
         }
+        was_there
     }
 
     /// Remembers that answers under this key are not shared, so that requests do not queue.
@@ -226,6 +248,12 @@ impl Store {
     #[must_use]
     pub fn is_uncacheable(&self, fill_key: u128, now: Duration) -> bool {
         self.uncacheable.get(&fill_key).is_some_and(|until| now < until)
+    }
+
+    /// How much longer answers under this key are taken for not shared.
+    #[must_use]
+    pub fn uncacheable_for(&self, fill_key: u128, now: Duration) -> Option<Duration> {
+        self.uncacheable.get(&fill_key)?.checked_sub(now).filter(|left| !left.is_zero())
     }
 
     /// Forgets that answers under this key are not shared.
@@ -317,15 +345,29 @@ impl Store {
         self.classes.iter().find_map(|class| class.get(&hash))
     }
 
-    fn judge(&self, stored: Arc<Stored>, key: &CacheKey, purges: &Purges, epoch: u64) -> Lookup {
+    /// Counts and removes what a look-up found killed.
+    fn bury(&self, stored: &Arc<Stored>, purges: &Purges, why: Dead) {
+        self.gauge.met_killed();
+        if self.remove(stored) {
+            purges.count_freed(why, 1, stored.weight());
+        }
+    }
+
+    fn judge(
+        &self,
+        stored: Arc<Stored>,
+        key: &CacheKey,
+        purges: &Purges,
+        epoch: u64,
+        dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
+    ) -> Lookup {
         if stored.head().key.parts != key.parts {
             return Lookup::Miss;
         }
-        match purges.verdict(stored.head(), epoch) {
-            Some(verdict) => Lookup::Found(stored, verdict),
-            None => {
-                self.gauge.met_killed();
-                self.remove(&stored);
+        match purges.judge(&stored, epoch) {
+            Ok(verdict) => Lookup::Found(stored, verdict),
+            Err(why) => {
+                dead(self, &stored, purges, why);
                 Lookup::Miss
             }
         }
@@ -340,18 +382,19 @@ impl Store {
         request: &HeaderMap,
         purges: &Purges,
         epoch: u64,
+        dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
     ) -> Option<Lookup> {
         let exact = variants.sets().filter_map(|fields| {
             let secondary = fields.secondary(request);
             let hash = key.variant(self.secret, &secondary);
-            let (stored, verdict) = self.alive(hash, key, purges, epoch)?;
+            let (stored, verdict) = self.alive(hash, key, purges, epoch, dead)?;
             stored.head().is_variant(fields, &secondary).then_some((stored, verdict))
         });
         let in_language = || {
             newest(variants.sets().filter_map(|fields| {
                 let favourite = fields.secondary_of_favourite(request)?;
                 let hash = variants.in_language(key.variant(self.secret, &favourite))?;
-                let (stored, verdict) = self.alive(hash, key, purges, epoch)?;
+                let (stored, verdict) = self.alive(hash, key, purges, epoch, dead)?;
                 let named = stored.head().vary.as_ref() == Some(fields)
                     && stored.head().secondary_in_language() == Some(favourite);
                 named.then_some((stored, verdict))
@@ -368,9 +411,10 @@ impl Store {
         key: &CacheKey,
         purges: &Purges,
         epoch: u64,
+        dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
     ) -> Option<(Arc<Stored>, Verdict)> {
         let Some(Slot::Response(stored)) = self.slot(hash) else { return None };
-        match self.judge(stored, key, purges, epoch) {
+        match self.judge(stored, key, purges, epoch, dead) {
             Lookup::Found(stored, verdict) => Some((stored, verdict)),
             Lookup::Miss | Lookup::VaryMiss => None,
         }
@@ -484,5 +528,7 @@ fn random_secret() -> KeySecret {
     KeySecret([word(), word()])
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -33,6 +33,11 @@ impl Variants {
         self.sets.iter()
     }
 
+    /// Hashes of the variants, oldest first.
+    pub(super) fn hashes(&self) -> impl DoubleEndedIterator<Item = u128> + '_ {
+        self.stored.iter().map(|named| named.hash)
+    }
+
     /// Field names of the newest response.
     pub(super) fn newest(&self) -> Option<&Arc<VaryFields>> {
         self.sets.first()

@@ -213,6 +213,37 @@ fn early_refresh_grows_likely_towards_the_end() {
     }
     assert!(!early(0, 0.0, &policy));
     assert!(early(59, 0.0, &policy));
+    for seconds in [10, 55, 57, 59] {
+        let chance = early_refresh_chance(&entry, &policy, after(seconds));
+        assert!(early(seconds, chance * 0.99, &policy) || chance <= 0.0, "{seconds}: {chance}");
+        assert!(!early(seconds, chance * 1.01 + 1e-30, &policy), "{seconds}: {chance}");
+        assert!(early_refresh_chance(&entry, &off, after(seconds)) <= 0.0);
+    }
+}
+
+#[test]
+fn the_rule_behind_a_decision_is_told() {
+    let entry = terms("max-age=60, stale-while-revalidate=30", &[]);
+    let soft = Verdict::Soft { since: after(1) };
+    let rows = [
+        (Verdict::Alive, 10, true, Reason::Fresh),
+        (Verdict::Alive, 70, true, Reason::StaleWindow),
+        (Verdict::Alive, 99, true, Reason::Stale),
+        (soft, 20, true, Reason::StaleWindow),
+        (soft, 40, true, Reason::SoftPurged),
+        (Verdict::Check, 10, true, Reason::CheckPurged),
+        (Verdict::Alive, 10, false, Reason::NoLease),
+    ];
+    let (request, policy) = (get("http://h/", &[]), Policy::default());
+    for (verdict, seconds, lease, expected) in rows {
+        let found = Some((&entry, verdict));
+        let (decision, why) =
+            decide_why(&request, found, true, &policy, lease, after(seconds), 1.0);
+        assert_eq!(why, expected, "{verdict:?} {seconds}");
+        if let Some(forward) = decision.forward() {
+            assert_eq!(forward, why.forward());
+        }
+    }
 }
 
 #[test]
