@@ -12,6 +12,7 @@
 
 use std::sync::Arc;
 
+use http::header::SET_COOKIE;
 use http::{HeaderMap, Method, StatusCode};
 
 use super::arrive::{Kept, Moments};
@@ -23,8 +24,8 @@ use crate::message::ResponseHead;
 use crate::origin::{Answer, Framing};
 use crate::purge::{Selector, Strength};
 use crate::semantics::{
-    self, CacheKey, CacheStatus, Outcome, Target, Verdict, invalidated_groups, named_targets,
-    represents_target, tells_of_change,
+    CacheKey, CacheStatus, Outcome, Policy, Request, Target, Verdict, apply_key_policy,
+    invalidated_groups, key_fields, named_targets, represents_target, tells_of_change,
 };
 use crate::store::{Applied, Claim, FillHead, FillWriter, Head};
 use crate::telemetry::Record;
@@ -105,11 +106,12 @@ impl Worker {
         if request.method != Method::POST
             || head.status != StatusCode::OK
             || answer.framing == Framing::Close
+            || head.headers.contains_key(SET_COOKIE)
             || !represents_target(request, &head.headers)
         {
             return None;
         }
-        let asked = semantics::Request { method: Method::GET, ..request.clone() };
+        let asked = Request { method: Method::GET, ..request.clone() };
         let length = length_of(answer.framing);
         let kept = self.judge(ask, &asked, head, length, moments, 0).ok()?;
         kept.terms.source.is_explicit().then_some(kept)
@@ -127,17 +129,18 @@ impl Worker {
                 host: ask.request.host.clone(),
                 target,
             };
-            if self.may_be_kept(&ask.key) {
+            if self.may_be_kept(&ask.request, &ask.policy, &ask.key) {
                 selectors.push(url(ask.request.target()));
             }
             for target in named_targets(&ask.request, &answer.headers) {
-                let request = at(ask, target);
-                let policy = edge.routes.policy(ask.site, &request.path);
+                let policy = edge.routes.policy(ask.site, &target.path);
+                let request = at(ask, target, policy);
                 let key = CacheKey::of(edge.store.secret(), &site, &request, policy);
-                if self.may_be_kept(&key) {
+                if self.may_be_kept(&request, policy, &key) {
                     selectors.push(url(request.target()));
                 }
             }
+            selectors.dedup();
         }
         selectors.extend(
             self.groups(&answer.headers)
@@ -162,17 +165,23 @@ impl Worker {
         })
     }
 
-    /// Whether something may be stored or arriving under a key. What arrives is looked at first: it
-    /// is in the store before it ends.
-    fn may_be_kept(&self, key: &CacheKey) -> bool {
-        self.edge.fills.concern(key.hash) || self.edge.store.holds(key)
+    /// Whether something may be stored or arriving under the URL of a request. Where policy adds to
+    /// the key, the URL has more keys than this one, and nobody can tell. What arrives is looked at
+    /// first: it is in the store before it ends.
+    fn may_be_kept(&self, request: &Request, policy: &Policy, key: &CacheKey) -> bool {
+        key_fields(request, policy).next().is_some()
+            || self.edge.fills.concern(key.hash)
+            || self.edge.store.holds(key)
     }
 }
 
 /// A plain request for another target of the same origin.
-fn at(ask: &Ask, target: Target) -> semantics::Request {
+fn at(ask: &Ask, target: Target, policy: &Policy) -> Request {
     let Target { path, query, ambiguous } = target;
-    semantics::Request { path, query, ambiguous, headers: HeaderMap::new(), ..ask.request.clone() }
+    let headers = HeaderMap::new();
+    let mut request = Request { path, query, ambiguous, headers, ..ask.request.clone() };
+    apply_key_policy(&mut request, policy);
+    request
 }
 
 fn length_of(framing: Framing) -> Option<u64> {
