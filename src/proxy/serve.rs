@@ -8,7 +8,8 @@ use crate::clock::{self, Now};
 use crate::listener::{Request, Response};
 use crate::message::{Body, Refusal};
 use crate::semantics::{
-    CacheKey, CacheStatus, Decision, Forward, Outcome, apply_key_policy, decide, lookup_allowed, normalise,
+    CacheKey, CacheStatus, Decision, Forward, Outcome, apply_key_policy, decide, lookup_allowed,
+    normalise,
 };
 use crate::store::{Lookup, Stored};
 use crate::telemetry::{Record, TraceParent};

@@ -95,10 +95,14 @@ pub fn judge_key_header(name: &HeaderName) -> Result<(), &'static str> {
         "accept-encoding" => Err(
             "each browser writes it in its own way: let the origin say `Vary: Accept-Encoding`, which is compared by meaning",
         ),
-        "range" | "if-range" | "if-match" | "if-none-match" | "if-modified-since"
-        | "if-unmodified-since" => {
-            Err("conditions and ranges are answered from the whole, which is asked for without them")
-        }
+        "range"
+        | "if-range"
+        | "if-match"
+        | "if-none-match"
+        | "if-modified-since"
+        | "if-unmodified-since" => Err(
+            "conditions and ranges are answered from the whole, which is asked for without them",
+        ),
         "via" | "cdn-loop" | "x-request-id" | "traceparent" | "tracestate" => {
             Err("it differs with every request")
         }

@@ -14,8 +14,8 @@ use crate::semantics::freshness::Terms;
 use crate::semantics::key::KeySecret;
 use crate::semantics::normalise::Request;
 use crate::semantics::policy::Policy;
-use crate::semantics::storable::strip_set_cookie;
 use crate::semantics::range::{Ranges, content_range, multipart, ranges};
+use crate::semantics::storable::strip_set_cookie;
 use crate::semantics::tags::TAG_FIELDS;
 
 /// An answer, but for the bytes of its body.

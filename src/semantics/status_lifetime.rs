@@ -42,7 +42,8 @@ impl StatusLifetimes {
         if Self::NEVER.contains(&status) {
             return None;
         }
-        let exact = self.exact.iter().find(|(own, _)| *own == status).map(|(_, lifetime)| *lifetime);
+        let exact =
+            self.exact.iter().find(|(own, _)| *own == status).map(|(_, lifetime)| *lifetime);
         let class = usize::from(status / 100).checked_sub(2).and_then(|at| self.classes.get(at));
         exact.or(class.copied().flatten())
     }

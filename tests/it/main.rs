@@ -15,6 +15,7 @@ mod failover;
 mod h2;
 #[cfg(test)]
 mod invalidation;
+mod keys;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]

@@ -112,7 +112,8 @@ struct CookieName(Box<str>);
 impl Read for CookieName {
     fn read(entry: &Entry<'_>) -> Option<Self> {
         entry.parsed("the name of a cookie: \"currency\"", |text| {
-            let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            let fine =
+                |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
             if text.is_empty() || !text.bytes().all(fine) {
                 return Err(format!("{} is not the name of a cookie", shown(text)));
             }
@@ -199,7 +200,8 @@ fn has_small_escape(text: &str) -> bool {
 
 impl Read for QueryKey {
     fn read(entry: &Entry<'_>) -> Option<Self> {
-        const EXPECTED: &str = "\"all\", \"sorted\", \"none\", { only = [\"id\"] } or { without = [\"utm_*\"] }";
+        const EXPECTED: &str =
+            "\"all\", \"sorted\", \"none\", { only = [\"id\"] } or { without = [\"utm_*\"] }";
         if let Some(table) = entry.as_table("key_query") {
             return selected(entry, table);
         }
@@ -222,8 +224,8 @@ fn selected(entry: &Entry<'_>, mut table: Table<'_>) -> Option<QueryKey> {
     let neither = table.span_of("only").is_none() && table.span_of("without").is_none();
     table.finish();
     if both || neither {
-        let what = if both { "says both" } else { "says neither" };
-        let message = format!("`{}` {what} `only` and `without`", entry.place.key);
+        let what = if both { "both `only` and" } else { "neither `only` nor" };
+        let message = format!("`{}` says {what} `without`", entry.place.key);
         let help = "`only` names the parameters that are kept, `without` those that are dropped";
         entry.report(message, "one of the two", help);
         return None;
@@ -296,8 +298,8 @@ fn covered(text: &str) -> Result<Covered, String> {
 /// Fields in the key that make a key for nearly every client, or no difference.
 fn advise(table: &Table<'_>, policy: &KeyPolicy) {
     let rows = [
-        (header::USER_AGENT, policy.device, "key_device = true"),
-        (header::ACCEPT_LANGUAGE, !policy.languages.is_empty(), "key_languages = [\"en\", \"de\"]"),
+        (header::USER_AGENT, policy.device, "key_device"),
+        (header::ACCEPT_LANGUAGE, !policy.languages.is_empty(), "key_languages"),
     ];
     let Some(span) = table.span_of("key_headers") else { return };
     for (name, classed, class) in rows {
@@ -305,9 +307,9 @@ fn advise(table: &Table<'_>, policy: &KeyPolicy) {
             continue;
         }
         let (what, help) = if classed {
-            ("makes no difference here", format!("`{class}` puts its class into the key instead"))
+            ("makes no difference here", format!("`{class}` puts its class into the key"))
         } else {
-            ("is another for nearly every client", format!("for a few classes: {class}"))
+            ("is another for nearly every client", format!("`{class}` makes a few classes of it"))
         };
         let problem = Problem::new(format!("`{name}` in `key_headers` {what}"));
         table.sink.push(problem.warning().at(Some(span.clone())).help(help));

@@ -50,9 +50,9 @@ fn find<'a>(
     if wanted == b"*" {
         return offered.iter().find(|tag| narrowest(tag.as_bytes(), ranges).is_none());
     }
-    let mut accepted = offered.iter().filter(|tag| {
-        narrowest(tag.as_bytes(), ranges).is_none_or(|range| range.weight > 0)
-    });
+    let accepted = offered
+        .iter()
+        .filter(|tag| narrowest(tag.as_bytes(), ranges).is_none_or(|range| range.weight > 0));
     let mut shortened = Some(wanted);
     while let Some(range) = shortened {
         let equal = |tag: &&HeaderValue| tag.as_bytes().eq_ignore_ascii_case(range);
