@@ -234,7 +234,13 @@ impl Worker {
     }
 
     /// Copies the body as it arrives, and stores the response once it is complete.
-    async fn keep(&self, writer: FillWriter, ask: &Ask, head: Arc<Head>, mut body: Body) {
+    pub(super) async fn keep(
+        &self,
+        writer: FillWriter,
+        ask: &Ask,
+        head: Arc<Head>,
+        mut body: Body,
+    ) {
         let mut too_large = false;
         loop {
             let frame =
@@ -372,7 +378,7 @@ impl Worker {
     }
 
     /// The head as it will be stored; `lineage` is that of the head it confirms.
-    fn make_head(
+    pub(super) fn make_head(
         &self,
         ask: &Ask,
         head: &ResponseHead,
@@ -405,8 +411,9 @@ pub(super) fn is_error(status: StatusCode) -> bool {
 }
 
 /// What makes a response storable.
+#[derive(Clone)]
 pub(super) struct Kept {
-    terms: Terms,
+    pub(super) terms: Terms,
     vary: Option<Arc<VaryFields>>,
     tags: Box<[Box<str>]>,
 }

@@ -6,6 +6,7 @@
 mod answer;
 mod arrive;
 mod body;
+mod change;
 mod codings;
 mod dice;
 mod error;
@@ -70,7 +71,21 @@ impl Edge {
         let dice = Dice::new(config.node.seed, &config.node.name);
         let via = http::HeaderValue::from_static("1.1 atoll");
         let hinted = config.sites.iter().map(|_| AtomicBool::new(false)).collect();
-
+        let codings = codings::Queue::new(config.limits.coding_jobs);
+        Self {
+            config,
+            routes,
+            store,
+            purges,
+            fills,
+            metrics,
+            pressure,
+            codings,
+            dice,
+            via,
+            guard: Guard::default(),
+            hinted,
+        }
     }
 
     /// Position of the site that answers for a host in canonical form.

@@ -61,7 +61,7 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
     apply_key_policy(&mut request, &policy);
     let key = CacheKey::of(worker.edge.store.secret(), name, &request, &policy);
     let token = request.asks.explain.take();
-    let ask = Ask { request, site, policy, key, client, interim, id };
+    let ask = Arc::new(Ask { request, site, policy, key, client, interim, id });
     // Told before it is done: what is done changes what there is to tell.
     let told = token.and_then(|token| {
         worker.edge.explain_to(&token, &ask, !matches!(body, Body::Empty), arrived)
@@ -76,7 +76,7 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
 /// Answers a request that is routed: passes it on, or looks what is stored.
 async fn answer(
     worker: &Arc<Worker>,
-    ask: Ask,
+    ask: Arc<Ask>,
     body: Body,
     arrived: Now,
     record: Box<Record>,
@@ -92,7 +92,7 @@ async fn answer(
         }
         return worker.pass(&ask, body, CacheStatus::forward(why), record).await;
     }
-    worker.answer(&Arc::new(ask), arrived, record).await
+    worker.answer(&ask, arrived, record).await
 }
 
 impl Worker {

@@ -49,6 +49,19 @@ pub enum FreshnessSource {
 }
 
 impl FreshnessSource {
+    /// Whether the origin itself named the lifetime (RFC 9111 section 4.2.1).
+    #[must_use]
+    pub fn is_explicit(self) -> bool {
+        match self {
+            Self::AtollCacheControl
+            | Self::CdnCacheControl
+            | Self::SMaxAge
+            | Self::MaxAge
+            | Self::Expires => true,
+            Self::Policy | Self::Status | Self::Heuristic | Self::Default | Self::None => false,
+        }
+    }
+
     /// Word for logs and explanations.
     #[must_use]
     pub fn label(self) -> &'static str {

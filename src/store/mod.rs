@@ -185,6 +185,12 @@ impl Store {
         }
     }
 
+    /// Whether anything is stored under a key, whichever variant and whatever its fate.
+    #[must_use]
+    pub fn holds(&self, key: &CacheKey) -> bool {
+        self.slot(key.hash).is_some()
+    }
+
     /// Key under which a fill for this request is shared: of the variant as far as it is known.
     #[must_use]
     pub fn fill_key(&self, key: &CacheKey, request: &HeaderMap) -> u128 {

@@ -16,6 +16,7 @@ mod failover;
 #[cfg(test)]
 mod h2;
 #[cfg(test)]
+mod invalidation;
 mod keys;
 #[cfg(test)]
 mod limits;
