@@ -31,7 +31,7 @@ use crate::listener::{
 use crate::origin::{OriginConfigError, Origins};
 use crate::proxy::Edge;
 use crate::purge::Secret;
-use crate::store::{FillLimits, Fills, Purges, Store, StoreLimits};
+use crate::store::{FillLimits, Fills, PurgeLimits, Purges, Store, StoreLimits};
 use crate::telemetry::{AccessLog, LogError, Metrics};
 
 pub use demo::run_with_origin;
@@ -276,7 +276,14 @@ fn state(config: &Config) -> (Arc<Store>, Arc<Purges>, Arc<Fills>) {
     });
     let [first, second] = store.secret().0;
     let secret = Secret(first.rotate_left(32), second.rotate_left(32));
-    let purges = Purges::new(secret, limits.purge_rows);
+    let purges = Purges::within(
+        secret,
+        PurgeLimits {
+            rows_per_site: limits.purge_rows,
+            globs_per_site: limits.purge_globs,
+            history: config.admin.purge_history,
+        },
+    );
     (Arc::new(store), Arc::new(purges), Arc::new(fills))
 }
 

@@ -46,7 +46,9 @@ pub(super) fn start(shared: &Arc<Shared>, pressure: &Arc<PressureGauge>) -> io::
             let walked = clock::now().since(begun);
             measure(&state);
             press(&state, &pressure, &mut given_back);
-            std::thread::sleep(LOOK.max(walked * 10));
+            // Where rows come faster than that, they would fold before the next walk lets them go.
+            let rest = if state.purges.is_crowded() { LOOK } else { LOOK.max(walked * 4) };
+            std::thread::sleep(rest);
         }
     })?;
     if shared.edge.codes() {

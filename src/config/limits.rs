@@ -174,6 +174,8 @@ pub struct Limits {
     pub tags_bytes: usize,
     /// Rows of the purge table per site.
     pub purge_rows: usize,
+    /// Patterns in the purge table per site.
+    pub purge_globs: usize,
     /// Fills under way at once.
     pub fills: usize,
     /// Time that a joined request waits for a fill's head.
@@ -283,6 +285,7 @@ impl Default for Limits {
             tag_bytes: 256,
             tags_bytes: 16 * 1024,
             purge_rows: 100_000,
+            purge_globs: 64,
             fills: 10_000,
             fill_wait: Duration::from_secs(30),
             uncacheable_memory: Duration::from_secs(120),

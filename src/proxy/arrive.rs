@@ -15,7 +15,7 @@ use crate::listener::Interim;
 use crate::message::{Body, ResponseHead};
 use crate::origin::{Answer, Framing, SendError};
 use crate::semantics::{
-    HeadVerdict, NotStored, Request, Terms, VaryFields, conditions, confirms, freshened,
+    HeadVerdict, NotStored, Request, Terms, VaryFields, Verdict, conditions, confirms, freshened,
     judge_head, may_serve_on_error, storable, stored_fields, strip_set_cookie, tags, unconditional,
 };
 use crate::store::{Arrived, FillHead, FillWriter, Head, Lookup, NewHead, Stored};
@@ -324,8 +324,12 @@ impl Worker {
         let edge = &self.edge;
         let request = &ask.request;
         let found = edge.store.lookup(&ask.key, &request.headers, &edge.purges, epoch);
-        let Lookup::Found(stored, _) = found else { return };
+        let Lookup::Found(stored, verdict) = found else { return };
         let (old, length) = (stored.head(), stored.body().len());
+        // A purge says that the body may have changed, and only a validator says that it has not.
+        if verdict != Verdict::Alive && !old.terms.has_validator() {
+            return;
+        }
         match judge_head(&old.headers, length, head.status, &head.headers) {
             HeadVerdict::Silent => {}
             HeadVerdict::Invalidates => old.make_stale(moments.received.boot),

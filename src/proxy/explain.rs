@@ -21,7 +21,7 @@ use super::{Ask, Edge};
 use crate::clock::Now;
 use crate::config::{Scope, Site};
 use crate::message::{Refusal, RequestHead};
-use crate::semantics::{CacheKey, Explanation, Policy, Request, normalise};
+use crate::semantics::{CacheKey, Explanation, Policy, Request, apply_key_policy, normalise};
 use foretell::Foretold;
 
 /// Response field with the explanation; the request field that asks for it has the same name.
@@ -43,7 +43,7 @@ impl Edge {
     pub fn explain(&self, head: RequestHead, now: Now) -> Explanation {
         let mut told = Explanation::default();
         let method = head.method.clone();
-        let request = match normalise(head) {
+        let mut request = match normalise(head) {
             Ok(request) => request,
             Err(refusal) => return refused(told, refusal),
         };
@@ -67,6 +67,7 @@ impl Edge {
             return plain(told, Foretold::refused("options"));
         }
         let name = self.config.sites.get(site).map_or("", |site| &*site.name);
+        apply_key_policy(&mut request, policy);
         let key = CacheKey::of(self.store.secret(), name, &request, policy);
         let subject = Subject { request: &request, site, policy, key: &key, body: false };
         self.tell(&mut told, &subject, now);

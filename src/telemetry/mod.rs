@@ -19,6 +19,7 @@ mod trace;
 
 pub use access_log::{AccessLog, Recorder};
 pub use codings::{CodingMetrics, CodingOutcome};
+pub use format::rfc3339;
 pub use log::{LogError, ProcessLog, init_log};
 pub use metrics::{DoorMetrics, LogMetrics, Metrics, NodeMetrics, OriginMetrics, StoreMetrics};
 pub use record::Record;

@@ -111,6 +111,7 @@ pub(super) fn read(mut table: Table<'_>, limits: &mut Limits) {
         tag_bytes: size(1..=8 * KIB),
         tags_bytes: size(1..=MIB),
         purge_rows: count(16..=100_000_000),
+        purge_globs: count(1..=10_000),
         fills: count(1..=10_000_000),
         fill_wait: time(100..=DAY),
         uncacheable_memory: time(0..=DAY),
