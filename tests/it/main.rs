@@ -8,6 +8,8 @@ mod caching;
 #[cfg(test)]
 mod collapse;
 #[cfg(test)]
+mod completing;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod failover;
