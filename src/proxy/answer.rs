@@ -173,7 +173,7 @@ impl Worker {
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is one independent part of an answer")]
-    fn finish(
+    pub(super) fn finish(
         &self,
         ask: &Ask,
         shape: Shape,

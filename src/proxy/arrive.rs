@@ -15,10 +15,11 @@ use crate::listener::Interim;
 use crate::message::{Body, ResponseHead};
 use crate::origin::{Answer, Framing, SendError};
 use crate::semantics::{
-    HeadVerdict, NotStored, Request, Terms, VaryFields, Verdict, conditions, confirms, freshened,
-    judge_head, may_serve_on_error, storable, stored_fields, strip_set_cookie, tags, unconditional,
+    Gap, HeadVerdict, NotStored, Request, Terms, VaryFields, Verdict, conditions, confirms,
+    freshened, judge_head, may_serve_on_error, storable, stored_fields, strip_set_cookie, tags,
+    unconditional,
 };
-use crate::store::{Arrived, FillHead, FillWriter, Head, Lookup, NewHead, Stored};
+use crate::store::{Arrived, FillHead, FillWriter, Head, Lookup, NewHead, Part, Stored};
 
 /// What a fill is to bring.
 pub(super) struct Job {
@@ -26,6 +27,8 @@ pub(super) struct Job {
     pub(super) ask: Arc<Ask>,
     /// What is stored and may be confirmed.
     pub(super) stale: Option<Arc<Stored>>,
+    /// What is stored of it, and what is missing.
+    pub(super) part: Option<(Part, Gap)>,
     /// Where interim responses go.
     pub(super) interim: Interim,
     /// What only the request that started the fill may have.
@@ -57,6 +60,22 @@ impl Worker {
     /// Fills. However this ends, the writer's end tells the readers.
     pub(super) async fn run(self: Arc<Self>, writer: FillWriter, mut job: Job) {
         let stale = job.stale.clone();
+        let left = match job.part.take() {
+            Some((part, gap)) => self.complete(writer, job, part, gap).await,
+            None => Some((writer, job)),
+        };
+        if let Some((writer, job)) = left {
+            self.bring(writer, job).await;
+        }
+        // Where a new response took its place this changes nothing.
+        if let Some(stale) = stale {
+            stale.head().release_refresh(clock::now().boot);
+        }
+    }
+
+    /// Asks for the whole, or for a word on what is stored.
+    async fn bring(self: &Arc<Self>, writer: FillWriter, mut job: Job) {
+        let stale = job.stale.clone();
         let (sent, moments) = self.ask_origin(&job, stale.as_deref()).await;
         match sent {
             Err(error) => self.no_answer(writer, &error),
@@ -73,10 +92,6 @@ impl Worker {
                 }
             }
             Ok(answer) => self.arrived(writer, job, answer, moments).await,
-        }
-        // Where a new response took its place this changes nothing.
-        if let Some(stale) = stale {
-            stale.head().release_refresh(clock::now().boot);
         }
     }
 
@@ -97,12 +112,20 @@ impl Worker {
         job: &Job,
         stale: Option<&Stored>,
     ) -> (Result<Answer, SendError>, Moments) {
+        let terms = stale.map(|stale| conditions(&stale.head().headers, &stale.head().terms));
+        self.ask_with(job, terms.unwrap_or_default()).await
+    }
+
+    /// Asks the origin with these fields instead of the client's conditions and ranges.
+    pub(super) async fn ask_with(
+        &self,
+        job: &Job,
+        fields: HeaderMap,
+    ) -> (Result<Answer, SendError>, Moments) {
         let ask = &job.ask;
         let mut headers = ask.request.headers.clone();
         unconditional(&mut headers);
-        if let Some(stale) = stale {
-            headers.extend(conditions(&stale.head().headers, &stale.head().terms));
-        }
+        headers.extend(fields);
         let outgoing = self.outgoing(ask, headers, Body::Empty);
         let origin = self.edge.config.sites.get(ask.site).map_or(0, |site| site.origin);
         let requested = clock::now();
@@ -112,7 +135,7 @@ impl Worker {
         (sent, Moments { requested, received: clock::now() })
     }
 
-    fn no_answer(&self, writer: FillWriter, error: &SendError) {
+    pub(super) fn no_answer(&self, writer: FillWriter, error: &SendError) {
         self.edge.metrics.store.fills_failed.inc();
         let (status, word) = super::error::status_of(error);
         writer.dismiss(Arrived::Failed(status, word));
@@ -184,7 +207,7 @@ impl Worker {
 
     /// A new response arrived: keep it while it streams to everyone who waits, or hand it to the
     /// one that asked.
-    async fn arrived(
+    pub(super) async fn arrived(
         self: &Arc<Self>,
         writer: FillWriter,
         job: Job,
@@ -267,7 +290,9 @@ impl Worker {
         match writer.body() {
             Some(body) => {
                 let stored = self.edge.store.stored(head, body);
-                if !self.edge.store.insert(&stored, &self.edge.purges) {
+                if self.edge.store.insert(&stored, &self.edge.purges) {
+                    self.forget_part(ask);
+                } else {
                     self.edge.metrics.store.not_stored(NotStored::Purged.label());
                 }
             }
@@ -277,7 +302,7 @@ impl Worker {
     }
 
     /// Gives an answer that may not be shared to the request that started the fill.
-    fn hand_over(
+    pub(super) fn hand_over(
         &self,
         writer: FillWriter,
         job: Job,
@@ -391,10 +416,22 @@ impl Worker {
         fill: u64,
         lineage: Option<u64>,
     ) -> Arc<Head> {
+        Arc::new(Head::new(self.new_head(ask, head, kept, born, fill, lineage)))
+    }
+
+    pub(super) fn new_head(
+        &self,
+        ask: &Ask,
+        head: &ResponseHead,
+        kept: Kept,
+        born: u64,
+        fill: u64,
+        lineage: Option<u64>,
+    ) -> NewHead {
         let site = self.edge.config.sites.get(ask.site).map_or("", |site| &*site.name);
         let secondary = kept.vary.as_ref().map(|fields| fields.secondary(&ask.request.headers));
         let target = ask.request.target();
-        Arc::new(Head::new(NewHead {
+        NewHead {
             key: ask.key.clone(),
             secondary: secondary.unwrap_or_default().into_boxed_slice(),
             vary: kept.vary,
@@ -405,7 +442,7 @@ impl Worker {
             born,
             fill,
             lineage,
-        }))
+        }
     }
 }
 

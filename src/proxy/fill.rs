@@ -11,10 +11,10 @@ use crate::clock::{self, Now};
 use crate::listener::{Interim, Pressure, Response};
 use crate::message::Body;
 use crate::semantics::{
-    CacheStatus, Decision, Forward, NotStored, Outcome, Request, Verdict, decide,
+    CacheStatus, Decision, Forward, Gap, NotStored, Outcome, Request, Verdict, decide,
     may_serve_on_error,
 };
-use crate::store::{Arrived, Claim, Fill, FillHead, FillWriter, Stored};
+use crate::store::{Arrived, Claim, Fill, FillHead, FillWriter, Part, Stored};
 use crate::telemetry::Record;
 
 /// What one look at the store came to.
@@ -111,7 +111,10 @@ impl Worker {
                     return Step::Again(record);
                 }
                 let fill = Arc::clone(writer.fill());
-                let own = self.start(ask, writer, stale.clone(), ask.interim.clone());
+                let part = self.completable(ask, stale.as_deref());
+                let why = if part.is_some() { Forward::Partial } else { why };
+                let interim = ask.interim.clone();
+                let own = self.start(ask, writer, stale.clone(), part, interim);
                 let waiting = Waiting { fill, why, stale, epoch, own: Some(own) };
                 self.wait(ask, waiting, looks, record).await
             }
@@ -135,7 +138,7 @@ impl Worker {
         match self.edge.fills.join_or_start(key, epoch) {
             Claim::Started(writer) => {
                 self.edge.metrics.store.refreshes.inc();
-                drop(self.start(ask, writer, Some(Arc::clone(stored)), Interim::default()));
+                drop(self.start(ask, writer, Some(Arc::clone(stored)), None, Interim::default()));
             }
             Claim::Joined(_) | Claim::Full => stored.head().release_refresh(now),
         }
@@ -154,13 +157,14 @@ impl Worker {
         ask: &Arc<Ask>,
         writer: FillWriter,
         stale: Option<Arc<Stored>>,
+        part: Option<(Part, Gap)>,
         interim: Interim,
     ) -> oneshot::Receiver<Own> {
         writer.fill().belongs_to(ask.key.hash);
         let (own, receiver) = oneshot::channel();
         let metrics = &self.edge.metrics.store;
         metrics.fills.inc();
-        let job = Job { ask: Arc::clone(ask), stale, interim, own };
+        let job = Job { ask: Arc::clone(ask), stale, part, interim, own };
         let worker = Arc::clone(self);
         // A panic in there drops the writer, and the writer's end breaks the fill off visibly.
         tokio::spawn(async move { worker.run(writer, job).await });
@@ -292,6 +296,10 @@ impl Worker {
         {
             return self.answer_stored_on_error(ask, stored, why, now, record);
         }
+        let record = match self.answer_partly_on_error(ask, why, now, record) {
+            Ok(response) => return response,
+            Err(record) => record,
+        };
         self.origin_failed(status, word, why, record, now)
     }
 

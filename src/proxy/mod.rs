@@ -8,12 +8,15 @@ mod arrive;
 mod body;
 mod change;
 mod codings;
+mod complete;
 mod dice;
 mod error;
 mod explain;
 mod fields;
 mod fill;
+mod keep;
 mod outgoing;
+mod partial;
 mod pass;
 mod serve;
 

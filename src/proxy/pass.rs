@@ -11,7 +11,7 @@ use crate::clock;
 use crate::listener::{Pressure, Response};
 use crate::message::{Body, BodyError, Refusal};
 use crate::origin::{Framing, SendError};
-use crate::semantics::{CacheStatus, Forward, Outcome, is_unsafe};
+use crate::semantics::{CacheStatus, Forward, Outcome, is_unsafe, lookup_allowed};
 use crate::store::Stored;
 use crate::telemetry::Record;
 
@@ -45,7 +45,7 @@ impl Worker {
         body: Body,
         stale: Option<Arc<Stored>>,
         status: CacheStatus,
-        record: Box<Record>,
+        mut record: Box<Record>,
     ) -> Response {
         let now = clock::now();
         if self.edge.pressure.step() >= Pressure::Shed {
@@ -54,14 +54,20 @@ impl Worker {
                 Some(stale) if self.may_stand_in(ask, stale, now) => {
                     self.answer_stored_on_error(ask, stale, why, now, record)
                 }
-                _ => self.refusal(Refusal::Overload, record, now),
+                _ => match self.answer_partly_on_error(ask, why, now, record) {
+                    Ok(response) => response,
+                    Err(record) => self.refusal(Refusal::Overload, record, now),
+                },
             };
         }
+        let alone = matches!(body, Body::Empty)
+            && ask.request.has_range()
+            && lookup_allowed(&ask.request, &ask.policy).is_ok();
         let body = Limited::wrap(body, ask.policy.body_bytes);
         let outgoing = self.outgoing(ask, self.passed_fields(ask), body);
         let origin = self.edge.config.sites.get(ask.site).map_or(0, |site| site.origin);
         let interim = ask.interim.clone();
-        let epoch = self.edge.purges.epoch();
+        let (epoch, fill) = (self.edge.purges.epoch(), self.edge.fills.next_number());
         let requested = clock::now();
         let sent =
             self.origins.send(origin, ask.site, outgoing, move |head| interim.send(head)).await;
@@ -84,15 +90,29 @@ impl Worker {
             let (code, word) = (StatusCode::BAD_GATEWAY, "http_protocol_error");
             return self.failed(ask, stale.as_ref(), why, code, word, record);
         }
-        if is_error(answer.head.status)
-            && let Some(stale) = &stale
-            && self.may_stand_in(ask, stale, received)
-        {
+        if is_error(answer.head.status) {
             let why = status.forward.unwrap_or(Forward::Bypass);
-            return self.answer_stored_on_error(ask, stale, why, received, record);
+            if let Some(stale) = &stale
+                && self.may_stand_in(ask, stale, received)
+            {
+                return self.answer_stored_on_error(ask, stale, why, received, record);
+            }
+            match self.answer_partly_on_error(ask, why, received, record) {
+                Ok(response) => return response,
+                Err(back) => record = back,
+            }
+        }
+        let moments = Moments { requested, received };
+        if alone && answer.head.status == StatusCode::PARTIAL_CONTENT {
+            // What began after this was asked is newer.
+            let fill = fill.saturating_sub(1);
+            let (answer, status) = self.copy_206(ask, answer, epoch, fill, moments, status);
+            let outcome = if status.stored { Outcome::Miss } else { Outcome::Pass };
+            return self.relay(ask, answer, status, outcome, record);
         }
         if ask.request.method == http::Method::HEAD {
-            self.head_seen(ask, epoch, &answer.head, Moments { requested, received });
+            self.head_seen(ask, epoch, &answer.head, moments);
+            self.part_head_seen(ask, &answer.head, moments);
         } else if is_unsafe(&ask.request.method) {
             let moments = Moments { requested, received };
             if let Some(posted) = self.changed(ask, epoch, &mut answer, moments) {
@@ -104,7 +124,6 @@ impl Worker {
                 Framing::Length(length) => Some(length),
                 Framing::None | Framing::Chunked | Framing::Close => None,
             };
-            let moments = Moments { requested, received };
             if self.judge(ask, &ask.request, &answer.head, length, moments, 0).is_ok() {
                 let key = self.edge.store.fill_key(&ask.key, &ask.request.headers);
                 self.edge.store.forget_uncacheable(key);

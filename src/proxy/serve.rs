@@ -111,7 +111,18 @@ impl Worker {
             let epoch = self.edge.purges.epoch();
             let lookup =
                 self.edge.store.lookup(&ask.key, &ask.request.headers, &self.edge.purges, epoch);
-            let (found, decision) = self.decide(ask, lookup, lease, now);
+            let (found, mut decision) = self.decide(ask, lookup, lease, now);
+            if let Decision::Pass(_) | Decision::Fill(_) | Decision::OnlyIfCached = decision {
+                match self.answer_partly(ask, found.as_deref(), lease, epoch, now, record) {
+                    Ok(response) => return response,
+                    Err((back, better)) => {
+                        record = back;
+                        if let (Decision::Pass(why), Some(better)) = (&mut decision, better) {
+                            *why = better;
+                        }
+                    }
+                }
+            }
             let step = match (decision, found) {
                 (Decision::Hit { refresh_early }, Some(stored)) => {
                     if refresh_early {

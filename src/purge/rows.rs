@@ -170,6 +170,15 @@ impl Selectors {
         self
     }
 
+    /// Of what is put together from two responses under one key: it answers to the rows of both.
+    /// `None` where they would be more than `most`.
+    #[must_use]
+    pub fn joined(&self, other: &Self, most: usize) -> Option<Self> {
+        let more = other.rows.iter().filter(|row| !self.rows.contains(row));
+        let rows: Box<[RowKey]> = more.chain(self.rows.iter()).copied().collect();
+        (rows.len() <= most).then(|| Self { rows, url: self.url.clone() })
+    }
+
     /// What it says to the table; `key` is the one that it was put beside, if any.
     #[must_use]
     pub fn bearer<'a>(&'a self, key: Option<&'a CacheKey>) -> Bearer<'a> {

@@ -82,6 +82,20 @@ impl CacheKey {
         Some((text(host)?, text(path)?, query))
     }
 
+    /// A key of what belongs to this one: its row of parts goes on with `more`, and so is that of no
+    /// request.
+    #[must_use]
+    pub fn beneath(&self, secret: KeySecret, more: &[&[u8]]) -> Self {
+        let text: usize = more.iter().map(|part| part.len() + 4).sum();
+        let mut parts = Vec::with_capacity(self.parts.len() + text);
+        parts.extend_from_slice(&self.parts);
+        for part in more {
+            push(&mut parts, part);
+        }
+        let hash = secret.hash(&[&parts]);
+        Self { hash, parts: parts.into_boxed_slice() }
+    }
+
     /// Hash of the variant with these `Vary` values (see [`crate::semantics::VaryFields`]).
     #[must_use]
     pub fn variant(&self, secret: KeySecret, secondary: &[u8]) -> u128 {
@@ -163,6 +177,19 @@ mod tests {
         assert_ne!(key.hash, other.hash);
         assert_ne!(key.variant(SECRET, b"a"), key.variant(SECRET, b"b"));
         assert_ne!(key.variant(SECRET, b""), key.hash);
+    }
+
+    #[test]
+    fn what_lies_beneath_a_key_has_another() {
+        let key = key("s", "http://h/a");
+        let one = key.beneath(SECRET, &[b"x"]);
+        for other in [&[][..], &[b"".as_slice()], &[b"y"], &[b"x", b""], &[b"", b"x"]] {
+            let other = key.beneath(SECRET, other);
+            assert_ne!(one, other);
+            assert_ne!(one.hash, other.hash);
+        }
+        assert_ne!(one.parts, key.parts);
+        assert_eq!(one, key.beneath(SECRET, &[b"x"]));
     }
 
     proptest! {

@@ -227,7 +227,7 @@ fn judge_request(request: &Request, policy: &Policy) -> Result<(), NotStored> {
 }
 
 /// Which statuses are stored at all. 304 and 412 answer a condition of this client, 206 and 416
-/// its range; 428, 429, 431 and 511 must not be stored (RFC 6585).
+/// its range (a 206 that may be kept as such is judged as the 200 that it is cut from); 428, 429, 431 and 511 must not be stored (RFC 6585).
 fn judge_status(status: StatusCode, directives: &ResponseDirectives) -> Result<(), NotStored> {
     match status.as_u16() {
         206 | 416 => Err(NotStored::Partial),

@@ -16,6 +16,7 @@
 
 mod peek;
 mod read;
+mod room;
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -28,6 +29,7 @@ use bytes::Bytes;
 pub use peek::UnderWay;
 pub use read::FillBody;
 use read::Slot;
+pub use room::Room;
 
 use super::stored::{Head, StoredBody};
 use crate::message::BodyError;
@@ -58,6 +60,8 @@ pub struct Fills {
     limits: FillLimits,
     open: AtomicUsize,
     bytes: AtomicU64,
+    /// Those of `bytes` that are copied while they pass.
+    copied: AtomicU64,
     started: AtomicU64,
     /// Readers of all fills.
     readers: Arc<AtomicUsize>,
@@ -162,6 +166,7 @@ impl Fills {
             limits,
             open: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
+            copied: AtomicU64::new(0),
             started: AtomicU64::new(0),
             readers: Arc::default(),
         }

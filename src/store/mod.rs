@@ -7,6 +7,7 @@
 mod fills;
 mod history;
 mod memory;
+mod parts;
 mod peek;
 mod pieces;
 mod purges;
@@ -17,7 +18,7 @@ mod variants;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher as _};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -26,9 +27,11 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 pub use fills::{
-    Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills, UnderWay,
+    Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills, Room,
+    UnderWay,
 };
 pub use history::{Author, Named, Past};
+pub use parts::Part;
 pub use peek::{Kept, Peek};
 pub use pieces::PieceName;
 pub use purges::{Applied, PurgeLimits, Purges};
@@ -100,6 +103,8 @@ pub struct Store {
     limits: StoreLimits,
     /// Pieces stored since the start.
     pieces: AtomicU64,
+    /// Whether an incomplete response was ever stored: where not, nobody needs to look for one.
+    has_parts: AtomicBool,
 }
 
 impl std::fmt::Debug for Store {
@@ -133,6 +138,7 @@ impl Store {
             secret: random_secret(),
             limits,
             pieces: AtomicU64::new(0),
+            has_parts: AtomicBool::new(false),
         }
     }
 
@@ -188,7 +194,7 @@ impl Store {
     /// Whether anything is stored under a key, whichever variant and whatever its fate.
     #[must_use]
     pub fn holds(&self, key: &CacheKey) -> bool {
-        self.slot(key.hash).is_some()
+        self.slot(key.hash).is_some() || self.holds_part(key)
     }
 
     /// Key under which a fill for this request is shared: of the variant as far as it is known.
@@ -340,7 +346,7 @@ impl Store {
     pub fn stored(&self, head: Arc<Head>, body: StoredBody) -> Arc<Stored> {
         let weight = stored::weight(&head, &body);
         let accounted = self.account(body.len(), weight);
-        Arc::new(Stored::new(head, body, weight, accounted))
+        Arc::new(Stored::new(head, body, None, weight, accounted))
     }
 
     /// Hash under which a response with this head is stored.

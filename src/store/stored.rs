@@ -13,13 +13,13 @@ use super::variants::Variants;
 use crate::clock::Now;
 use crate::message::{Blocks, Body};
 use crate::purge::{Bearer, Found, Selectors};
-use crate::semantics::{CacheKey, KeySecret, Terms, VaryFields};
+use crate::semantics::{CacheKey, Extent, KeySecret, Terms, VaryFields};
 
 /// What the store's map itself takes for an entry, measured: two list nodes, bucket, counters.
 pub(super) const ENTRY_BYTES: u64 = 320;
 
 /// Fields of a [`Head`] that its maker knows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NewHead {
     /// Full cache key.
     pub key: CacheKey,
@@ -300,6 +300,36 @@ impl StoredBody {
         }
     }
 
+    /// A range of it, each chunk in memory of its own: nothing of the rest is kept alive.
+    #[must_use]
+    pub fn cut(&self, start: u64, length: u64) -> Vec<Bytes> {
+        let blocks = match self {
+            Self::One(bytes) => std::slice::from_ref(bytes),
+            Self::Many(blocks, _) => blocks,
+        };
+        let (mut skip, mut left) = (start, length);
+        let mut out = Vec::new();
+        for block in blocks {
+            let Ok(from) = usize::try_from(skip) else { break };
+            if from >= block.len() {
+                skip -= block.len() as u64;
+                continue;
+            }
+            skip = 0;
+            let rest = block.slice(from..);
+            let take = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+            if take == 0 {
+                break;
+            }
+            left -= take as u64;
+            out.push(match take == block.len() {
+                true => rest,
+                false => Bytes::copy_from_slice(&rest.slice(..take)),
+            });
+        }
+        out
+    }
+
     pub(super) fn allocated(&self) -> u64 {
         match self {
             Self::One(bytes) => allocated(bytes.len()),
@@ -342,6 +372,8 @@ fn rejoin(chunks: &[Bytes]) -> Arc<[Bytes]> {
 pub struct Stored {
     head: Arc<Head>,
     body: StoredBody,
+    /// What it has of the whole, where it is incomplete.
+    extent: Option<Arc<Extent>>,
     weight: u64,
     _accounted: Accounted,
 }
@@ -350,10 +382,15 @@ impl Stored {
     pub(super) fn new(
         head: Arc<Head>,
         body: StoredBody,
+        extent: Option<Arc<Extent>>,
         weight: u64,
         accounted: Accounted,
     ) -> Self {
-        Self { head, body, weight, _accounted: accounted }
+        Self { head, body, extent, weight, _accounted: accounted }
+    }
+
+    pub(super) fn extent(&self) -> Option<&Arc<Extent>> {
+        self.extent.as_ref()
     }
 
     /// Its head.

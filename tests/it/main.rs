@@ -10,6 +10,8 @@ mod codings;
 #[cfg(test)]
 mod collapse;
 #[cfg(test)]
+mod completing;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod failover;
@@ -20,6 +22,8 @@ mod invalidation;
 mod keys;
 #[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod partial;
 #[cfg(test)]
 mod passing;
 #[cfg(test)]

@@ -106,7 +106,7 @@ async fn if_range_gives_the_part_only_of_the_same_thing() {
 }
 
 #[tokio::test]
-async fn a_range_of_what_is_not_stored_is_the_origins_and_stays_unstored() {
+async fn a_range_of_what_is_not_stored_is_the_origins_and_never_a_whole() {
     let origin = Origin::start(|seen| match seen.field("range") {
         Some(_) => Reply::new(206)
             .body("he")
@@ -117,7 +117,7 @@ async fn a_range_of_what_is_not_stored_is_the_origins_and_stays_unstored() {
     let edge = Edge::start(&origin);
     let part = edge.fill_with("/a", &[("Range", "bytes=0-1")]).await;
     assert_eq!((part.status(), part.text()), (206, "he"));
-    edge.fill("/a").await.expect(200, "hello", "fwd=uri-miss");
+    edge.fill("/a").await.expect(200, "hello", "fwd=partial");
     edge.get_with("/a", &[("Range", "bytes=1-2")]).await.expect(206, "el", "hit");
 }
 

@@ -6,6 +6,9 @@ use super::*;
 use crate::semantics::shape::Part;
 use crate::semantics::test_support::{ARRIVAL, Fields, date, fields, get, judged, request};
 
+type Bounds = (u64, u64);
+type Answered<'a> = (u16, Option<&'a str>);
+
 fn tag(text: &str) -> StrongValidator {
     StrongValidator::Tag(HeaderValue::from_str(text).unwrap())
 }
@@ -16,7 +19,7 @@ fn range(first: u64, last: u64, total: Option<u64>) -> ContentRange {
 
 #[test]
 fn content_range_is_read_strictly() {
-    let rows: [(&str, Option<(u64, u64, Option<u64>)>); 24] = [
+    let rows = [
         ("bytes 0-4/10", Some((0, 4, Some(10)))),
         ("Bytes 9-9/10", Some((9, 9, Some(10)))),
         (" bytes 0-4/* ", Some((0, 4, None))),
@@ -78,7 +81,7 @@ fn a_validator_is_strong_only_where_it_cannot_lie() {
 
 #[test]
 fn one_gap_is_asked_for() {
-    let rows: [(&[(u64, u64)], Option<u64>, Option<&str>); 8] = [
+    let rows: [(&[Bounds], Option<u64>, Option<&str>); 8] = [
         (&[(0, 4)], Some(10), Some("bytes=5-")),
         (&[(5, 9)], Some(10), Some("bytes=0-4")),
         (&[(0, 2), (7, 9)], Some(10), Some("bytes=3-6")),
@@ -135,7 +138,7 @@ fn what_contradicts_itself_is_not_combined() {
 fn a_part_answers_what_lies_within_it() {
     let known = extent(&[(0, 4), (7, 9)], Some(10));
     let open = extent(&[(0, 4), (7, 9)], None);
-    let rows: [(&Extent, &str, Option<(u16, Option<&str>)>); 18] = [
+    let rows: [(&Extent, &str, Option<Answered<'_>>); 18] = [
         (&known, "bytes=0-4", Some((206, Some("bytes 0-4/10")))),
         (&known, "bytes=2-3", Some((206, Some("bytes 2-3/10")))),
         (&known, "bytes=7-", Some((206, Some("bytes 7-9/10")))),
