@@ -376,7 +376,7 @@ impl Worker {
         let site = self.edge.config.sites.get(ask.site).map_or("", |site| &*site.name);
         let secondary = kept.vary.as_ref().map(|fields| fields.secondary(&ask.request.headers));
         let target = ask.request.target();
-        Arc::new(Head::new(NewHead {
+        let head = Arc::new(Head::new(NewHead {
             key: ask.key.clone(),
             secondary: secondary.unwrap_or_default().into_boxed_slice(),
             vary: kept.vary,
@@ -387,7 +387,9 @@ impl Worker {
             born,
             fill,
             lineage,
-        }))
+        }));
+        self.learn_search(ask, &head);
+        head
     }
 }
 

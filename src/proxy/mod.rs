@@ -8,6 +8,7 @@ mod arrive;
 mod body;
 mod change;
 mod dice;
+mod elsewhere;
 mod error;
 mod fields;
 mod fill;

@@ -90,7 +90,8 @@ impl Worker {
             let epoch = self.edge.purges.epoch();
             let lookup =
                 self.edge.store.lookup(&ask.key, &ask.request.headers, &self.edge.purges, epoch);
-            let (found, decision) = self.decide(ask, lookup, lease, now);
+            let exact = self.decide(ask, lookup, lease, now);
+            let (found, decision) = self.or_elsewhere(ask, exact, lease, epoch, now);
             let step = match (decision, found) {
                 (Decision::Hit { refresh_early }, Some(stored)) => {
                     if refresh_early {

@@ -10,6 +10,7 @@ mod memory;
 mod peek;
 mod pieces;
 mod purges;
+mod searches;
 mod stored;
 mod sweep;
 mod variants;
@@ -39,6 +40,7 @@ use crate::purge::ReadyHasher;
 use crate::semantics::{CacheKey, KeySecret, Verdict};
 use memory::Gauge;
 use purges::Dead;
+use searches::Searches;
 use stored::Slot;
 use variants::Variants;
 
@@ -89,6 +91,7 @@ pub struct Store {
     uncacheable: Cache<u128, Duration, BuildHasherDefault<ReadyHasher>>,
     secret: KeySecret,
     limits: StoreLimits,
+    searches: Searches,
     /// Pieces stored since the start.
     pieces: AtomicU64,
 }
@@ -103,10 +106,11 @@ impl Store {
     /// An empty store.
     #[must_use]
     pub fn new(limits: StoreLimits) -> Self {
+        let budget_bytes = limits.budget_bytes - Searches::share(limits.budget_bytes);
         let class = |index: usize| {
             let share = SHARES.get(index).copied().unwrap_or(0);
             Cache::builder()
-                .max_capacity(limits.budget_bytes * share / 100)
+                .max_capacity(budget_bytes * share / 100)
                 .eviction_policy(if index + 1 == CLASSES {
                     EvictionPolicy::lru()
                 } else {
@@ -123,6 +127,7 @@ impl Store {
                 .build_with_hasher(BuildHasherDefault::default()),
             secret: random_secret(),
             limits,
+            searches: Searches::new(limits.budget_bytes),
             pieces: AtomicU64::new(0),
         }
     }
@@ -268,6 +273,7 @@ impl Store {
             class.invalidate_all();
         }
         self.uncacheable.invalidate_all();
+        self.searches.clear();
         self.upkeep();
     }
 
@@ -278,6 +284,7 @@ impl Store {
             class.run_pending_tasks();
         }
         self.uncacheable.run_pending_tasks();
+        self.searches.upkeep();
     }
 
     /// Removes stored responses, the largest first, until about `bytes` are given back: memory is
