@@ -416,7 +416,9 @@ impl Worker {
         fill: u64,
         lineage: Option<u64>,
     ) -> Arc<Head> {
-        Arc::new(Head::new(self.new_head(ask, head, kept, born, fill, lineage)))
+        let head = Arc::new(Head::new(self.new_head(ask, head, kept, born, fill, lineage)));
+        self.learn_search(ask, &head);
+        head
     }
 
     pub(super) fn new_head(

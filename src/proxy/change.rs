@@ -121,32 +121,15 @@ impl Worker {
     /// it at one epoch.
     fn invalidate(&self, ask: &Ask, answer: &ResponseHead) -> Option<Applied> {
         let edge = &self.edge;
-        let site = Arc::clone(&edge.config.sites.get(ask.site)?.name);
-        let mut selectors = Vec::new();
+        let site = &edge.config.sites.get(ask.site)?.name;
+        let tag = |tag: Box<str>| Selector::Tag { site: Arc::clone(site), tag: tag.into_string() };
+        let mut selectors: Vec<Selector> =
+            self.groups(&answer.headers).into_iter().map(tag).collect();
         if tells_of_change(answer.status) {
-            let url = |target| Selector::Url {
-                site: Arc::clone(&site),
-                host: ask.request.host.clone(),
-                target,
-            };
-            if self.may_be_kept(&ask.request, &ask.policy, &ask.key) {
-                selectors.push(url(ask.request.target()));
-            }
-            for target in named_targets(&ask.request, &answer.headers) {
-                let policy = edge.routes.policy(ask.site, &target.path);
-                let request = at(ask, target, policy);
-                let key = CacheKey::of(edge.store.secret(), &site, &request, policy);
-                if self.may_be_kept(&request, policy, &key) {
-                    selectors.push(url(request.target()));
-                }
-            }
-            selectors.dedup();
+            let (kept, others) = self.changed_urls(ask, site, &answer.headers);
+            edge.purges.distrust(&others);
+            selectors.extend(kept);
         }
-        selectors.extend(
-            self.groups(&answer.headers)
-                .into_iter()
-                .map(|tag| Selector::Tag { site: Arc::clone(&site), tag: tag.into_string() }),
-        );
         if selectors.is_empty() {
             return None;
         }
@@ -155,6 +138,33 @@ impl Worker {
             edge.metrics.store.purges(selector.kind());
         }
         Some(applied)
+    }
+
+    /// URLs that an answer tells have changed: those under which something may be kept, and those
+    /// for which only what is stored under others could be used.
+    fn changed_urls(
+        &self,
+        ask: &Ask,
+        site: &Arc<str>,
+        answer: &HeaderMap,
+    ) -> (Vec<Selector>, Vec<Selector>) {
+        let edge = &self.edge;
+        let (mut kept, mut others) = (Vec::new(), Vec::new());
+        let mut add = |request: &Request, policy: &Policy, key: &CacheKey| {
+            let (site, host) = (Arc::clone(site), request.host.clone());
+            let url = Selector::Url { site, host, target: request.target() };
+            match self.may_be_kept(request, policy, key) {
+                true => kept.push(url),
+                false => others.push(url),
+            }
+        };
+        add(&ask.request, &ask.policy, &ask.key);
+        for target in named_targets(&ask.request, answer) {
+            let policy = edge.routes.policy(ask.site, &target.path);
+            let request = at(ask, target, policy);
+            add(&request, policy, &CacheKey::of(edge.store.secret(), site, &request, policy));
+        }
+        (kept, others)
     }
 
     /// Groups that an answer invalidates, whatever its status: it says so in as many words.

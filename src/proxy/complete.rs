@@ -129,6 +129,7 @@ impl Worker {
         match self.put_together(&writer, &job, part, gap, &answer, moments) {
             Ok(Whole { head, mut fields }) => {
                 let head = Arc::new(Head::new(head));
+                self.learn_search(&job.ask, &head);
                 strip_set_cookie(&mut fields, &job.ask.policy);
                 let _ = job.own.send(Own::Fields(fields));
                 if let Some(variant) = self.edge.store.learn_variant(&head) {

@@ -10,6 +10,7 @@ mod change;
 mod codings;
 mod complete;
 mod dice;
+mod elsewhere;
 mod error;
 mod explain;
 mod fields;

@@ -111,7 +111,8 @@ impl Worker {
             let epoch = self.edge.purges.epoch();
             let lookup =
                 self.edge.store.lookup(&ask.key, &ask.request.headers, &self.edge.purges, epoch);
-            let (found, mut decision) = self.decide(ask, lookup, lease, now);
+            let exact = self.decide(ask, lookup, lease, now);
+            let (found, mut decision) = self.or_elsewhere(ask, exact, lease, epoch, now);
             if let Decision::Pass(_) | Decision::Fill(_) | Decision::OnlyIfCached = decision {
                 match self.answer_partly(ask, found.as_deref(), lease, epoch, now, record) {
                     Ok(response) => return response,

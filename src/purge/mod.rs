@@ -16,12 +16,14 @@
 
 mod glob;
 mod ready;
+mod recent;
 mod rows;
 mod selector;
 mod table;
 
 pub use glob::{Glob, GlobError};
 pub use ready::ReadyHasher;
+pub use recent::RecentUrls;
 pub use rows::{Bearer, PREFIX_DEPTH, Place, RowKey, Secret, Selectors};
 pub use selector::{Selector, Strength};
 pub use table::{Found, Row, Table};

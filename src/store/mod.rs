@@ -11,6 +11,7 @@ mod parts;
 mod peek;
 mod pieces;
 mod purges;
+mod searches;
 mod stored;
 mod sweep;
 mod variants;
@@ -42,6 +43,7 @@ use crate::purge::ReadyHasher;
 use crate::semantics::{CacheKey, KeySecret, NotStored, Verdict};
 use memory::Gauge;
 use purges::Dead;
+use searches::Searches;
 use stored::Slot;
 use variants::Variants;
 
@@ -101,6 +103,7 @@ pub struct Store {
     uncacheable: Cache<u128, Uncacheable, BuildHasherDefault<ReadyHasher>>,
     secret: KeySecret,
     limits: StoreLimits,
+    searches: Searches,
     /// Pieces stored since the start.
     pieces: AtomicU64,
     /// Whether an incomplete response was ever stored: where not, nobody needs to look for one.
@@ -117,10 +120,11 @@ impl Store {
     /// An empty store.
     #[must_use]
     pub fn new(limits: StoreLimits) -> Self {
+        let budget_bytes = limits.budget_bytes - Searches::share(limits.budget_bytes);
         let class = |index: usize| {
             let share = SHARES.get(index).copied().unwrap_or(0);
             Cache::builder()
-                .max_capacity(limits.budget_bytes * share / 100)
+                .max_capacity(budget_bytes * share / 100)
                 .eviction_policy(if index + 1 == CLASSES {
                     EvictionPolicy::lru()
                 } else {
@@ -137,6 +141,7 @@ impl Store {
                 .build_with_hasher(BuildHasherDefault::default()),
             secret: random_secret(),
             limits,
+            searches: Searches::new(limits.budget_bytes),
             pieces: AtomicU64::new(0),
             has_parts: AtomicBool::new(false),
         }
@@ -284,6 +289,7 @@ impl Store {
             class.invalidate_all();
         }
         self.uncacheable.invalidate_all();
+        self.searches.clear();
         self.upkeep();
     }
 
@@ -294,6 +300,7 @@ impl Store {
             class.run_pending_tasks();
         }
         self.uncacheable.run_pending_tasks();
+        self.searches.upkeep();
     }
 
     /// Removes stored responses, the largest first, until about `bytes` are given back: memory is
@@ -389,53 +396,6 @@ impl Store {
         }
     }
 
-    /// The newest of the variants that the request selects (RFC 9111 section 4.1); failing that, one
-    /// in the language that it prefers to all others.
-    fn select(
-        &self,
-        variants: &Variants,
-        key: &CacheKey,
-        request: &HeaderMap,
-        purges: &Purges,
-        epoch: u64,
-        dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
-    ) -> Option<Lookup> {
-        let exact = variants.sets().filter_map(|fields| {
-            let secondary = fields.secondary(request);
-            let hash = key.variant(self.secret, &secondary);
-            let (stored, verdict) = self.alive(hash, key, purges, epoch, dead)?;
-            stored.head().is_variant(fields, &secondary).then_some((stored, verdict))
-        });
-        let in_language = || {
-            newest(variants.sets().filter_map(|fields| {
-                let favourite = fields.secondary_of_favourite(request)?;
-                let hash = variants.in_language(key.variant(self.secret, &favourite))?;
-                let (stored, verdict) = self.alive(hash, key, purges, epoch, dead)?;
-                let named = stored.head().vary.as_ref() == Some(fields)
-                    && stored.head().secondary_in_language() == Some(favourite);
-                named.then_some((stored, verdict))
-            }))
-        };
-        let (stored, verdict) = newest(exact).or_else(in_language)?;
-        Some(Lookup::Found(stored, verdict))
-    }
-
-    /// The response of a key under one hash of its variants, unless a purge has killed it.
-    fn alive(
-        &self,
-        hash: u128,
-        key: &CacheKey,
-        purges: &Purges,
-        epoch: u64,
-        dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
-    ) -> Option<(Arc<Stored>, Verdict)> {
-        let Some(Slot::Response(stored)) = self.slot(hash) else { return None };
-        match self.judge(stored, key, purges, epoch, dead) {
-            Lookup::Found(stored, verdict) => Some((stored, verdict)),
-            Lookup::Miss | Lookup::VaryMiss => None,
-        }
-    }
-
     fn add_variant(&self, head: &Head, hash: u128) {
         let Some(fields) = &head.vary else { return };
         let most = self.limits.variants.max(1);
@@ -520,12 +480,6 @@ impl Store {
     fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
         self.classes.iter().flat_map(|class| class.iter().map(|(_, slot)| slot))
     }
-}
-
-/// The one that arrived last; of several that arrived at once, the first named.
-fn newest(found: impl Iterator<Item = (Arc<Stored>, Verdict)>) -> Option<(Arc<Stored>, Verdict)> {
-    let arrived = |found: &(Arc<Stored>, Verdict)| found.0.head().terms.received.boot;
-    found.reduce(|best, other| if arrived(&other) > arrived(&best) { other } else { best })
 }
 
 fn class_of(body_bytes: u64) -> usize {

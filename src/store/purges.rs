@@ -14,7 +14,7 @@ use super::history::{Author, History, Past};
 use super::stored::{Head, Stored};
 use crate::clock::Now;
 use crate::purge::{
-    Bearer, Found, Place, Row, RowKey, Secret, Selector, Selectors, Strength, Table,
+    Bearer, Found, Place, RecentUrls, Row, RowKey, Secret, Selector, Selectors, Strength, Table,
 };
 use crate::semantics::Verdict;
 
@@ -61,6 +61,7 @@ pub struct Purges {
     floor: AtomicU64,
     lease: AtomicBool,
     table: RwLock<Table>,
+    recent: RwLock<RecentUrls>,
     sequence: Mutex<u64>,
     history: Mutex<History>,
 }
@@ -80,6 +81,7 @@ impl Purges {
             epoch: AtomicU64::new(0),
             floor: AtomicU64::new(0),
             lease: AtomicBool::new(true),
+            recent: RwLock::new(RecentUrls::new(limits.rows_per_site)),
             table: RwLock::new(Table::new(limits.rows_per_site, limits.globs_per_site)),
             sequence: Mutex::new(0),
             history: Mutex::new(History::new(limits.history)),
@@ -187,9 +189,56 @@ impl Purges {
             let row = Row::of(strength, epoch, now.boot);
             places.into_iter().for_each(|place| table.write(place, row));
         }
+        self.note_urls(selectors, epoch);
         self.epoch.store(epoch, Ordering::Release);
         *sequence = applied.sequence;
         applied
+    }
+
+    /// Has responses that are used for these URLs without being stored under them not be used for
+    /// them any more. The URLs are not purged: nothing is stored under their names. So this needs no
+    /// epoch of its own; what is asked for before the next one counts as too old, too.
+    pub fn distrust(&self, urls: &[Selector]) {
+        let _writer = self.writer();
+        let epoch = self.epoch.load(Ordering::Acquire) + 1;
+        self.note_urls(urls, epoch);
+        let full = self.recent.read().unwrap_or_else(PoisonError::into_inner).is_full();
+        if full {
+            // Forgetting one by one would leave everything born since distrusted; so all at once,
+            // and what is asked for from here on is born after it.
+            self.recent.write().unwrap_or_else(PoisonError::into_inner).note_any(epoch);
+            self.epoch.store(epoch, Ordering::Release);
+        }
+    }
+
+    /// Whether a URL is known not to have been purged since a response was `born` that is stored
+    /// under another one of the same path. Prefixes, hosts, tags and all wider selectors are that
+    /// response's own business.
+    #[must_use]
+    pub fn is_untouched(&self, site: &str, host: &str, target: &str, born: u64) -> bool {
+        let site = RowKey::site(self.secret, site);
+        let url = RowKey::url(self.secret, site, host, target);
+        self.recent.read().unwrap_or_else(PoisonError::into_inner).untouched_since(url, born)
+    }
+
+    /// Remembers which URLs a purge at `epoch` names. A pattern may match the query of a URL that
+    /// is stored under another one.
+    fn note_urls(&self, selectors: &[Selector], epoch: u64) {
+        let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
+        for selector in selectors {
+            match selector {
+                Selector::Url { site, host, target } => {
+                    let site = RowKey::site(self.secret, site);
+                    recent.note(RowKey::url(self.secret, site, host, target), epoch);
+                }
+                Selector::Glob { .. } => recent.note_any(epoch),
+                Selector::Tag { .. }
+                | Selector::Prefix { .. }
+                | Selector::Host { .. }
+                | Selector::Site { .. }
+                | Selector::All => {}
+            }
+        }
     }
 
     /// What the purges up to `epoch` (or a little later) say of a response; `None`: it is dead.

@@ -1,3 +1,4 @@
+mod searches;
 mod variants;
 
 use std::future::Future;

@@ -3,7 +3,12 @@
 
 use std::sync::Arc;
 
-use crate::semantics::VaryFields;
+use http::HeaderMap;
+
+use super::purges::Dead;
+use super::stored::Slot;
+use super::{Lookup, Purges, Store, Stored};
+use crate::semantics::{CacheKey, VaryFields, Verdict};
 
 /// Different lists of field names that are tried for one key: origins do change their `Vary`.
 const SETS: usize = 4;
@@ -75,4 +80,59 @@ impl Variants {
     pub(super) fn bytes(&self) -> u64 {
         (self.sets.len() * 64 + self.stored.len() * size_of::<Named>() + size_of::<Self>()) as u64
     }
+}
+
+impl Store {
+    /// The newest of the variants that the request selects (RFC 9111 section 4.1); failing that, one
+    /// in the language that it prefers to all others.
+    pub(super) fn select(
+        &self,
+        variants: &Variants,
+        key: &CacheKey,
+        request: &HeaderMap,
+        purges: &Purges,
+        epoch: u64,
+        dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
+    ) -> Option<Lookup> {
+        let exact = variants.sets().filter_map(|fields| {
+            let secondary = fields.secondary(request);
+            let hash = key.variant(self.secret, &secondary);
+            let (stored, verdict) = self.alive(hash, key, purges, epoch, dead)?;
+            stored.head().is_variant(fields, &secondary).then_some((stored, verdict))
+        });
+        let in_language = || {
+            newest(variants.sets().filter_map(|fields| {
+                let favourite = fields.secondary_of_favourite(request)?;
+                let hash = variants.in_language(key.variant(self.secret, &favourite))?;
+                let (stored, verdict) = self.alive(hash, key, purges, epoch, dead)?;
+                let named = stored.head().vary.as_ref() == Some(fields)
+                    && stored.head().secondary_in_language() == Some(favourite);
+                named.then_some((stored, verdict))
+            }))
+        };
+        let (stored, verdict) = newest(exact).or_else(in_language)?;
+        Some(Lookup::Found(stored, verdict))
+    }
+
+    /// The response of a key under one hash of its variants, unless a purge has killed it.
+    fn alive(
+        &self,
+        hash: u128,
+        key: &CacheKey,
+        purges: &Purges,
+        epoch: u64,
+        dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
+    ) -> Option<(Arc<Stored>, Verdict)> {
+        let Some(Slot::Response(stored)) = self.slot(hash) else { return None };
+        match self.judge(stored, key, purges, epoch, dead) {
+            Lookup::Found(stored, verdict) => Some((stored, verdict)),
+            Lookup::Miss | Lookup::VaryMiss => None,
+        }
+    }
+}
+
+/// The one that arrived last; of several that arrived at once, the first named.
+fn newest(found: impl Iterator<Item = (Arc<Stored>, Verdict)>) -> Option<(Arc<Stored>, Verdict)> {
+    let arrived = |found: &(Arc<Stored>, Verdict)| found.0.head().terms.received.boot;
+    found.reduce(|best, other| if arrived(&other) > arrived(&best) { other } else { best })
 }

@@ -7,6 +7,8 @@ use crate::support::client::request;
 use crate::support::edge::HOST;
 use crate::support::{Connection, Edge, Ended, Gate, Origin, Piece, Reply, Response};
 
+type Fields<'a> = &'a [(&'a str, &'a str)];
+
 /// A POST with a short body and further fields.
 async fn post_with(edge: &Edge, target: &str, fields: &[(&str, &str)]) -> Response {
     let mut fields = fields.to_vec();
@@ -211,7 +213,7 @@ async fn an_answer_to_post_that_represents_its_url_answers_later_gets() {
 
 #[tokio::test]
 async fn an_answer_to_post_is_stored_on_its_own_clear_words_only() {
-    let rows: [(&str, Reply, &[(&str, &str)]); 10] = [
+    let rows: [(&str, Reply, Fields<'_>); 10] = [
         ("no location", Reply::fresh("p"), &[]),
         ("another location", Reply::fresh("p").field("Content-Location", "/b"), &[]),
         (

@@ -19,9 +19,12 @@ mod failover;
 mod h2;
 #[cfg(test)]
 mod invalidation;
+#[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod no_vary_search;
 #[cfg(test)]
 mod partial;
 #[cfg(test)]
