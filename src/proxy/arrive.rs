@@ -154,7 +154,7 @@ impl Worker {
                 let stored = self.edge.store.stored(Arc::clone(&head), stale.body().clone());
                 // A purge that came meanwhile counts by the old selectors, too: the 304 may have
                 // dropped the very tag that it named.
-                if !self.edge.purges.killed_since(&old.selectors, head.born) {
+                if !self.edge.purges.head_killed_since(old, head.born) {
                     self.edge.store.insert(&stored, &self.edge.purges);
                 }
                 writer.head(FillHead { head, length, confirmed: true });
@@ -325,7 +325,7 @@ impl Worker {
                 let judged = self.judge(ask, &request, &fresh, Some(length), moments, old.fill);
                 let Ok(kept) = judged else { return };
                 let head = self.make_head(ask, &fresh, kept, epoch, old.fill, Some(old.lineage));
-                if edge.purges.killed_since(&old.selectors, epoch) {
+                if edge.purges.head_killed_since(old, epoch) {
                     return;
                 }
                 let stored = edge.store.stored(head, stored.body().clone());

@@ -65,6 +65,21 @@ impl CacheKey {
         Self { hash, parts: parts.into_boxed_slice() }
     }
 
+    /// Host, path and query as they stand in `parts`; `None` where those are made otherwise.
+    #[must_use]
+    pub fn url(&self) -> Option<(&str, &str, Option<&str>)> {
+        let (_site, rest) = pull(&self.parts)?;
+        let (_scheme, rest) = pull(rest)?;
+        let (host, rest) = pull(rest)?;
+        let (_port, rest) = pull(rest)?;
+        let (path, rest) = pull(rest)?;
+        let (mark, rest) = rest.split_first()?;
+        let (query, _added) = pull(rest)?;
+        let text = |part| std::str::from_utf8(part).ok();
+        let query = if *mark == 0 { None } else { Some(text(query)?) };
+        Some((text(host)?, text(path)?, query))
+    }
+
     /// Hash of the variant with these `Vary` values (see [`crate::semantics::VaryFields`]).
     #[must_use]
     pub fn variant(&self, secret: KeySecret, secondary: &[u8]) -> u128 {
@@ -81,11 +96,15 @@ pub(super) fn push(parts: &mut Vec<u8>, part: &[u8]) {
     parts.extend_from_slice(part);
 }
 
-/// The part that `rest` begins with, as [`push`] wrote it; `rest` goes on behind it.
+/// Takes the first part off.
+fn pull(parts: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = parts.split_first_chunk::<4>()?;
+    rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
+}
+
+/// The part that `rest` begins with; `rest` goes on behind it.
 pub(super) fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let (length, after) = rest.split_first_chunk::<4>()?;
-    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-    let (part, after) = after.split_at_checked(length)?;
+    let (part, after) = pull(rest)?;
     *rest = after;
     Some(part)
 }
@@ -121,6 +140,20 @@ mod tests {
             assert_eq!(key("s", one).hash == key("s", other).hash, same, "{one} {other}");
         }
         assert_ne!(key("s", "http://h/a"), key("t", "http://h/a"));
+    }
+
+    #[test]
+    fn url_is_read_back_from_the_parts() {
+        for (url, expected) in [
+            ("http://h/a", ("h", "/a", None)),
+            ("https://H:81/a//b?", ("h", "/a//b", Some(""))),
+            ("http://[::1]/?q=%c3", ("[::1]", "/", Some("q=%C3"))),
+        ] {
+            assert_eq!(key("s", url).url(), Some(expected), "{url}");
+        }
+        for parts in [&b""[..], b"abc", b"\xff\xff\xff\xff", b"\0\0\0\0\0\0\0\0"] {
+            assert_eq!(CacheKey { hash: 0, parts: parts.into() }.url(), None, "{parts:?}");
+        }
     }
 
     #[test]

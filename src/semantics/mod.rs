@@ -19,7 +19,7 @@ mod shape;
 mod storable;
 mod tags;
 #[cfg(test)]
-mod test_support;
+pub(crate) mod test_support;
 mod vary;
 
 use cache_status::sfv_string;

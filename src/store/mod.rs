@@ -5,6 +5,7 @@
 //! epoch, [`Fills`] of what is arriving.
 
 mod fills;
+mod history;
 mod memory;
 mod peek;
 mod pieces;
@@ -27,15 +28,17 @@ use moka::sync::Cache;
 pub use fills::{
     Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills, UnderWay,
 };
+pub use history::{Author, Named, Past};
 pub use peek::{Kept, Peek};
 pub use pieces::PieceName;
-pub use purges::{Applied, Purges};
+pub use purges::{Applied, PurgeLimits, Purges};
 pub use stored::{Head, NewHead, Stored, StoredBody};
-pub use sweep::{Sweep, sweep};
+pub use sweep::{Sweep, Tried, sweep, try_out};
 
 use crate::purge::ReadyHasher;
 use crate::semantics::{CacheKey, KeySecret, NotStored, Verdict};
 use memory::Gauge;
+use purges::Dead;
 use stored::Slot;
 use variants::Variants;
 
@@ -171,7 +174,7 @@ impl Store {
         request: &HeaderMap,
         purges: &Purges,
         epoch: u64,
-        dead: fn(&Self, &Arc<Stored>),
+        dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
     ) -> Lookup {
         match self.slot(key.hash) {
             None | Some(Slot::Piece(_)) => Lookup::Miss,
@@ -220,8 +223,9 @@ impl Store {
         self.put(hash, stored)
     }
 
-    /// Removes one stored response, if it is still the one under its key.
-    pub fn remove(&self, stored: &Arc<Stored>) {
+    /// Removes one stored response, if it is still the one under its key. Says whether it was.
+    pub fn remove(&self, stored: &Arc<Stored>) -> bool {
+        let mut was_there = false;
         let hash = self.place(stored.head());
         for class in &self.classes {
             let done = class.entry(hash).and_compute_with(|there| {
@@ -232,8 +236,10 @@ impl Store {
             });
             if matches!(done, CompResult::Removed(_)) {
                 self.gauge.removed(1);
+                was_there = true;
             }
         }
+        was_there
     }
 
     /// Remembers that answers under this key are not shared, and why, so that requests do not queue.
@@ -344,9 +350,11 @@ impl Store {
     }
 
     /// Counts and removes what a look-up found killed.
-    fn bury(&self, stored: &Arc<Stored>) {
+    fn bury(&self, stored: &Arc<Stored>, purges: &Purges, why: Dead) {
         self.gauge.met_killed();
-        self.remove(stored);
+        if self.remove(stored) {
+            purges.count_freed(why, 1, stored.weight());
+        }
     }
 
     fn judge(
@@ -355,15 +363,15 @@ impl Store {
         key: &CacheKey,
         purges: &Purges,
         epoch: u64,
-        dead: fn(&Self, &Arc<Stored>),
+        dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
     ) -> Lookup {
         if stored.head().key.parts != key.parts {
             return Lookup::Miss;
         }
-        match purges.verdict(stored.head(), epoch) {
-            Some(verdict) => Lookup::Found(stored, verdict),
-            None => {
-                dead(self, &stored);
+        match purges.judge(&stored, epoch) {
+            Ok(verdict) => Lookup::Found(stored, verdict),
+            Err(why) => {
+                dead(self, &stored, purges, why);
                 Lookup::Miss
             }
         }
@@ -377,7 +385,7 @@ impl Store {
         request: &HeaderMap,
         purges: &Purges,
         epoch: u64,
-        dead: fn(&Self, &Arc<Stored>),
+        dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
     ) -> Option<Lookup> {
         let mut best: Option<(Arc<Stored>, Verdict)> = None;
         for fields in variants.sets() {
@@ -497,5 +505,7 @@ fn random_secret() -> KeySecret {
     KeySecret([word(), word()])
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

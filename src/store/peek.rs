@@ -53,12 +53,12 @@ impl Store {
             .into_iter()
             .filter(|stored: &Arc<Stored>| stored.head().key.parts == key.parts)
             .map(|stored| Kept {
-                verdict: purges.verdict(stored.head(), epoch),
+                verdict: purges.judge(&stored, epoch).ok(),
                 selected: stored.head().is_selected_by(request),
                 stored,
             })
             .collect();
-        let lookup = self.look(key, request, purges, epoch, |_, _| {});
+        let lookup = self.look(key, request, purges, epoch, |_, _, _, _| {});
         Peek { lookup, kept, vary }
     }
 }

@@ -12,7 +12,7 @@ use super::pieces::{Piece, draw_lineage};
 use super::variants::Variants;
 use crate::clock::Now;
 use crate::message::{Blocks, Body};
-use crate::purge::{Found, Selectors};
+use crate::purge::{Bearer, Found, Selectors};
 use crate::semantics::{CacheKey, KeySecret, Terms, VaryFields};
 
 /// What the store's map itself takes for an entry, measured: two list nodes, bucket, counters.
@@ -58,7 +58,7 @@ pub struct Head {
     pub headers: HeaderMap,
     /// Terms of reuse.
     pub terms: Terms,
-    /// Rows of the purge table that it answers to.
+    /// What it answers to in the purge table, with the key: see [`Head::bearer`].
     pub selectors: Selectors,
     /// Epoch before its request to the origin was sent.
     pub born: u64,
@@ -93,12 +93,12 @@ impl Head {
             soft_at: AtomicU64::new(0),
             refresh_from: AtomicU64::new(0),
             headers,
+            selectors: new.selectors.beside(&new.key),
             key: new.key,
             vary: new.vary,
             secondary: new.secondary,
             status: new.status,
             terms,
-            selectors: new.selectors,
             born: new.born,
             fill: new.fill,
             has_pieces: AtomicBool::new(new.lineage.is_some()),
@@ -149,9 +149,16 @@ impl Head {
         self.checked.load(Ordering::Acquire)
     }
 
-    /// Moves `checked` forward, after [`Head::mark`] has noted what the rows said.
-    pub(super) fn confirm(&self, epoch: u64) {
-        self.checked.fetch_max(epoch, Ordering::AcqRel);
+    /// What it answers to in the purge table.
+    #[must_use]
+    pub fn bearer(&self) -> Bearer<'_> {
+        self.selectors.bearer(Some(&self.key))
+    }
+
+    /// Moves `checked` forward, after [`Head::mark`] has noted what the rows said. Gives where it
+    /// was.
+    pub(super) fn confirm(&self, epoch: u64) -> u64 {
+        self.checked.fetch_max(epoch, Ordering::AcqRel)
     }
 
     /// Notes the verdict of rows that may be dropped later.
@@ -395,7 +402,7 @@ pub(super) fn weight(head: &Head, body: &StoredBody) -> u64 {
         .sum();
     let map = allocated(head.headers.capacity() * 112);
     let parts = allocated(head.key.parts.len()) + allocated(head.secondary.len());
-    let rows = allocated(size_of_val(head.selectors.rows()));
+    let rows: u64 = head.selectors.sizes().into_iter().map(allocated).sum();
     allocated(size_of::<Head>() + 16)
         + allocated(size_of::<Stored>() + 16)
         + map

@@ -15,7 +15,7 @@ use crate::semantics::{FreshnessSource, Policy, Terms, VaryFields};
 
 const SECRET: Secret = Secret(1, 2);
 
-fn terms() -> Terms {
+pub(super) fn terms() -> Terms {
     Terms {
         received: Now::at(100),
         initial_age: Duration::ZERO,
