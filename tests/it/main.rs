@@ -10,6 +10,8 @@ mod collapse;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod h2;
