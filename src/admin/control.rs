@@ -40,6 +40,9 @@ pub trait Control: Send + Sync + 'static {
     /// What would be done with a request without a body that came now. Changes nothing.
     fn explain(&self, request: RequestHead, now: Now) -> Explanation;
 
+    /// The canonical target under which responses to a target of a host are stored.
+    fn stored_target(&self, host: &str, target: String) -> String;
+
     /// Brings gauges up to date that nobody counts on the way; called before metrics are shown.
     fn observe(&self);
 }

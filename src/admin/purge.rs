@@ -274,6 +274,7 @@ fn by_url(
     if !token.covers_site(&owner) {
         return Err(not_covered());
     }
+    let target = admin.control.stored_target(&host, target);
     Ok(Selector::Url { site: owner, host, target })
 }
 

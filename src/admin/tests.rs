@@ -81,6 +81,13 @@ impl Control for Played {
         told
     }
 
+    fn stored_target(&self, host: &str, target: String) -> String {
+        match host {
+            "shop.example" => target.replace("?utm_source=x", ""),
+            _ => target,
+        }
+    }
+
     fn observe(&self) {
         self.told.lock().unwrap().push("observe");
     }

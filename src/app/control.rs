@@ -142,6 +142,10 @@ impl Control for Shared {
         self.edge.explain(request, now)
     }
 
+    fn stored_target(&self, host: &str, target: String) -> String {
+        self.edge.stored_target(host, target)
+    }
+
     fn observe(&self) {
         super::upkeep::measure(self);
     }

@@ -156,6 +156,7 @@ impl Worker {
         stale: Option<Arc<Stored>>,
         interim: Interim,
     ) -> oneshot::Receiver<Own> {
+        writer.fill().belongs_to(ask.key.hash);
         let (own, receiver) = oneshot::channel();
         let metrics = &self.edge.metrics.store;
         metrics.fills.inc();

@@ -6,6 +6,7 @@
 mod answer;
 mod arrive;
 mod body;
+mod change;
 mod dice;
 mod error;
 mod explain;
@@ -15,6 +16,7 @@ mod outgoing;
 mod pass;
 mod serve;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -74,6 +76,15 @@ impl Edge {
     #[must_use]
     pub fn site_of(&self, host: &str) -> Option<usize> {
         self.routes.site(host)
+    }
+
+    /// The canonical target under which responses to a target of a host are stored.
+    #[must_use]
+    pub fn stored_target(&self, host: &str, target: String) -> String {
+        let Some(site) = self.routes.site(host) else { return target };
+        let path = target.split_once('?').map_or(&*target, |(path, _)| path);
+        let policy = Arc::clone(self.routes.policy(site, path));
+        semantics::stored_target(target, &policy)
     }
 
     fn tag_limits(&self) -> TagLimits {
@@ -160,9 +171,15 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
-    /// The cache key as a person reads it.
+    /// The cache key as a person reads it: the URL, then what policy adds.
     fn readable_key(&self) -> String {
         let request = &self.request;
-        format!("{}://{}{}", request.scheme.as_str(), request.host_field(), request.target())
+        let (scheme, host) = (request.scheme.as_str(), request.host_field());
+        let mut key = format!("{scheme}://{host}{}", request.target());
+        for (name, value) in semantics::key_fields(request, &self.policy) {
+            let value = value.map_or("-".into(), |value| String::from_utf8_lossy(value.as_bytes()));
+            let _ = write!(key, " [{name}: {value}]");
+        }
+        key
     }
 }

@@ -9,8 +9,8 @@ use crate::clock::{self, Now};
 use crate::listener::{Request, Response};
 use crate::message::{Body, Refusal};
 use crate::semantics::{
-    self, CacheKey, CacheStatus, Decision, Forward, Outcome, Policy, Reason, decide_why,
-    lookup_allowed, normalise,
+    self, CacheKey, CacheStatus, Decision, Forward, Outcome, Policy, Reason, apply_key_policy,
+    decide_why, lookup_allowed, normalise,
 };
 use crate::store::{Lookup, Stored};
 use crate::telemetry::{Record, TraceParent};
@@ -58,9 +58,10 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
         return worker.options(&policy, record, arrived);
     }
     let name = worker.edge.config.sites.get(site).map_or("", |site| &*site.name);
+    apply_key_policy(&mut request, &policy);
     let key = CacheKey::of(worker.edge.store.secret(), name, &request, &policy);
     let token = request.asks.explain.take();
-    let ask = Ask { request, site, policy, key, client, interim, id };
+    let ask = Arc::new(Ask { request, site, policy, key, client, interim, id });
     // Told before it is done: what is done changes what there is to tell.
     let told = token.and_then(|token| {
         worker.edge.explain_to(&token, &ask, !matches!(body, Body::Empty), arrived)
@@ -75,7 +76,7 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
 /// Answers a request that is routed: passes it on, or looks what is stored.
 async fn answer(
     worker: &Arc<Worker>,
-    ask: Ask,
+    ask: Arc<Ask>,
     body: Body,
     arrived: Now,
     record: Box<Record>,
@@ -91,7 +92,7 @@ async fn answer(
         }
         return worker.pass(&ask, body, CacheStatus::forward(why), record).await;
     }
-    worker.answer(&Arc::new(ask), arrived, record).await
+    worker.answer(&ask, arrived, record).await
 }
 
 impl Worker {

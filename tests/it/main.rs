@@ -16,6 +16,9 @@ mod failover;
 #[cfg(test)]
 mod h2;
 #[cfg(test)]
+mod invalidation;
+mod keys;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod passing;
@@ -31,3 +34,5 @@ mod stale;
 mod support;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod variants;
