@@ -69,6 +69,26 @@ async fn a_hit_is_explained_with_all_that_it_rests_on() {
 }
 
 #[tokio::test]
+async fn what_a_rule_makes_of_the_key_is_told() {
+    let origin = Origin::serving(Reply::fresh("x"));
+    let keys = "key_query = \"sorted\"\nkey_headers = [\"x-kind\"]\nkey_cookies = [\"who\"]";
+    let edge = Edge::before(&origin).site(keys).start();
+    let cookie = "who=s3cret; other=b";
+    edge.fill_with("/a?c&b", &[("X-Kind", "new"), ("Cookie", cookie)]).await;
+    let url = format!("http://{HOST}/a?b&c");
+    let headers = json!({ "x-kind": "new", "cookie": cookie });
+    let told = explain(&edge, json!({ "url": url, "headers": headers })).await;
+    assert_eq!(told["decision"]["decision"], "hit", "{told:#}");
+    assert_eq!(told["request"]["url"], json!(url));
+    assert_eq!(told["key"]["query"], "b&c");
+    let fields = told["key"]["fields"].as_str().unwrap();
+    assert!(fields.contains("x-kind: new") && fields.contains("cookie: (10 bytes"), "{fields}");
+    assert!(!told.to_string().contains("s3cret"), "{told:#}");
+    let told = explain(&edge, json!({ "url": url })).await;
+    assert_eq!(told["decision"]["reason"], "nothing-stored", "{told:#}");
+}
+
+#[tokio::test]
 async fn explaining_changes_nothing() {
     let origin = Origin::serving(Reply::fresh("x").field("Cache-Tag", "t"));
     let edge = Edge::start(&origin);
@@ -312,6 +332,7 @@ async fn what_is_foretold_is_what_happens() {
         .limits("uncacheable_memory = \"1h\"")
         .rule("/honest", "honour_request_directives = true")
         .rule("/pass", "pass = true")
+        .rule("/keyed", "key_query = \"sorted\"\nkey_headers = [\"x-kind\"]")
         .start();
     let targets = [
         "/fresh/1",
@@ -326,14 +347,17 @@ async fn what_is_foretold_is_what_happens() {
         "/turns/1",
         "/honest/1",
         "/pass/1",
+        "/keyed/1?a&b",
+        "/keyed/1?b&a",
         "/a%2f..%2fb",
     ];
-    let fields: [&[(&str, &str)]; 12] = [
+    let fields: [&[(&str, &str)]; 13] = [
         &[],
         &[],
         &[],
         &[("Accept-Encoding", "br")],
         &[("Accept-Encoding", "gzip")],
+        &[("X-Kind", "a")],
         &[("Authorization", "Basic abc")],
         &[("Range", "bytes=0-3")],
         &[("If-None-Match", "\"e\"")],
