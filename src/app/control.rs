@@ -19,7 +19,7 @@ use crate::message::RequestHead;
 use crate::origin::OriginStatus;
 use crate::purge::{Selector, Strength};
 use crate::semantics::Explanation;
-use crate::store::{Applied, CLASSES};
+use crate::store::{Applied, Author, CLASSES, Past, Tried, try_out};
 
 /// The admin and watch listeners, bound.
 pub(super) struct Doors {
@@ -72,8 +72,8 @@ pub(super) fn start(shared: &Arc<Shared>, control: &Runtime, doors: Doors) {
 }
 
 impl Control for Shared {
-    fn purge(&self, selectors: &[Selector], strength: Strength, now: Now) -> Applied {
-        let applied = self.purges.apply(selectors, strength, now);
+    fn purge(&self, by: Author, selectors: &[Selector], strength: Strength, now: Now) -> Applied {
+        let applied = self.purges.apply_for(by, selectors, strength, now);
         for selector in selectors {
             self.metrics.store.purges(selector.kind());
         }
@@ -85,6 +85,18 @@ impl Control for Shared {
             "purge"
         );
         applied
+    }
+
+    fn try_purge(&self, selectors: &[Selector]) -> Tried {
+        try_out(&self.store, &self.purges, selectors)
+    }
+
+    fn past(&self, most: usize, pass: &dyn Fn(&Past) -> bool) -> Vec<Past> {
+        self.purges.past(most, pass)
+    }
+
+    fn past_one(&self, sequence: u64) -> Option<Past> {
+        self.purges.past_one(sequence)
     }
 
     fn reset(&self, now: Now) -> u64 {
@@ -138,12 +150,12 @@ impl Control for Shared {
         self.config.sites.get(site).map(|site| Arc::clone(&site.name))
     }
 
-    fn explain(&self, request: RequestHead, now: Now) -> Explanation {
-        self.edge.explain(request, now)
-    }
-
     fn stored_target(&self, host: &str, target: String) -> String {
         self.edge.stored_target(host, target)
+    }
+
+    fn explain(&self, request: RequestHead, now: Now) -> Explanation {
+        self.edge.explain(request, now)
     }
 
     fn observe(&self) {

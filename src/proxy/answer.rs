@@ -13,7 +13,7 @@ use crate::clock::{self, Now};
 use crate::listener::Response;
 use crate::message::Body;
 use crate::origin::{Answer, Framing};
-use crate::semantics::{CacheStatus, Forward, Outcome, Part, Shape, TAG_FIELDS, shape};
+use crate::semantics::{CacheStatus, Forward, Outcome, Part, Shape, TAG_FIELDS, add_vary, shape};
 use crate::store::{Fill, FillHead, Stored};
 use crate::telemetry::Record;
 
@@ -24,7 +24,7 @@ impl Worker {
     pub(super) fn answer_stored(
         &self,
         ask: &Ask,
-        stored: &Stored,
+        stored: &Arc<Stored>,
         outcome: Outcome,
         now: Now,
         record: Box<Record>,
@@ -37,7 +37,7 @@ impl Worker {
     pub(super) fn answer_stored_on_error(
         &self,
         ask: &Ask,
-        stored: &Stored,
+        stored: &Arc<Stored>,
         why: Forward,
         now: Now,
         record: Box<Record>,
@@ -54,24 +54,29 @@ impl Worker {
     fn shaped(
         &self,
         ask: &Ask,
-        stored: &Stored,
+        stored: &Arc<Stored>,
         status: CacheStatus,
         outcome: Outcome,
         now: Now,
         record: Box<Record>,
     ) -> Response {
         let head = stored.head();
-        let body = stored.body();
+        let offer = self.offer(ask, stored, now);
+        let coded = offer.as_deref();
+        let body = coded.and_then(|offer| offer.body.as_ref()).unwrap_or(stored.body());
         let length = Some(body.len());
-        let shape = shape(
-            &ask.request,
+        let mut shape = shape(
+            coded.and_then(|offer| offer.request.as_ref()).unwrap_or(&ask.request),
             head.status,
-            &head.headers,
+            coded.and_then(|offer| offer.fields.as_ref()).unwrap_or(&head.headers),
             length,
             Some(&head.terms),
             &ask.policy,
             now,
         );
+        if coded.is_some() {
+            add_vary(&mut shape.headers);
+        }
         let body_of = |part: &Part| match part {
             Part::None => Body::Empty,
             Part::Whole => body.whole(),
@@ -105,15 +110,21 @@ impl Worker {
     ) -> Response {
         let now = clock::now();
         let head = &arrived.head;
-        let shape = shape(
-            &ask.request,
+        let fields = own.unwrap_or(&head.headers);
+        let offer = self.offer_arriving(ask, head.status, fields, arrived.length);
+        let coded = offer.as_deref();
+        let mut shape = shape(
+            coded.and_then(|offer| offer.request.as_ref()).unwrap_or(&ask.request),
             head.status,
-            own.unwrap_or(&head.headers),
+            coded.and_then(|offer| offer.fields.as_ref()).unwrap_or(fields),
             arrived.length,
             own.is_none().then_some(&head.terms),
             &ask.policy,
             now,
         );
+        if coded.is_some() {
+            add_vary(&mut shape.headers);
+        }
         let status = CacheStatus { ttl: Some(head.terms.ttl(now)), ..status };
         let body = match &shape.part {
             Part::None => Body::Empty,
@@ -156,6 +167,7 @@ impl Worker {
             Framing::Length(length) => Some(length),
             Framing::Chunked | Framing::Close => None,
         };
+        self.relayed_fields(ask, answer.head.status, &mut headers, head_length);
         let shape = Shape { status: answer.head.status, headers, part: Part::Whole, head_length };
         self.finish(ask, shape, answer.body, &status, outcome, now, record)
     }

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use http::header::SET_COOKIE;
 use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use tokio::sync::oneshot;
@@ -14,7 +15,7 @@ use crate::listener::Interim;
 use crate::message::{Body, ResponseHead};
 use crate::origin::{Answer, Framing, SendError};
 use crate::semantics::{
-    HeadVerdict, NotStored, Request, Terms, VaryFields, conditions, confirms, freshened,
+    HeadVerdict, NotStored, Request, Terms, VaryFields, Verdict, conditions, confirms, freshened,
     judge_head, may_serve_on_error, storable, stored_fields, strip_set_cookie, tags, unconditional,
 };
 use crate::store::{Arrived, FillHead, FillWriter, Head, Lookup, NewHead, Stored};
@@ -141,7 +142,11 @@ impl Worker {
         let length = Some(stale.body().len());
         match self.judge(&job.ask, &job.ask.request, &head, length, moments, fill.number) {
             Ok(kept) => {
-                let fields = head.headers.clone();
+                let mut fields = head.headers.clone();
+                if !fields.contains_key(SET_COOKIE) && !job.ask.policy.strip_set_cookie {
+                    let cookies = answer.head.headers.get_all(SET_COOKIE);
+                    fields.extend(cookies.iter().map(|own| (SET_COOKIE, own.clone())));
+                }
                 let head = self.make_head(
                     &job.ask,
                     &head,
@@ -319,8 +324,12 @@ impl Worker {
         let edge = &self.edge;
         let request = &ask.request;
         let found = edge.store.lookup(&ask.key, &request.headers, &edge.purges, epoch);
-        let Lookup::Found(stored, _) = found else { return };
+        let Lookup::Found(stored, verdict) = found else { return };
         let (old, length) = (stored.head(), stored.body().len());
+        // A purge says that the body may have changed, and only a validator says that it has not.
+        if verdict != Verdict::Alive && !old.terms.has_validator() {
+            return;
+        }
         match judge_head(&old.headers, length, head.status, &head.headers) {
             HeadVerdict::Silent => {}
             HeadVerdict::Invalidates => old.make_stale(moments.received.boot),
@@ -330,7 +339,16 @@ impl Worker {
                 add_date(&mut fresh.headers, moments.received);
                 let request = Request { method: http::Method::GET, ..request.clone() };
                 let judged = self.judge(ask, &request, &fresh, Some(length), moments, old.fill);
-                let Ok(kept) = judged else { return };
+                let kept = match judged {
+                    Ok(kept) => kept,
+                    Err(why) => {
+                        // With the fields that it has now it may not be kept.
+                        if why.holds_for_key() {
+                            edge.store.remove(&stored);
+                        }
+                        return;
+                    }
+                };
                 let head = self.make_head(ask, &fresh, kept, epoch, old.fill, Some(old.lineage));
                 if edge.purges.head_killed_since(old, epoch) {
                     return;

@@ -69,8 +69,8 @@ impl Edge {
             told.add("site", self.site_facts(site, policy));
             return told;
         }
-        apply_key_policy(&mut request, policy);
         let name = self.config.sites.get(site).map_or("", |site| &*site.name);
+        apply_key_policy(&mut request, policy);
         let key = CacheKey::of(self.store.secret(), name, &request, policy);
         let subject = Subject { request: &request, site, policy, key: &key, body: false };
         self.tell(&mut told, &subject, asked, now);

@@ -7,6 +7,7 @@ mod answer;
 mod arrive;
 mod body;
 mod change;
+mod codings;
 mod dice;
 mod error;
 mod explain;
@@ -42,6 +43,8 @@ pub struct Edge {
     fills: Arc<Fills>,
     metrics: Arc<Metrics>,
     pressure: Arc<PressureGauge>,
+    /// Coded copies that wait to be made.
+    codings: codings::Queue,
     dice: Dice,
     via: http::HeaderValue,
     /// Judges the tokens of those who want to be told why.
@@ -68,8 +71,21 @@ impl Edge {
         let dice = Dice::new(config.node.seed, &config.node.name);
         let via = http::HeaderValue::from_static("1.1 atoll");
         let hinted = config.sites.iter().map(|_| AtomicBool::new(false)).collect();
-        let guard = Guard::default();
-        Self { config, routes, store, purges, fills, metrics, pressure, dice, via, guard, hinted }
+        let codings = codings::Queue::new(config.limits.coding_jobs);
+        Self {
+            config,
+            routes,
+            store,
+            purges,
+            fills,
+            metrics,
+            pressure,
+            codings,
+            dice,
+            via,
+            guard: Guard::default(),
+            hinted,
+        }
     }
 
     /// Position of the site that answers for a host in canonical form.

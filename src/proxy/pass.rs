@@ -58,7 +58,7 @@ impl Worker {
             };
         }
         let body = Limited::wrap(body, ask.policy.body_bytes);
-        let outgoing = self.outgoing(ask, ask.request.headers.clone(), body);
+        let outgoing = self.outgoing(ask, self.passed_fields(ask), body);
         let origin = self.edge.config.sites.get(ask.site).map_or(0, |site| site.origin);
         let interim = ask.interim.clone();
         let epoch = self.edge.purges.epoch();

@@ -204,10 +204,17 @@ fn reuse(
     if policy.honour_request_directives {
         let wanted = request.directives;
         let age = terms.age(now);
-        let left = terms.fresh_for.saturating_sub(age);
+        // What is stale, by age or by purge, has nothing left.
+        let left = match stale {
+            None => terms.fresh_for.saturating_sub(age),
+            Some(_) => Duration::ZERO,
+        };
+        // A reload asks for `max-age=0`; of what does not change it would bring the same. Who
+        // insists says `no-cache` (RFC 8246 section 2).
+        let settled = terms.immutable && stale.is_none();
         if wanted.no_cache
-            || wanted.max_age.is_some_and(|most| most.is_zero() || age > most)
-            || (stale.is_none() && wanted.min_fresh.is_some_and(|least| left < least))
+            || !settled && wanted.max_age.is_some_and(|most| most.is_zero() || age > most)
+            || wanted.min_fresh.is_some_and(|least| left < least)
         {
             return Reason::RequestDirective;
         }
@@ -259,7 +266,7 @@ fn staleness(terms: &Terms, verdict: Verdict, now: Now) -> Option<Duration> {
 /// Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", 2015). What is seldom asked for
 /// draws seldom, so it is the popular that never turn stale.
 fn refresh_early(terms: &Terms, policy: &Policy, now: Now, draw: f64) -> bool {
-    if policy.early_refresh <= 0.0 {
+    if policy.early_refresh <= 0.0 || terms.immutable {
         return false;
     }
     let left = terms.fresh_for.saturating_sub(terms.age(now)).as_secs_f64();
@@ -286,8 +293,11 @@ pub fn may_serve_on_error(
     lease: bool,
     now: Now,
 ) -> bool {
+    // What may be shown while it is renewed may be shown when that fails, too: a stored error must
+    // not take its place.
+    let window = terms.stale_if_error.max(terms.stale_while_revalidate);
     needs_confirmation(terms, verdict, policy, lease).is_none()
-        && staleness(terms, verdict, now).is_none_or(|stale| stale < terms.stale_if_error)
+        && staleness(terms, verdict, now).is_none_or(|stale| stale < window)
 }
 
 #[cfg(test)]

@@ -103,6 +103,8 @@ pub struct Terms {
     pub must_revalidate: bool,
     /// Every use must be confirmed by the origin.
     pub no_cache: bool,
+    /// Does not change while it is fresh: nobody is asked about it before (RFC 8246 section 2).
+    pub immutable: bool,
     /// May answer requests with `Authorization` (RFC 9111 section 3.5).
     pub authorized: bool,
     /// `ETag` as received.

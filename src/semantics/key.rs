@@ -72,13 +72,11 @@ impl CacheKey {
     /// Host, path and query as they stand in `parts`; `None` where those are made otherwise.
     #[must_use]
     pub fn url(&self) -> Option<(&str, &str, Option<&str>)> {
-        let (_site, rest) = pull(&self.parts)?;
-        let (_scheme, rest) = pull(rest)?;
-        let (host, rest) = pull(rest)?;
-        let (_port, rest) = pull(rest)?;
-        let (path, rest) = pull(rest)?;
-        let (mark, rest) = rest.split_first()?;
-        let (query, _added) = pull(rest)?;
+        let mut rest = &*self.parts;
+        let (_site, _scheme) = (take(&mut rest)?, take(&mut rest)?);
+        let (host, _port, path) = (take(&mut rest)?, take(&mut rest)?, take(&mut rest)?);
+        let (mark, mut rest) = rest.split_first()?;
+        let query = take(&mut rest)?;
         let text = |part| std::str::from_utf8(part).ok();
         let query = if *mark == 0 { None } else { Some(text(query)?) };
         Some((text(host)?, text(path)?, query))
@@ -100,15 +98,11 @@ pub(super) fn push(parts: &mut Vec<u8>, part: &[u8]) {
     parts.extend_from_slice(part);
 }
 
-/// Takes the first part off.
-fn pull(parts: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = parts.split_first_chunk::<4>()?;
-    rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
-}
-
-/// The part that `rest` begins with; `rest` goes on behind it.
+/// The part that `rest` begins with, as [`push`] wrote it; `rest` goes on behind it.
 pub(super) fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let (part, after) = pull(rest)?;
+    let (length, after) = rest.split_first_chunk::<4>()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let (part, after) = after.split_at_checked(length)?;
     *rest = after;
     Some(part)
 }

@@ -4,6 +4,7 @@
 
 mod cache_control;
 mod cache_status;
+mod coding;
 mod conditional;
 mod date;
 mod decide;
@@ -14,6 +15,7 @@ mod key;
 mod keyed;
 mod no_vary_search;
 mod normalise;
+mod partial;
 mod policy;
 mod range;
 mod reason;
@@ -30,6 +32,10 @@ use cache_status::sfv_string;
 
 pub use cache_control::RequestDirectives;
 pub use cache_status::{CacheStatus, Forward, Outcome, ttl};
+pub use coding::{
+    Coding, Compression, Known, Negotiation, Print, TypePattern, add_vary, coded_fields,
+    conditions_of_origin, may_be_coded, negotiate, relayed,
+};
 pub use conditional::{HeadVerdict, conditions, confirms, freshened, judge_head, unconditional};
 pub use decide::{
     Decision, Verdict, decide, decide_why, early_refresh_chance, lookup_allowed,
@@ -44,6 +50,9 @@ pub use keyed::{
 };
 pub use no_vary_search::{NO_VARY_SEARCH, NoVarySearch};
 pub use normalise::{Asks, Request, Target, canonical_authority, canonical_target, normalise};
+pub use partial::{
+    Combined, ContentRange, Cut, Extent, From206, Gap, MOST_PIECES, StrongValidator, shape_part,
+};
 pub use policy::{Policy, REGISTERED_METHODS, WithoutLease};
 pub use reason::Reason;
 pub use selecting::{readable, selecting_values};

@@ -125,8 +125,7 @@ impl NoVarySearch {
     }
 
     fn matters(&self, name: &[u8]) -> bool {
-        let among =
-            |names: &[Box<[u8]>]| names.binary_search_by(|own| (**own).cmp(name)).is_ok();
+        let among = |names: &[Box<[u8]>]| names.binary_search_by(|own| (**own).cmp(name)).is_ok();
         match &self.params {
             Params::Without(names) => !among(names),
             Params::Only(names) => among(names),
@@ -160,7 +159,8 @@ fn names(list: &InnerList) -> Option<Box<[Box<[u8]>]>> {
 
 /// `+` as a blank, then percent-decoded; a `%` that begins no escape is itself.
 fn decoded(text: &[u8]) -> Vec<u8> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digit =
+        |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((first, after)) = rest.split_first() {
@@ -240,7 +240,8 @@ mod tests {
         }
         let lines = fields(&[("no-vary-search", "key-order"), ("no-vary-search", "params")]);
         assert_eq!(NoVarySearch::of(&lines), rule("key-order, params"));
-        let distinct = ["params", "key-order", "key-order, params", "params=(\"a\")", "except=(\"a\")"];
+        let distinct =
+            ["params", "key-order", "key-order, params", "params=(\"a\")", "except=(\"a\")"];
         for (at, one) in distinct.iter().enumerate() {
             for other in &distinct[at + 1..] {
                 assert_ne!(rule(one).unwrap().encode(), rule(other).unwrap().encode());
@@ -281,7 +282,11 @@ mod tests {
         ];
         for (value, one, other, equivalent) in rows {
             let rule = rule(value).unwrap();
-            assert_eq!(rule.reduced(one) == rule.reduced(other), equivalent, "{value} {one:?} {other:?}");
+            assert_eq!(
+                rule.reduced(one) == rule.reduced(other),
+                equivalent,
+                "{value} {one:?} {other:?}"
+            );
         }
     }
 

@@ -8,6 +8,8 @@ use http::header::HeaderName;
 use crate::semantics::keyed::KeyPolicy;
 use crate::semantics::status_lifetime::StatusLifetimes;
 
+use crate::semantics::coding::Compression;
+
 /// Policy of one path rule, complete. Built by `config`, judged by `decide` and `storable`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
@@ -47,6 +49,8 @@ pub struct Policy {
     pub key: Option<Box<KeyPolicy>>,
     /// Hand tag fields on to the client.
     pub keep_tags: bool,
+    /// Content codings made at the edge.
+    pub compression: Compression,
     /// Largest request body in bytes.
     pub body_bytes: u64,
     /// What to do with hits while the mesh lease is lost.
@@ -139,6 +143,7 @@ impl Default for Policy {
             vary_on_cookie: false,
             key: None,
             keep_tags: false,
+            compression: Compression::default(),
             body_bytes: 100 * 1024 * 1024,
             without_lease: WithoutLease::Revalidate,
         }

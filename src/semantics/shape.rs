@@ -69,13 +69,9 @@ pub fn shape(
     policy: &Policy,
     now: Now,
 ) -> Shape {
-    let mut headers = answered_fields(stored, terms, policy, now);
+    let headers = answered_fields(stored, terms, policy, now);
     if is_not_modified(request, status, stored, terms, now.wall) {
-        for name in REPRESENTATION_FIELDS {
-            headers.remove(name);
-        }
-        let status = StatusCode::NOT_MODIFIED;
-        return Shape { status, headers, part: Part::None, head_length: None };
+        return not_modified(headers);
     }
     if request.method == Method::HEAD {
         return Shape { status, headers, part: Part::None, head_length: length };
@@ -92,7 +88,8 @@ pub fn shape(
     Shape { status, headers, part: Part::Whole, head_length: None }
 }
 
-fn single_range(request: &Request) -> Option<&[u8]> {
+/// The `Range` field that counts; for other methods than GET there is none.
+pub(super) fn single_range(request: &Request) -> Option<&[u8]> {
     if !request.has_range() {
         return None;
     }
@@ -100,7 +97,7 @@ fn single_range(request: &Request) -> Option<&[u8]> {
 }
 
 /// Stored fields that a client may see, with `Age` and `Date`.
-fn answered_fields(
+pub(super) fn answered_fields(
     stored: &HeaderMap,
     terms: Option<&Terms>,
     policy: &Policy,
@@ -141,7 +138,15 @@ const REPRESENTATION_FIELDS: [&str; 8] = [
     "accept-ranges",
 ];
 
-fn unsatisfiable(stored: HeaderMap, length: u64) -> Shape {
+pub(super) fn not_modified(mut headers: HeaderMap) -> Shape {
+    for name in REPRESENTATION_FIELDS {
+        headers.remove(name);
+    }
+    let status = StatusCode::NOT_MODIFIED;
+    Shape { status, headers, part: Part::None, head_length: None }
+}
+
+pub(super) fn unsatisfiable(stored: HeaderMap, length: u64) -> Shape {
     let mut headers = stored;
     for name in REPRESENTATION_FIELDS {
         headers.remove(name);
@@ -154,7 +159,7 @@ fn unsatisfiable(stored: HeaderMap, length: u64) -> Shape {
     Shape { status, headers, part: Part::None, head_length: None }
 }
 
-fn partial(mut headers: HeaderMap, ranges: &[(u64, u64)], length: u64) -> Shape {
+pub(super) fn partial(mut headers: HeaderMap, ranges: &[(u64, u64)], length: u64) -> Shape {
     let status = StatusCode::PARTIAL_CONTENT;
     let part = match ranges {
         [(start, size)] => {

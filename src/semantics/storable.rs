@@ -172,7 +172,8 @@ pub fn storable(
     judge_sharing(request, headers, &directives, policy)?;
 
     let date = single_date(headers, &header::DATE, received.wall).unwrap_or(received.wall);
-    let etag = headers.get(header::ETAG).cloned();
+    // An empty one names nothing.
+    let etag = headers.get(header::ETAG).filter(|etag| !etag.is_empty()).cloned();
     let last_modified = single_date(headers, &header::LAST_MODIFIED, received.wall);
     let confirmable = etag.is_some() || last_modified.is_some();
     let found = lifetime(head.status, headers, &directives, policy, date);
@@ -200,6 +201,7 @@ pub fn storable(
             || directives.proxy_revalidate
             || directives.s_maxage.is_some(),
         no_cache: directives.no_cache,
+        immutable: directives.immutable,
         authorized: directives.allows_authorized(),
         etag,
         last_modified,

@@ -29,6 +29,7 @@ pub(super) fn terms() -> Terms {
         stale_if_error: Duration::ZERO,
         must_revalidate: false,
         no_cache: false,
+        immutable: false,
         authorized: false,
         etag: None,
         last_modified: None,

@@ -166,7 +166,7 @@ async fn header_fields_join_the_key_by_their_values() {
             .field("Vary", "X-Shop")
     });
     let edge = Edge::before(&origin).site("key_headers = [\"X-Shop\"]").start();
-    let rows: [(&[(&str, &str)], &str, &str); 7] = [
+    let rows: [(Fields<'_>, &str, &str); 7] = [
         (&[], "[] []", "stored"),
         (&[("X-Shop", "")], "[\"\"] []", "stored"),
         (&[("X-Shop", "a , b")], "[\"a,b\"] []", "stored"),
@@ -190,7 +190,7 @@ async fn the_origin_learns_the_class_of_device_and_nothing_more_of_it() {
         Reply::fresh(seen.field("atoll-device").unwrap_or("?")).field("Vary", "User-Agent")
     });
     let edge = Edge::before(&origin).site("key_device = true").start();
-    let rows: [(&[(&str, &str)], &str, &str); 6] = [
+    let rows: [(Fields<'_>, &str, &str); 6] = [
         (&[("User-Agent", "a (iPhone) Mobile/1"), ("Sec-CH-UA", "\"x\"")], "phone", "stored"),
         (&[("User-Agent", "Android 10; K Mobile"), ("Sec-CH-UA-Mobile", "?1")], "phone", "hit"),
         (&[("User-Agent", "iPad")], "tablet", "stored"),
@@ -325,6 +325,24 @@ async fn a_remembered_error_does_not_outlive_its_seconds() {
     until("the error to be over", || async { edge.get("/a").await.status() == 200 }).await;
     assert_eq!(origin.count("/a"), 2, "until then it was answered from memory");
 }
+
+#[tokio::test]
+async fn a_remembered_error_does_not_take_the_place_of_what_may_still_be_shown() {
+    let stale = "max-age=60, stale-while-revalidate=600";
+    let origin = Origin::start(move |seen| match seen.nth {
+        1 => Reply::ok("well").field("Age", "100").field("Cache-Control", stale),
+        _ => Reply::new(503).body("sick"),
+    });
+    let edge = Edge::before(&origin).site("status_lifetime = { 503 = \"10s\" }").start();
+    edge.fill("/a").await.expect(200, "well", "stored");
+    edge.get("/a").await.expect(200, "well", "hit");
+    origin.seen("/a", 2).await;
+    edge.settled().await;
+    edge.get("/a").await.expect(200, "well", "hit");
+}
+
+/// Fields of a request.
+type Fields<'a> = &'a [(&'a str, &'a str)];
 
 fn has_cookie(answer: &Response) -> bool {
     !answer.head.all("set-cookie").is_empty()

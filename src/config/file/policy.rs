@@ -7,7 +7,7 @@ use crate::semantics::{Policy, WithoutLease};
 
 use super::super::error::Problem;
 use super::super::reader::{MaybeTime, Table};
-use super::key;
+use super::{compression, key};
 
 const SECOND: u64 = 1_000;
 const DAY: u64 = 86_400 * SECOND;
@@ -34,6 +34,7 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>) -> Arc<Policy> {
         vary_on_cookie,
         key,
         keep_tags,
+        compression,
         body_bytes,
         without_lease,
     } = &mut policy;
@@ -54,6 +55,7 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>) -> Arc<Policy> {
     table.set("vary_on_cookie", vary_on_cookie);
     key::read(table, key);
     table.set("keep_tags", keep_tags);
+    compression::read(table, compression);
     table.size("body_bytes", body_bytes, 0..=1 << 50);
     let names = [("revalidate", WithoutLease::Revalidate), ("serve", WithoutLease::Serve)];
     table.choose("without_lease", &names, without_lease);
@@ -85,13 +87,14 @@ fn strength(table: &mut Table<'_>, into: &mut f64) {
 
 /// Keys of one table that cannot both have an effect.
 fn contradictions(table: &Table<'_>, policy: &Policy) {
-    const IDLE_UNDER_PASS: [&str; 6] = [
+    const IDLE_UNDER_PASS: [&str; 7] = [
         "lifetime",
         "default_lifetime",
         "stale_while_revalidate",
         "stale_if_error",
         "status_lifetime",
         "strip_set_cookie",
+        "compress",
     ];
     if policy.pass {
         for key in IDLE_UNDER_PASS.iter().chain(&key::KEYS) {

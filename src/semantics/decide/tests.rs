@@ -168,8 +168,41 @@ fn request_directives_count_only_where_policy_honours_them() {
         let ignored = decided(&request, terms, Verdict::Alive, &Policy::default(), seconds);
         assert_eq!(ignored, plain(terms, Verdict::Alive, seconds), "{line} {seconds}");
     }
+    let window = terms("max-age=60, stale-while-revalidate=100", &[("etag", "\"a\"")]);
+    let soon = get("http://h/", &[("cache-control", "min-fresh=5")]);
+    let soft = Verdict::Soft { since: after(5) };
+    assert_eq!(decided(&soon, &window, Verdict::Alive, &honour, 70), ask, "stale is not fresh");
+    assert_eq!(decided(&soon, &window, soft, &honour, 10), ask, "by a purge neither");
     let pragma = get("http://h/", &[("pragma", "no-cache")]);
     assert_eq!(decided(&pragma, &fresh, Verdict::Alive, &honour, 0), ask);
+}
+
+#[test]
+fn what_is_immutable_is_asked_about_only_when_stale_or_insisted_on() {
+    let honour = Policy { honour_request_directives: true, ..Policy::default() };
+    let lasting = terms("max-age=60, immutable", &[("etag", "\"a\"")]);
+    let ask = Decision::Revalidate(Forward::Request);
+    let soft = Verdict::Soft { since: after(5) };
+    let rows = [
+        ("max-age=0", Verdict::Alive, 10, HIT),
+        ("max-age=9", Verdict::Alive, 10, HIT),
+        ("no-cache", Verdict::Alive, 10, ask),
+        ("max-age=0", Verdict::Alive, 60, ask),
+        ("max-age=0", soft, 10, ask),
+        ("foo", Verdict::Alive, 60, ASK),
+        ("foo", Verdict::Check, 10, ASK),
+    ];
+    for (line, verdict, seconds, expected) in rows {
+        let request = get("http://h/", &[("cache-control", line)]);
+        let found = decided(&request, &lasting, verdict, &honour, seconds);
+        assert_eq!(found, expected, "{line} {verdict:?} {seconds}");
+    }
+    let mut costly = lasting;
+    costly.fetch_time = Duration::from_secs(10);
+    let found = Some((&costly, Verdict::Alive));
+    let policy = Policy::default();
+    let early = decide(&get("http://h/", &[]), found, true, &policy, true, after(59), 0.0);
+    assert_eq!(early, HIT, "nor is it refreshed early");
 }
 
 #[test]
@@ -250,8 +283,12 @@ fn the_rule_behind_a_decision_is_told() {
 fn errors_are_bridged_within_the_window() {
     let bridged = terms("max-age=60, stale-if-error=100", &[]);
     let bare = terms("max-age=60", &[]);
+    let shown = terms("max-age=60, stale-while-revalidate=50", &[]);
     let soft = Verdict::Soft { since: after(20) };
     let rows = [
+        (&shown, Verdict::Alive, true, 109, true),
+        (&shown, Verdict::Alive, true, 110, false),
+        (&shown, Verdict::Check, true, 61, false),
         (&bridged, Verdict::Alive, true, 0, true),
         (&bridged, Verdict::Alive, true, 159, true),
         (&bridged, Verdict::Alive, true, 160, false),

@@ -345,6 +345,26 @@ proptest! {
     }
 
     #[test]
+    fn whatever_bytes_a_client_sends_only_keyed_cookies_go_on(
+        line in proptest::collection::vec(prop_oneof![32_u8..127, 128_u8..=255, Just(b';'), Just(b'=')], 0..60),
+        named in any::<bool>(),
+    ) {
+        let policy = policy(shop());
+        let mut given = get("http://h/", &[]);
+        let line = if named { [&b"theme="[..], &line].concat() } else { line };
+        for name in ["cookie", "x-shop", "user-agent", "accept-language"] {
+            given.headers.insert(name, HeaderValue::from_bytes(&line).unwrap());
+        }
+        let once = applied(given, &policy);
+        let kept = once.headers.get("cookie").map_or(&[][..], HeaderValue::as_bytes).to_vec();
+        for cookie in kept.split(|byte| *byte == b';').filter(|_| !kept.is_empty()) {
+            let cookie = cookie.trim_ascii();
+            prop_assert!(cookie.starts_with(b"theme=") || cookie.starts_with(b"currency="));
+        }
+        prop_assert!(!named || !kept.is_empty());
+    }
+
+    #[test]
     fn a_purge_of_a_url_names_what_a_request_for_it_is_stored_under(
         policy in any_policy(), given in any_request(),
     ) {

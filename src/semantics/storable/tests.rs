@@ -124,7 +124,8 @@ fn a_lifetime_by_status_is_lent_to_silence_and_bounds_what_the_origin_says() {
     let minute: Fields<'_> = &[("cache-control", "max-age=60")];
     let second: Fields<'_> = &[("cache-control", "max-age=1")];
     let public: Fields<'_> = &[("cache-control", "public"), ("last-modified", "x")];
-    let rows: [(u16, Fields<'_>, Result<(u64, FreshnessSource), NotStored>); 15] = [
+    type Row<'a> = (u16, Fields<'a>, Result<(u64, FreshnessSource), NotStored>);
+    let rows: [Row<'_>; 15] = [
         (404, &[], Ok((20, Status))),
         (404, minute, Ok((20, MaxAge))),
         (404, second, Ok((1, MaxAge))),
