@@ -21,7 +21,9 @@ use super::{Ask, Edge};
 use crate::clock::Now;
 use crate::config::{Scope, Site};
 use crate::message::{Refusal, RequestHead};
-use crate::semantics::{CacheKey, Explanation, Policy, Request, apply_key_policy, normalise};
+use crate::semantics::{
+    CacheKey, Explanation, Facts, Policy, Request, apply_key_policy, normalise,
+};
 use foretell::Foretold;
 
 /// Response field with the explanation; the request field that asks for it has the same name.
@@ -51,26 +53,27 @@ impl Edge {
             return refused(told, Refusal::UnknownHost);
         };
         let policy = self.routes.policy(site, &request.path);
-        let plain = |mut told: Explanation, foretold: Foretold| {
-            told.add("decision", foretold.facts());
-            told.add("request", facts::request(&request));
-            told.add("site", self.site_facts(site, policy));
-            told
+        let asked = facts::request(&request);
+        let own_answer = if !policy.methods.contains(&method) {
+            Some(Refusal::MethodNotAllowed.label())
+        } else if self.loops(&request.headers) {
+            Some("loop")
+        } else if request.path == "*" {
+            Some("options")
+        } else {
+            None
         };
-        if !policy.methods.contains(&method) {
-            return plain(told, Foretold::refused(Refusal::MethodNotAllowed.label()));
-        }
-        if self.loops(&request.headers) {
-            return plain(told, Foretold::refused("loop"));
-        }
-        if request.path == "*" {
-            return plain(told, Foretold::refused("options"));
+        if let Some(why) = own_answer {
+            told.add("decision", Foretold::refused(why).facts());
+            told.add("request", asked);
+            told.add("site", self.site_facts(site, policy));
+            return told;
         }
         let name = self.config.sites.get(site).map_or("", |site| &*site.name);
         apply_key_policy(&mut request, policy);
         let key = CacheKey::of(self.store.secret(), name, &request, policy);
         let subject = Subject { request: &request, site, policy, key: &key, body: false };
-        self.tell(&mut told, &subject, now);
+        self.tell(&mut told, &subject, asked, now);
         told
     }
 
@@ -91,12 +94,14 @@ impl Edge {
         }
         let mut told = Explanation::default();
         let Ask { request, site, policy, key, .. } = ask;
-        self.tell(&mut told, &Subject { request, site: *site, policy, key, body }, now);
+        let subject = Subject { request, site: *site, policy, key, body };
+        self.tell(&mut told, &subject, facts::request(request), now);
         HeaderValue::try_from(told.line()).ok()
     }
 
-    /// Everything about a request that found its site and its rule.
-    fn tell(&self, told: &mut Explanation, subject: &Subject<'_>, now: Now) {
+    /// Everything about a request that found its site and its rule. `asked` is the request as it
+    /// was before the rule rewrote it.
+    fn tell(&self, told: &mut Explanation, subject: &Subject<'_>, asked: Facts, now: Now) {
         let request = subject.request;
         // In the order of a request: the clock, the lease, the epoch, the store and the rows.
         let lease = self.purges.lease();
@@ -105,10 +110,10 @@ impl Edge {
         let fill_key = self.store.fill_key(subject.key, &request.headers);
         let foretold = self.foretell(subject, &peek, fill_key, lease, now);
         told.add("decision", foretold.facts());
-        told.add("request", facts::request(request));
+        told.add("request", asked);
         told.add("site", self.site_facts(subject.site, subject.policy));
         told.add("policy", facts::policy(subject.policy));
-        told.add("key", facts::key(self.site_name(subject.site), request, &peek));
+        told.add("key", facts::key(self.site_name(subject.site), subject, &peek));
         told.add_all("stored", peek.kept.iter().map(|kept| self.kept_facts(kept, now)).collect());
         let chosen = facts::chosen(&peek);
         if let Some(chosen) = chosen {

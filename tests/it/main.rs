@@ -14,6 +14,8 @@ mod completing;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod h2;

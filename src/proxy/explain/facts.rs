@@ -12,10 +12,11 @@ use crate::config::Rule;
 use crate::proxy::Edge;
 use crate::purge::{Row, Selector, Strength};
 use crate::semantics::{
-    Facts, Policy, Request, Value, Verdict, WithoutLease, conditions, early_refresh_chance,
-    may_serve_on_error, readable, selecting_values, tags, unconditional,
+    Facts, Policy, Request, StatusLifetimes, Value, Verdict, WithoutLease, conditions,
+    early_refresh_chance, key_fields, may_serve_on_error, readable, selecting_values, tags,
+    unconditional,
 };
-use crate::store::{Head, Kept, Lookup, Peek, Stored, Uncacheable, UnderWay};
+use crate::store::{Head, Kept, Lookup, Past, Peek, Stored, Uncacheable, UnderWay};
 
 /// The request in canonical form.
 pub(super) fn request(request: &Request) -> Facts {
@@ -45,9 +46,12 @@ pub(super) fn policy(policy: &Policy) -> Facts {
         .with_some("stale_while_revalidate_seconds", policy.stale_while_revalidate)
         .with_some("stale_if_error_seconds", policy.stale_if_error)
         .with("error_lifetime_seconds", policy.error_lifetime)
+        .with_flag("lifetimes_by_status", policy.status_lifetime != StatusLifetimes::default())
+        .with_flag("rewrites_for_the_key", policy.key.is_some())
         .with("jitter_percent", u64::from(policy.jitter_percent))
         .with_flag("honour_request_directives", policy.honour_request_directives)
         .with_flag("store_set_cookie", policy.store_set_cookie)
+        .with_flag("strip_set_cookie", policy.strip_set_cookie)
         .with_flag("vary_on_cookie", policy.vary_on_cookie)
         .with(
             "without_lease",
@@ -59,7 +63,14 @@ pub(super) fn policy(policy: &Policy) -> Facts {
 }
 
 /// What makes the cache key.
-pub(super) fn key(site: &str, request: &Request, peek: &Peek) -> Facts {
+pub(super) fn key(site: &str, subject: &Subject<'_>, peek: &Peek) -> Facts {
+    let request = subject.request;
+    let added: Vec<String> = key_fields(request, subject.policy)
+        .map(|(name, value)| match value {
+            Some(value) => format!("{name}: {}", readable(name.as_str(), value.as_bytes())),
+            None => format!("{name}: (absent)"),
+        })
+        .collect();
     let newest = peek.vary.first();
     Facts::new()
         .with("url", url(request))
@@ -69,6 +80,7 @@ pub(super) fn key(site: &str, request: &Request, peek: &Peek) -> Facts {
         .with("port", u64::from(request.port))
         .with("path", request.path.clone())
         .with_some("query", request.query.clone())
+        .with_some("fields", (!added.is_empty()).then(|| added.join("; ")))
         .with_some(
             "request_selects",
             newest.map(|fields| selecting_values(&fields.secondary(&request.headers))),
@@ -193,7 +205,11 @@ impl Edge {
         let named = Selector::reaching(&site.name, host, &target, &tags);
         let rows = self.purges.rows_of(named, head.map(|head| &head.selectors));
         let born = head.map(|head| head.born);
-        rows.iter().flat_map(|(selector, row)| row_facts(selector, row, born, now)).collect()
+        let newest: Vec<u64> =
+            rows.iter().flat_map(|(_, row)| [row.hard, row.check, row.soft]).collect();
+        // Only purges that somebody asked for are remembered, and only for a while.
+        let past = self.purges.past(newest.len(), |past| newest.contains(&past.applied.epoch));
+        rows.iter().flat_map(|(selector, row)| row_facts(selector, row, born, &past, now)).collect()
     }
 
     /// What the origin would be asked, if it were.
@@ -239,20 +255,31 @@ impl Edge {
 }
 
 /// One row of the purge table for each strength that it has.
-fn row_facts(selector: &Selector, row: &Row, born: Option<u64>, now: Now) -> Vec<Facts> {
+fn row_facts(
+    selector: &Selector,
+    row: &Row,
+    born: Option<u64>,
+    past: &[Past],
+    now: Now,
+) -> Vec<Facts> {
     let strengths =
         [(Strength::Hard, row.hard), (Strength::Check, row.check), (Strength::Soft, row.soft)];
     let there = strengths.into_iter().filter(|(_, epoch)| *epoch > 0);
     let facts = there.map(|(strength, epoch)| {
         let text = selector.text();
-        let soft_for = (strength == Strength::Soft).then(|| now.boot.saturating_sub(row.soft_at));
+        let past = past.iter().find(|past| past.applied.epoch == epoch);
+        let ago = match strength {
+            Strength::Soft => Some(now.boot.saturating_sub(row.soft_at)),
+            _ => past.and_then(|past| now.wall.duration_since(past.at).ok()),
+        };
         Facts::new()
             .with("selector", selector.kind())
             .with_some("names", (!text.is_empty()).then_some(text))
             .with("strength", strength.label())
             .with("epoch", epoch)
             .with_some("applies", born.map(|born| epoch > born))
-            .with_some("for_seconds", soft_for)
+            .with_some("ago_seconds", ago)
+            .with_some("purge", past.map(|past| past.applied.sequence))
     });
     facts.collect()
 }
