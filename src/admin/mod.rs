@@ -58,9 +58,9 @@ impl Route {
     fn leads(&self, path: &str) -> bool {
         match self.path.split_once('{') {
             None => path == self.path,
-            Some((folder, _)) => {
-                path.strip_prefix(folder).is_some_and(|name| !name.is_empty() && !name.contains('/'))
-            }
+            Some((folder, _)) => path
+                .strip_prefix(folder)
+                .is_some_and(|name| !name.is_empty() && !name.contains('/')),
         }
     }
 }

@@ -152,12 +152,7 @@ fn apply(
 }
 
 /// Counts in a walk over the store; the walk is for a thread that may take its time.
-fn preview(
-    admin: &Admin,
-    call: &Call<'_>,
-    selectors: Vec<Selector>,
-    strength: Strength,
-) -> Work {
+fn preview(admin: &Admin, call: &Call<'_>, selectors: Vec<Selector>, strength: Strength) -> Work {
     let control = Arc::clone(&admin.control);
     let (begun, knows_all) = (call.now, call.token.sites.is_empty());
     Work::Walk(Box::new(move || {

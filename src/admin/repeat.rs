@@ -111,7 +111,13 @@ mod tests {
 
     use super::*;
 
-    fn ask(repeats: &Repeats<u32>, token: usize, key: &str, body: &str, at: u64) -> Result<u32, u16> {
+    fn ask(
+        repeats: &Repeats<u32>,
+        token: usize,
+        key: &str,
+        body: &str,
+        at: u64,
+    ) -> Result<u32, u16> {
         let number = u32::try_from(at).unwrap();
         repeats
             .once(token, key.as_bytes(), body.as_bytes(), Now::at(at), || Ok(number))

@@ -75,7 +75,8 @@ impl Scope<'_> {
 
     /// A host; a port does not matter.
     pub(super) fn host(&self, text: &str) -> Result<Selector, Problem> {
-        let host = host_of(without_scheme(text)).map_err(|why| wrong("host", "hosts", text, why))?;
+        let host =
+            host_of(without_scheme(text)).map_err(|why| wrong("host", "hosts", text, why))?;
         let site = self.owner(&host, "hosts", text)?;
         Ok(Selector::Host { site, host })
     }
@@ -149,9 +150,9 @@ fn without_scheme(text: &str) -> &str {
 
 /// A host in canonical form, its port aside.
 fn host_of(text: &str) -> Result<String, &'static str> {
-    let (host, _port) = canonical_authority(text, Scheme::Http).map_err(|_refusal| {
-        "names no host such as www.example.com; for several hosts use `globs`"
-    })?;
+    let (host, _port) = canonical_authority(text, Scheme::Http).map_err(
+        |_refusal| "names no host such as www.example.com; for several hosts use `globs`",
+    )?;
     Ok(host)
 }
 

@@ -286,8 +286,9 @@ async fn probes_and_metrics_need_no_token_and_tell_of_draining() {
 #[tokio::test]
 async fn watch_surface_shows_only_the_open_routes() {
     for route in &ROUTES {
-        let answer =
-            bench().ask_on(Surface::Watch, route.method.as_str(), route.path, "all", &[], "{}").await;
+        let answer = bench()
+            .ask_on(Surface::Watch, route.method.as_str(), route.path, "all", &[], "{}")
+            .await;
         let open = matches!(route.access, Access::Open(_));
         assert_eq!(answer.status, if open { 200 } else { 404 }, "{}", route.path);
     }

@@ -70,13 +70,7 @@ pub(super) fn start(shared: &Arc<Shared>, control: &Runtime, doors: Doors) {
 }
 
 impl Control for Shared {
-    fn purge(
-        &self,
-        by: Author,
-        selectors: &[Selector],
-        strength: Strength,
-        now: Now,
-    ) -> Applied {
+    fn purge(&self, by: Author, selectors: &[Selector], strength: Strength, now: Now) -> Applied {
         let applied = self.purges.apply_for(by, selectors, strength, now);
         for selector in selectors {
             self.metrics.store.purges(selector.kind());

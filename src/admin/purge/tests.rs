@@ -277,7 +277,12 @@ async fn one_purge_takes_so_many_selectors_and_no_more() {
     let many = super::super::tests::bench_of(config);
     let rows = [
         (&few, json!({"tags": ["a", "b"], "hosts": ["shop.example"]}), 200, ""),
-        (&few, json!({"tags": ["a", "b"], "hosts": ["shop.example", "shop.example"]}), 400, "too-many"),
+        (
+            &few,
+            json!({"tags": ["a", "b"], "hosts": ["shop.example", "shop.example"]}),
+            400,
+            "too-many",
+        ),
         (&many, json!({"globs": globs[1..]}), 200, ""),
         (&many, json!({"globs": globs}), 400, "too-many"),
         (&many, json!({"prefixes": [deep]}), 400, "prefix"),
@@ -379,7 +384,10 @@ async fn the_past_is_told_to_whom_it_concerns() {
     assert_eq!(ids("blogger", "/v1/purges").await, named(&[5, 2, 1]));
     let told = bench.ask("GET", "/v1/purges/n1.00ff.3", "read", "").await.json();
     assert_eq!((&told["token"], &told["from"]), (&json!("purge"), &json!("127.0.0.1")));
-    assert_eq!((&told["mode"], &told["count"], &told["epoch"]), (&json!("hard"), &json!(2), &json!(3)));
+    assert_eq!(
+        (&told["mode"], &told["count"], &told["epoch"]),
+        (&json!("hard"), &json!(2), &json!(3))
+    );
     assert_eq!(
         told["selectors"],
         json!([
