@@ -7,8 +7,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::clock::Now;
+use crate::message::RequestHead;
 use crate::origin::OriginStatus;
 use crate::purge::{Selector, Strength};
+use crate::semantics::Explanation;
 use crate::store::{Applied, Author, Past, Tried};
 
 /// What a node can be told and asked.
@@ -43,6 +45,12 @@ pub trait Control: Send + Sync + 'static {
 
     /// Site that answers for a host in canonical form.
     fn site_of(&self, host: &str) -> Option<Arc<str>>;
+
+    /// What would be done with a request without a body that came now. Changes nothing.
+    fn explain(&self, request: RequestHead, now: Now) -> Explanation;
+
+    /// The canonical target under which responses to a target of a host are stored.
+    fn stored_target(&self, host: &str, target: String) -> String;
 
     /// Brings gauges up to date that nobody counts on the way; called before metrics are shown.
     fn observe(&self);

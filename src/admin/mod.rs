@@ -7,6 +7,7 @@
 
 mod auth;
 mod control;
+mod explain;
 mod health;
 mod past;
 mod problem;
@@ -96,7 +97,7 @@ pub enum Work {
 }
 
 /// Every route; `docs/openapi.yaml` describes the same.
-pub static ROUTES: [Route; 10] = [
+pub static ROUTES: [Route; 11] = [
     Route { method: Method::GET, path: "/metrics", access: Access::Open(health::metrics) },
     Route { method: Method::GET, path: "/healthz", access: Access::Open(health::alive) },
     Route { method: Method::GET, path: "/readyz", access: Access::Open(health::ready) },
@@ -114,6 +115,11 @@ pub static ROUTES: [Route; 10] = [
         method: Method::GET,
         path: "/v1/purges/{id}",
         access: Access::Scoped(Scope::Read, past::one),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/explain",
+        access: Access::Scoped(Scope::Read, explain::explain),
     },
     Route {
         method: Method::POST,
@@ -182,6 +188,8 @@ pub struct Admin {
     tokens: Vec<Token>,
     body_bytes: usize,
     tag_bytes: usize,
+    /// Header fields that a client's request may have.
+    fields: usize,
     sites: Vec<AdminSite>,
     guard: Guard,
     purge_rates: Buckets<usize>,
@@ -228,6 +236,7 @@ impl Admin {
             tokens: config.admin.tokens.clone(),
             body_bytes: config.admin.body_bytes,
             tag_bytes: config.limits.tag_bytes,
+            fields: config.limits.fields,
             sites: config
                 .sites
                 .iter()

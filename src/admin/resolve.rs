@@ -41,6 +41,7 @@ impl Scope<'_> {
     pub(super) fn url(&self, text: &str) -> Result<Selector, Problem> {
         let (host, target) = canonical(text).map_err(|why| wrong("url", "urls", text, why))?;
         let site = self.owner(&host, "urls", text)?;
+        let target = self.admin.control.stored_target(&host, target);
         Ok(Selector::Url { site, host, target })
     }
 

@@ -6,8 +6,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::*;
+use crate::message::RequestHead;
 use crate::origin::OriginStatus;
 use crate::purge::{Secret, Selector, Strength};
+use crate::semantics::{Explanation, Facts};
 use crate::store::{Applied, Author, Past, Purges, Tried};
 use crate::telemetry::test_config;
 
@@ -16,6 +18,8 @@ pub(super) struct Played {
     pub(super) purges: Mutex<Vec<(Vec<Selector>, Strength)>>,
     /// Remembers the purges.
     table: Purges,
+    /// Requests that were explained: method, scheme, target, authority and fields.
+    pub(super) explained: Mutex<Vec<String>>,
     told: Mutex<Vec<&'static str>>,
     draining: Mutex<bool>,
 }
@@ -25,6 +29,7 @@ impl Default for Played {
         Self {
             purges: Mutex::default(),
             table: Purges::new(Secret(1, 2), 100),
+            explained: Mutex::default(),
             told: Mutex::default(),
             draining: Mutex::default(),
         }
@@ -86,6 +91,25 @@ impl Control for Played {
     fn site_of(&self, host: &str) -> Option<Arc<str>> {
         let (name, domain) = host.split_once('.')?;
         (domain == "example" && matches!(name, "shop" | "blog")).then(|| Arc::from(name))
+    }
+
+    fn explain(&self, head: RequestHead, _now: Now) -> Explanation {
+        let mut text = format!("{} {} {}", head.method, head.scheme.as_str(), head.target);
+        text.extend(head.authority.map(|authority| format!(" {authority}")));
+        for (name, value) in &head.headers {
+            text += &format!(" {name}={}", value.to_str().unwrap());
+        }
+        self.explained.lock().unwrap().push(text);
+        let mut told = Explanation::default();
+        told.add("decision", Facts::new().with("decision", "hit"));
+        told
+    }
+
+    fn stored_target(&self, host: &str, target: String) -> String {
+        match host {
+            "shop.example" => target.replace("?utm_source=x", ""),
+            _ => target,
+        }
     }
 
     fn observe(&self) {
@@ -204,7 +228,11 @@ async fn every_scope_opens_its_routes_and_no_other() {
         let Some(needed) = route.access.scope() else { continue };
         for (name, scope) in SCOPES {
             let bench = bench();
-            let body = if route.path == "/v1/purge" { r#"{"tags":["a"]}"# } else { "" };
+            let body = match route.path {
+                "/v1/purge" => r#"{"tags":["a"]}"#,
+                "/v1/explain" => r#"{"url":"https://shop.example/"}"#,
+                _ => "",
+            };
             let mut path = route.path.to_owned();
             if let Some(folder) = route.path.strip_suffix("{id}") {
                 bench.ask("POST", "/v1/purge", "purge", r#"{"tags":["a"]}"#).await;

@@ -15,8 +15,10 @@ use crate::admin::{
 use crate::clock::Now;
 use crate::config::Config;
 use crate::listener::Drain;
+use crate::message::RequestHead;
 use crate::origin::OriginStatus;
 use crate::purge::{Selector, Strength};
+use crate::semantics::Explanation;
 use crate::store::{Applied, Author, CLASSES, Past, Tried, try_out};
 
 /// The admin and watch listeners, bound.
@@ -146,6 +148,14 @@ impl Control for Shared {
     fn site_of(&self, host: &str) -> Option<Arc<str>> {
         let site = self.edge.site_of(host)?;
         self.config.sites.get(site).map(|site| Arc::clone(&site.name))
+    }
+
+    fn explain(&self, request: RequestHead, now: Now) -> Explanation {
+        self.edge.explain(request, now)
+    }
+
+    fn stored_target(&self, host: &str, target: String) -> String {
+        self.edge.stored_target(host, target)
     }
 
     fn observe(&self) {

@@ -4,6 +4,7 @@ mod check;
 mod client;
 mod demo;
 mod demonstrate;
+mod explain;
 mod greeting;
 mod purge;
 mod purges;
@@ -39,10 +40,11 @@ Examples:
   atoll run --origin http://127.0.0.1:3000       an edge before your own server
   atoll check atoll.toml && atoll run --config atoll.toml
   atoll purge --tag article-1                    needs ATOLL_ADMIN_TOKEN
+  atoll explain https://www.example.org/news     why it is, or is not, answered from memory
 
 Environment:
   ATOLL_ADMIN_TOKEN   the token of the admin listener: `run` accepts it, the others send it
-  ATOLL_ADMIN         the address that purge, purges, status and drain ask, unless --admin says it
+  ATOLL_ADMIN         the address that the others ask, unless --admin says it
   NO_COLOR            messages without colours
 
 `atoll COMMAND --help` tells more, with the exit codes of each.";
@@ -62,6 +64,7 @@ enum Command {
     Check(check::Check),
     Purge(Box<purge::Purge>),
     Purges(purges::Purges),
+    Explain(explain::Explain),
     Status(status::Status),
     Drain(status::Drain),
     Token(token::Token),
@@ -85,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Purge(purge) => purge.run(),
         Command::Purges(purges) => purges.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Status(status) => status.run(),
         Command::Drain(drain) => drain.run(),
         Command::Token(token) => token.run(),
@@ -139,6 +143,8 @@ mod tests {
             ("purges --limit 0", "1..=100000"),
             ("purges a/b", "an id looks like"),
             ("purge --tag a --admin 127.0.0.1:9080", "http://127.0.0.1:9080"),
+            ("explain", "URL"),
+            ("explain https://a/b -H x", "Name: value"),
             ("token new", "--scope"),
             ("token new --scope all", "purge-all"),
             ("check", "FILE"),
@@ -165,6 +171,7 @@ mod tests {
             "purges",
             "purges --limit 5 --json",
             "purges n.1.2",
+            "explain https://a/b -H a:b --header c:d --method HEAD --json",
             "status",
             "status --json",
             "drain --admin http://127.0.0.1:9080",

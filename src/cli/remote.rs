@@ -1,4 +1,4 @@
-//! What purge, status and drain have in common: whom they ask, with which token, and what becomes
+//! What purge, explain, status and drain have in common: whom they ask, with which token, and what becomes
 //! of the answer.
 
 use std::path::{Path, PathBuf};

@@ -15,7 +15,7 @@ use crate::message::{Body, ResponseHead};
 use crate::origin::{Answer, Framing, SendError};
 use crate::semantics::{
     HeadVerdict, NotStored, Request, Terms, VaryFields, conditions, confirms, freshened,
-    judge_head, may_serve_on_error, storable, stored_fields, tags, unconditional,
+    judge_head, may_serve_on_error, storable, stored_fields, strip_set_cookie, tags, unconditional,
 };
 use crate::store::{Arrived, FillHead, FillWriter, Head, Lookup, NewHead, Stored};
 
@@ -206,6 +206,7 @@ impl Worker {
         match judged {
             Ok(kept) => {
                 let (born, number) = (writer.fill().born, writer.fill().number);
+                strip_set_cookie(&mut answer.head.headers, &job.ask.policy);
                 let head = self.make_head(&job.ask, &answer.head, kept, born, number, None);
                 let _ = job.own.send(Own::Fields(answer.head.headers));
                 if let Some(variant) = self.edge.store.learn_variant(&head) {
@@ -228,7 +229,13 @@ impl Worker {
     }
 
     /// Copies the body as it arrives, and stores the response once it is complete.
-    async fn keep(&self, writer: FillWriter, ask: &Ask, head: Arc<Head>, mut body: Body) {
+    pub(super) async fn keep(
+        &self,
+        writer: FillWriter,
+        ask: &Ask,
+        head: Arc<Head>,
+        mut body: Body,
+    ) {
         let mut too_large = false;
         loop {
             let frame =
@@ -243,7 +250,7 @@ impl Worker {
             };
             if !too_large && writer.outgrown() {
                 too_large = true;
-                self.remember_uncacheable(ask);
+                self.remember_uncacheable(ask, NotStored::TooLarge);
             }
             if let Err(why) = pushed {
                 self.edge.metrics.store.fills_failed.inc();
@@ -279,7 +286,7 @@ impl Worker {
         }
         let status = answer.head.status;
         if why.holds_for_key() && !is_error(status) {
-            self.remember_uncacheable(&job.ask);
+            self.remember_uncacheable(&job.ask, why);
         }
         // If the one that asked is gone, nobody may have this answer.
         let _ = job.own.send(Own::Answer { answer: Box::new(answer), confirmed });
@@ -292,9 +299,9 @@ impl Worker {
     }
 
     /// Has the next requests for this key not wait for one another.
-    fn remember_uncacheable(&self, ask: &Ask) {
+    fn remember_uncacheable(&self, ask: &Ask, why: NotStored) {
         let key = self.edge.store.fill_key(&ask.key, &ask.request.headers);
-        self.edge.store.remember_uncacheable(key, clock::now().boot);
+        self.edge.store.remember_uncacheable(key, why, clock::now().boot);
     }
 
     /// Whether what is stored may stand in for an origin that fails.
@@ -357,7 +364,7 @@ impl Worker {
     }
 
     /// The head as it will be stored; `lineage` is that of the head it confirms.
-    fn make_head(
+    pub(super) fn make_head(
         &self,
         ask: &Ask,
         head: &ResponseHead,
@@ -390,8 +397,9 @@ pub(super) fn is_error(status: StatusCode) -> bool {
 }
 
 /// What makes a response storable.
+#[derive(Clone)]
 pub(super) struct Kept {
-    terms: Terms,
+    pub(super) terms: Terms,
     vary: Option<Arc<VaryFields>>,
     tags: Box<[Box<str>]>,
 }

@@ -6,12 +6,13 @@ use http::Method;
 use tokio::sync::oneshot;
 
 use super::arrive::{Job, Own};
-use super::{Ask, Worker};
-use crate::clock;
+use super::{Ask, Edge, Worker};
+use crate::clock::{self, Now};
 use crate::listener::{Interim, Pressure, Response};
 use crate::message::Body;
 use crate::semantics::{
-    CacheStatus, Decision, Forward, NotStored, Outcome, Verdict, decide, may_serve_on_error,
+    CacheStatus, Decision, Forward, NotStored, Outcome, Request, Verdict, decide,
+    may_serve_on_error,
 };
 use crate::store::{Arrived, Claim, Fill, FillHead, FillWriter, Stored};
 use crate::telemetry::Record;
@@ -30,6 +31,34 @@ pub(super) struct Looks {
     pub(super) since: u64,
     /// The fill that it could not use.
     pub(super) refused: Option<Arc<Fill>>,
+}
+
+/// How a request goes to the origin that what is stored does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Road {
+    /// Memory is short: alone, if at all.
+    Short,
+    /// What it asks for is not worth a fill.
+    Alone,
+    /// Answers under its key were not shared lately.
+    Uncacheable,
+    /// With everyone who asks for the same.
+    Fill,
+}
+
+impl Edge {
+    /// How a request goes to the origin. `stale`: something is stored that the origin may confirm.
+    pub(super) fn road(&self, request: &Request, fill_key: u128, stale: bool, now: Now) -> Road {
+        if self.pressure.step() >= Pressure::Shed {
+            Road::Short
+        } else if request.has_range() && !stale || request.method != Method::GET {
+            Road::Alone
+        } else if !stale && self.store.is_uncacheable(fill_key, now.boot) {
+            Road::Uncacheable
+        } else {
+            Road::Fill
+        }
+    }
 }
 
 /// A request that waits for a fill.
@@ -54,20 +83,16 @@ impl Worker {
         record: Box<Record>,
     ) -> Step {
         let edge = &self.edge;
-        if edge.pressure.step() >= Pressure::Shed {
-            let status = CacheStatus::forward(why);
-            return Step::Answer(self.alone(ask, stale, status, record).await);
-        }
         let key = edge.store.fill_key(&ask.key, &ask.request.headers);
-        let alone = ask.request.has_range() && stale.is_none() || ask.request.method != Method::GET;
-        if alone {
-            return Step::Answer(
-                self.pass(ask, Body::Empty, CacheStatus::forward(why), record).await,
-            );
-        }
-        if stale.is_none() && edge.store.is_uncacheable(key, clock::now().boot) {
-            let status = CacheStatus { detail: Some("uncacheable"), ..CacheStatus::forward(why) };
-            return Step::Answer(self.pass(ask, Body::Empty, status, record).await);
+        let status = CacheStatus::forward(why);
+        match edge.road(&ask.request, key, stale.is_some(), clock::now()) {
+            Road::Short => return Step::Answer(self.alone(ask, stale, status, record).await),
+            Road::Alone => return Step::Answer(self.pass(ask, Body::Empty, status, record).await),
+            Road::Uncacheable => {
+                let status = CacheStatus { detail: Some("uncacheable"), ..status };
+                return Step::Answer(self.pass(ask, Body::Empty, status, record).await);
+            }
+            Road::Fill => {}
         }
         let claim = match looks.refused.as_ref() {
             Some(fill) => edge.fills.replace(key, epoch, fill),
@@ -131,6 +156,7 @@ impl Worker {
         stale: Option<Arc<Stored>>,
         interim: Interim,
     ) -> oneshot::Receiver<Own> {
+        writer.fill().belongs_to(ask.key.hash);
         let (own, receiver) = oneshot::channel();
         let metrics = &self.edge.metrics.store;
         metrics.fills.inc();

@@ -153,11 +153,11 @@ const LINE: [(&str, &str, &str); 18] = [
     ("fresh-for", "freshness", "fresh_for_seconds"),
     ("age", "freshness", "age_seconds"),
     ("ttl", "freshness", "ttl_seconds"),
-    ("purged", "purging", "verdict"),
+    ("state", "purging", "state"),
     ("born", "purging", "born"),
     ("epoch", "purging", "epoch"),
     ("lease", "purging", "lease"),
-    ("uncacheable", "uncacheable", "for_seconds"),
+    ("uncacheable", "uncacheable", "reason"),
     ("fill", "fill", "number"),
 ];
 

@@ -45,9 +45,10 @@ pub struct CacheKey {
 }
 
 impl CacheKey {
-    /// The key of `request` within `site`. The method is not in it: HEAD is answered from GET.
+    /// The key of `request` within `site`, to which the key policy has been applied
+    /// ([`crate::semantics::apply_key_policy`]). The method is not in it: HEAD is answered from GET.
     #[must_use]
-    pub fn of(secret: KeySecret, site: &str, request: &Request, _policy: &Policy) -> Self {
+    pub fn of(secret: KeySecret, site: &str, request: &Request, policy: &Policy) -> Self {
         let query = request.query.as_deref();
         let text = site.len() + request.host.len() + request.path.len() + query.map_or(0, str::len);
         let mut parts = Vec::with_capacity(text + 7 * 4 + 2 + 1 + request.scheme.as_str().len());
@@ -59,8 +60,11 @@ impl CacheKey {
         // `/a` and `/a?` are two URLs: the absent query is no part, the empty one an empty part.
         parts.push(u8::from(query.is_some()));
         push(&mut parts, query.unwrap_or_default().as_bytes());
-        // What policy adds: no policy key adds anything, so the part is there and empty.
-        push(&mut parts, &[]);
+        // What policy adds; mostly nothing, and then the part is there and empty.
+        match policy.key_in_force() {
+            None => push(&mut parts, &[]),
+            Some(key) => push(&mut parts, &key.added(&request.headers)),
+        }
         let hash = secret.hash(&[&parts]);
         Self { hash, parts: parts.into_boxed_slice() }
     }
@@ -100,6 +104,13 @@ pub(super) fn push(parts: &mut Vec<u8>, part: &[u8]) {
 fn pull(parts: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = parts.split_first_chunk::<4>()?;
     rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
+}
+
+/// The part that `rest` begins with; `rest` goes on behind it.
+pub(super) fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (part, after) = pull(rest)?;
+    *rest = after;
+    Some(part)
 }
 
 #[cfg(test)]

@@ -9,12 +9,17 @@ mod date;
 mod decide;
 mod explain;
 mod freshness;
+mod invalidation;
 mod key;
+mod keyed;
+mod no_vary_search;
 mod normalise;
 mod policy;
 mod range;
 mod reason;
+mod selecting;
 mod shape;
+mod status_lifetime;
 mod storable;
 mod tags;
 #[cfg(test)]
@@ -32,11 +37,18 @@ pub use decide::{
 };
 pub use explain::{Content, Explanation, Facts, Section, Value};
 pub use freshness::{FreshnessSource, Terms};
+pub use invalidation::{is_unsafe, named_targets, represents_target, tells_of_change};
 pub use key::{CacheKey, KeySecret};
+pub use keyed::{
+    Keep, KeyPolicy, Names, QueryKey, apply_key_policy, judge_key_header, key_fields, stored_target,
+};
+pub use no_vary_search::{NO_VARY_SEARCH, NoVarySearch};
 pub use normalise::{Asks, Request, Target, canonical_authority, canonical_target, normalise};
 pub use policy::{Policy, REGISTERED_METHODS, WithoutLease};
 pub use reason::Reason;
+pub use selecting::{readable, selecting_values};
 pub use shape::{Part, Shape, shape, stored_fields};
-pub use storable::{NotStored, storable};
+pub use status_lifetime::StatusLifetimes;
+pub use storable::{NotStored, storable, strip_set_cookie};
 pub use tags::{TAG_FIELDS, TagLimits, invalidated_groups, tags};
 pub use vary::VaryFields;

@@ -400,7 +400,7 @@ fn remove_nominated(headers: &mut HeaderMap) -> Result<(), Refusal> {
 /// believed by applications: who asks, from where, and which URL or method is "really" meant.
 /// The third must not be believed from strangers, and would make one cache key mean two things.
 /// The fourth asks us alone, and one of it is a secret.
-fn is_unwanted(name: &str) -> bool {
+pub(super) fn is_unwanted(name: &str) -> bool {
     match name {
         "connection"
         | "keep-alive"
@@ -432,6 +432,7 @@ fn is_unwanted(name: &str) -> bool {
         | "x-scheme"
         | "x-url-scheme"
         | "front-end-https"
+        | "atoll-device"
         | "proxy" => true,
         CACHE_KEY | EXPLAIN => true,
         _ => {

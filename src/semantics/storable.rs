@@ -57,7 +57,7 @@ pub enum NotStored {
     CloseDelimited,
     /// It broke off.
     Incomplete,
-    /// Policy passes, or the path is ambiguous.
+    /// Policy passes, gives its status no lifetime, or the path is ambiguous.
     Policy,
     /// The request asked for it not to be stored.
     Request,
@@ -166,6 +166,9 @@ pub fn storable(
     let directives = ResponseDirectives::of(headers);
     judge_request(request, policy)?;
     judge_status(head.status, &directives)?;
+    if policy.status_lifetime.of(head.status) == Some(Duration::ZERO) {
+        return Err(NotStored::Policy);
+    }
     judge_sharing(request, headers, &directives, policy)?;
 
     let date = single_date(headers, &header::DATE, received.wall).unwrap_or(received.wall);
@@ -259,10 +262,19 @@ fn judge_sharing(
         return Err(NotStored::Authorization);
     }
     let cookie = headers.contains_key(header::SET_COOKIE) || headers.contains_key("set-cookie2");
-    if cookie && !policy.store_set_cookie {
+    if cookie && !policy.store_set_cookie && !policy.strip_set_cookie {
         return Err(NotStored::SetCookie);
     }
     Ok(())
+}
+
+/// Removes the cookies from a response that is to be stored, where policy says so. The client that
+/// brought it must get it without them, too, so that all clients get alike.
+pub fn strip_set_cookie(headers: &mut HeaderMap, policy: &Policy) {
+    if policy.strip_set_cookie {
+        headers.remove(header::SET_COOKIE);
+        headers.remove("set-cookie2");
+    }
 }
 
 /// Stale windows: while refreshing, and on errors (RFC 5861), the origin's own or the policy's.

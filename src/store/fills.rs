@@ -113,6 +113,8 @@ pub struct Fill {
     key: u128,
     /// Key of its variant, once it is known.
     variant: OnceLock<u128>,
+    /// Primary key of what it brings, before `Vary` and whatever else it is listed under.
+    primary: OnceLock<u128>,
     /// Epoch before its request to the origin was sent.
     pub born: u64,
     /// Its number on this node.
@@ -202,6 +204,16 @@ impl Fills {
         self.shard(key).is_some_and(|shard| lock(shard).contains_key(&key))
     }
 
+    /// Whether any fill under way may bring something for this primary key, whichever variant or
+    /// part. Looks at all fills: for changes, which are few.
+    #[must_use]
+    pub fn concern(&self, primary: u128) -> bool {
+        let concerns = |fill: &Arc<Fill>| {
+            fill.key == primary || fill.primary.get().is_some_and(|own| *own == primary)
+        };
+        self.shards.iter().any(|shard| lock(shard).values().any(concerns))
+    }
+
     /// Heads that have arrived, and the epoch of the oldest fill that has none yet; for the sweep.
     #[must_use]
     pub fn heads(&self) -> (Vec<Arc<Head>>, Option<u64>) {
@@ -242,6 +254,7 @@ impl Fills {
         let fill = Arc::new(Fill {
             key,
             variant: OnceLock::new(),
+            primary: OnceLock::new(),
             born,
             number,
             readers: Arc::clone(&self.readers),
@@ -268,6 +281,11 @@ impl Fills {
 }
 
 impl Fill {
+    /// Notes the primary key of what it brings. To be called before its request is sent.
+    pub fn belongs_to(&self, primary: u128) {
+        let _ = self.primary.set(primary);
+    }
+
     /// Waits for the head.
     pub async fn arrived(self: &Arc<Self>) -> Arrived {
         let mut slot = Slot::new(Arc::clone(self));

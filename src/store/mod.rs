@@ -36,7 +36,7 @@ pub use stored::{Head, NewHead, Stored, StoredBody};
 pub use sweep::{Sweep, Tried, sweep, try_out};
 
 use crate::purge::ReadyHasher;
-use crate::semantics::{CacheKey, KeySecret, Verdict};
+use crate::semantics::{CacheKey, KeySecret, NotStored, Verdict};
 use memory::Gauge;
 use purges::Dead;
 use stored::Slot;
@@ -66,6 +66,15 @@ pub enum Lookup {
     Found(Arc<Stored>, Verdict),
 }
 
+/// That answers under a key are not shared.
+#[derive(Clone, Copy, Debug)]
+pub struct Uncacheable {
+    /// Until when that is remembered, on the boot clock.
+    pub until: Duration,
+    /// Why the last one was not.
+    pub why: NotStored,
+}
+
 /// Bounds of the store.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreLimits {
@@ -86,7 +95,7 @@ pub struct StoreLimits {
 pub struct Store {
     classes: [Class; CLASSES],
     gauge: Arc<Gauge>,
-    uncacheable: Cache<u128, Duration, BuildHasherDefault<ReadyHasher>>,
+    uncacheable: Cache<u128, Uncacheable, BuildHasherDefault<ReadyHasher>>,
     secret: KeySecret,
     limits: StoreLimits,
     /// Pieces stored since the start.
@@ -176,6 +185,12 @@ impl Store {
         }
     }
 
+    /// Whether anything is stored under a key, whichever variant and whatever its fate.
+    #[must_use]
+    pub fn holds(&self, key: &CacheKey) -> bool {
+        self.slot(key.hash).is_some()
+    }
+
     /// Key under which a fill for this request is shared: of the variant as far as it is known.
     #[must_use]
     pub fn fill_key(&self, key: &CacheKey, request: &HeaderMap) -> u128 {
@@ -233,21 +248,22 @@ impl Store {
         was_there
     }
 
-    /// Remembers that answers under this key are not shared, so that requests do not queue.
-    pub fn remember_uncacheable(&self, fill_key: u128, now: Duration) {
-        self.uncacheable.insert(fill_key, now + self.limits.uncacheable_memory);
+    /// Remembers that answers under this key are not shared, and why, so that requests do not queue.
+    pub fn remember_uncacheable(&self, fill_key: u128, why: NotStored, now: Duration) {
+        let until = now + self.limits.uncacheable_memory;
+        self.uncacheable.insert(fill_key, Uncacheable { until, why });
     }
 
     /// Whether answers under this key were not shared lately.
     #[must_use]
     pub fn is_uncacheable(&self, fill_key: u128, now: Duration) -> bool {
-        self.uncacheable.get(&fill_key).is_some_and(|until| now < until)
+        self.uncacheable.get(&fill_key).is_some_and(|remembered| now < remembered.until)
     }
 
-    /// How much longer answers under this key are taken for not shared.
+    /// What is remembered of answers under this key that were not shared lately.
     #[must_use]
-    pub fn uncacheable_for(&self, fill_key: u128, now: Duration) -> Option<Duration> {
-        self.uncacheable.get(&fill_key)?.checked_sub(now).filter(|left| !left.is_zero())
+    pub fn uncacheable(&self, fill_key: u128, now: Duration) -> Option<Uncacheable> {
+        self.uncacheable.get(&fill_key).filter(|remembered| now < remembered.until)
     }
 
     /// Forgets that answers under this key are not shared.
@@ -367,7 +383,8 @@ impl Store {
         }
     }
 
-    /// The newest of the variants that the request selects (RFC 9111 section 4.1).
+    /// The newest of the variants that the request selects (RFC 9111 section 4.1); failing that, one
+    /// in the language that it prefers to all others.
     fn select(
         &self,
         variants: &Variants,
@@ -377,29 +394,49 @@ impl Store {
         epoch: u64,
         dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
     ) -> Option<Lookup> {
-        let mut best: Option<(Arc<Stored>, Verdict)> = None;
-        for fields in variants.sets() {
+        let exact = variants.sets().filter_map(|fields| {
             let secondary = fields.secondary(request);
             let hash = key.variant(self.secret, &secondary);
-            let Some(Slot::Response(stored)) = self.slot(hash) else { continue };
-            let Lookup::Found(stored, verdict) = self.judge(stored, key, purges, epoch, dead)
-            else {
-                continue;
-            };
-            let newer = best.as_ref().is_none_or(|(other, _)| {
-                stored.head().terms.received.boot >= other.head().terms.received.boot
-            });
-            if newer && stored.head().is_variant(fields, &secondary) {
-                best = Some((stored, verdict));
-            }
+            let (stored, verdict) = self.alive(hash, key, purges, epoch, dead)?;
+            stored.head().is_variant(fields, &secondary).then_some((stored, verdict))
+        });
+        let in_language = || {
+            newest(variants.sets().filter_map(|fields| {
+                let favourite = fields.secondary_of_favourite(request)?;
+                let hash = variants.in_language(key.variant(self.secret, &favourite))?;
+                let (stored, verdict) = self.alive(hash, key, purges, epoch, dead)?;
+                let named = stored.head().vary.as_ref() == Some(fields)
+                    && stored.head().secondary_in_language() == Some(favourite);
+                named.then_some((stored, verdict))
+            }))
+        };
+        let (stored, verdict) = newest(exact).or_else(in_language)?;
+        Some(Lookup::Found(stored, verdict))
+    }
+
+    /// The response of a key under one hash of its variants, unless a purge has killed it.
+    fn alive(
+        &self,
+        hash: u128,
+        key: &CacheKey,
+        purges: &Purges,
+        epoch: u64,
+        dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
+    ) -> Option<(Arc<Stored>, Verdict)> {
+        let Some(Slot::Response(stored)) = self.slot(hash) else { return None };
+        match self.judge(stored, key, purges, epoch, dead) {
+            Lookup::Found(stored, verdict) => Some((stored, verdict)),
+            Lookup::Miss | Lookup::VaryMiss => None,
         }
-        best.map(|(stored, verdict)| Lookup::Found(stored, verdict))
     }
 
     fn add_variant(&self, head: &Head, hash: u128) {
         let Some(fields) = &head.vary else { return };
         let most = self.limits.variants.max(1);
-        let pushed_out = self.change_variants(head, |variants| variants.add(fields, hash, most));
+        let language =
+            head.secondary_in_language().map(|name| head.key.variant(self.secret, &name));
+        let pushed_out =
+            self.change_variants(head, |variants| variants.add(fields, hash, language, most));
         for hash in pushed_out {
             for class in &self.classes {
                 self.drop_from(class, hash);
@@ -477,6 +514,12 @@ impl Store {
     fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
         self.classes.iter().flat_map(|class| class.iter().map(|(_, slot)| slot))
     }
+}
+
+/// The one that arrived last; of several that arrived at once, the first named.
+fn newest(found: impl Iterator<Item = (Arc<Stored>, Verdict)>) -> Option<(Arc<Stored>, Verdict)> {
+    let arrived = |found: &(Arc<Stored>, Verdict)| found.0.head().terms.received.boot;
+    found.reduce(|best, other| if arrived(&other) > arrived(&best) { other } else { best })
 }
 
 fn class_of(body_bytes: u64) -> usize {

@@ -41,7 +41,7 @@ impl Store {
             None | Some(Slot::Piece(_)) => (Vec::new(), Vec::new()),
             Some(Slot::Response(stored)) => (vec![stored], Vec::new()),
             Some(Slot::Variants(variants)) => {
-                let slots = variants.hashes().iter().rev().filter_map(|hash| self.slot(*hash));
+                let slots = variants.hashes().rev().filter_map(|hash| self.slot(hash));
                 let stored = slots.filter_map(|slot| match slot {
                     Slot::Response(stored) => Some(stored),
                     Slot::Variants(_) | Slot::Piece(_) => None,

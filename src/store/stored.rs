@@ -133,6 +133,13 @@ impl Head {
         self.vary.as_deref() == Some(fields) && *self.secondary == *secondary
     }
 
+    /// What else it may be found under besides its exact values: see
+    /// [`VaryFields::secondary_in_language`].
+    #[must_use]
+    pub(super) fn secondary_in_language(&self) -> Option<Vec<u8>> {
+        self.vary.as_ref()?.secondary_in_language(&self.secondary, &self.headers)
+    }
+
     /// Notes that a piece of it is stored.
     pub(super) fn note_pieces(&self) {
         self.has_pieces.store(true, Ordering::Release);

@@ -1,3 +1,5 @@
+mod variants;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};

@@ -14,7 +14,17 @@ pub(super) struct Variants {
     /// Newest first.
     sets: Vec<Arc<VaryFields>>,
     /// Oldest first.
-    hashes: Vec<u128>,
+    stored: Vec<Named>,
+}
+
+/// Under which hashes a variant is found.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    /// The one that it is stored under.
+    hash: u128,
+    /// The one of its language, where it came in exactly one: whoever prefers that language to all
+    /// others may have it, whatever else is in their list.
+    language: Option<u128>,
 }
 
 impl Variants {
@@ -24,8 +34,8 @@ impl Variants {
     }
 
     /// Hashes of the variants, oldest first.
-    pub(super) fn hashes(&self) -> &[u128] {
-        &self.hashes
+    pub(super) fn hashes(&self) -> impl DoubleEndedIterator<Item = u128> + '_ {
+        self.stored.iter().map(|named| named.hash)
     }
 
     /// Field names of the newest response.
@@ -41,16 +51,28 @@ impl Variants {
     }
 
     /// Notes a variant as the newest. Gives the hashes that are beyond `most` and must go.
-    pub(super) fn add(&mut self, fields: &Arc<VaryFields>, hash: u128, most: usize) -> Vec<u128> {
+    pub(super) fn add(
+        &mut self,
+        fields: &Arc<VaryFields>,
+        hash: u128,
+        language: Option<u128>,
+        most: usize,
+    ) -> Vec<u128> {
         self.learn(fields);
-        self.hashes.retain(|other| *other != hash);
-        self.hashes.push(hash);
-        let beyond = self.hashes.len().saturating_sub(most);
-        self.hashes.drain(..beyond).collect()
+        self.stored.retain(|other| other.hash != hash);
+        self.stored.push(Named { hash, language });
+        let beyond = self.stored.len().saturating_sub(most);
+        self.stored.drain(..beyond).map(|named| named.hash).collect()
+    }
+
+    /// Hash under which the newest variant with this second name is stored.
+    pub(super) fn in_language(&self, language: u128) -> Option<u128> {
+        let newest = self.stored.iter().rev().find(|named| named.language == Some(language))?;
+        Some(newest.hash)
     }
 
     /// Bytes in memory.
     pub(super) fn bytes(&self) -> u64 {
-        (self.sets.len() * 64 + self.hashes.len() * size_of::<u128>() + size_of::<Self>()) as u64
+        (self.sets.len() * 64 + self.stored.len() * size_of::<Named>() + size_of::<Self>()) as u64
     }
 }

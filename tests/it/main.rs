@@ -10,9 +10,14 @@ mod collapse;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod h2;
+#[cfg(test)]
+mod invalidation;
+mod keys;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
@@ -31,3 +36,5 @@ mod stale;
 mod support;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod variants;

@@ -52,6 +52,11 @@ async fn a_purge_means_what_it_names() {
             vec![url("shop", "/a%C3?x=1")],
         ),
         (
+            "all",
+            json!({"urls": ["https://shop.example/a?utm_source=x", "https://blog.example/a?utm_source=x"]}),
+            vec![url("shop", "/a"), url("blog", "/a?utm_source=x")],
+        ),
+        (
             "purge",
             json!({"urls": ["https://blog.example/?q", "https://shop.example?q"], "tags": ["t"], "site": "blog"}),
             vec![],

@@ -3,6 +3,7 @@
 //! Reading fills a [`Draft`]: values with their places, references still by name. Flags are laid
 //! over it, then `check` looks at how it hangs together and makes the `Config`.
 
+mod key;
 mod limits;
 mod origin;
 mod policy;
