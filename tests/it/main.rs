@@ -34,6 +34,8 @@ mod passing;
 #[cfg(test)]
 mod purge;
 #[cfg(test)]
+mod purge_selectors;
+#[cfg(test)]
 mod range;
 #[cfg(test)]
 mod revalidation;
