@@ -16,6 +16,10 @@ mod shape;
 mod storable;
 mod tags;
 #[cfg(test)]
+mod differential;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod test_support;
 mod vary;
 

@@ -14,6 +14,8 @@ mod failover;
 #[cfg(test)]
 mod h2;
 #[cfg(test)]
+mod isolation;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod passing;
