@@ -24,7 +24,7 @@ impl Worker {
     pub(super) fn answer_stored(
         &self,
         ask: &Ask,
-        stored: &Stored,
+        stored: &Arc<Stored>,
         outcome: Outcome,
         now: Now,
         record: Box<Record>,
@@ -37,7 +37,7 @@ impl Worker {
     pub(super) fn answer_stored_on_error(
         &self,
         ask: &Ask,
-        stored: &Stored,
+        stored: &Arc<Stored>,
         why: Forward,
         now: Now,
         record: Box<Record>,
@@ -54,15 +54,14 @@ impl Worker {
     fn shaped(
         &self,
         ask: &Ask,
-        stored: &Stored,
+        stored: &Arc<Stored>,
         status: CacheStatus,
         outcome: Outcome,
         now: Now,
         record: Box<Record>,
     ) -> Response {
         let head = stored.head();
-        let body = stored.body();
-        let length = Some(body.len());
+        let length = Some(stored.body().len());
         let shape = shape(
             &ask.request,
             head.status,
@@ -74,13 +73,13 @@ impl Worker {
         );
         let body_of = |part: &Part| match part {
             Part::None => Body::Empty,
-            Part::Whole => body.whole(),
-            Part::Range { start, length } => body.range(*start, *length),
+            Part::Whole => stored.whole(),
+            Part::Range { start, length } => stored.range(*start, *length),
             Part::Multipart { pieces, tail, length } => {
                 let mut row = VecDeque::with_capacity(pieces.len() * 2 + 1);
                 for (head, start, length) in pieces {
                     row.push_back(Body::Full(head.clone()));
-                    row.push_back(body.range(*start, *length));
+                    row.push_back(stored.range(*start, *length));
                 }
                 row.push_back(Body::Full(tail.clone()));
                 Chain::wrap(row, *length)

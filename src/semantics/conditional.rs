@@ -6,9 +6,7 @@ use std::time::{Duration, SystemTime};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
-use crate::semantics::cache_control::{
-    ATOLL_CACHE_CONTROL, CDN_CACHE_CONTROL, ResponseDirectives,
-};
+use crate::semantics::cache_control::{ATOLL_CACHE_CONTROL, CDN_CACHE_CONTROL, ResponseDirectives};
 use crate::semantics::freshness::{Terms, single_date};
 use crate::semantics::tags::TAG_FIELDS;
 use crate::semantics::{date, normalise::Request};

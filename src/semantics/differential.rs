@@ -268,7 +268,8 @@ const KNOWN: &[Known] = &[
         name: "a date beside a new strong tag",
         reason: "one validator that both have and that is equal suffices (RFC 9111 section 4.3.4)",
         applies: |case| {
-            case.row("etag").is_none() && case.confirming("last-modified") == case.row("last-modified")
+            case.row("etag").is_none()
+                && case.confirming("last-modified") == case.row("last-modified")
         },
     },
 ];
@@ -378,7 +379,8 @@ impl Case {
     ) -> Option<(Question, String)> {
         let policy = Self::policy();
         let head = self.head();
-        let (first, second) = (get("http://h/", &rows(&self.first)), get("http://h/", &rows(&self.second)));
+        let (first, second) =
+            (get("http://h/", &rows(&self.first)), get("http://h/", &rows(&self.second)));
         let selects = match VaryFields::of(&head.headers, 8, &policy) {
             Ok(None) => true,
             Ok(Some(names)) => names.secondary(&first.headers) == names.secondary(&second.headers),
@@ -438,11 +440,31 @@ fn maybe(name: &'static str, values: &[&str]) -> impl Strategy<Value = Rows> + u
 
 fn directives() -> impl Strategy<Value = Rows> {
     let known = prop::sample::select(vec![
-        "max-age=60", "max-age=60", "max-age=60", "max-age=0", "max-age=\"60\"", "max-age",
-        "max-age=60, max-age=10", "max-age=10, max-age=60", "max-age=abc", "max-age=99999999999",
-        "s-maxage=30", "private", "private=\"foo\"", "no-store", "no-cache", "no-cache=\"foo\"", "public",
-        "must-revalidate", "proxy-revalidate", "must-understand", "immutable", "Max-Age=60",
-        "No-Store", "stale-while-revalidate=30", "foo=\"bar\"",
+        "max-age=60",
+        "max-age=60",
+        "max-age=60",
+        "max-age=0",
+        "max-age=\"60\"",
+        "max-age",
+        "max-age=60, max-age=10",
+        "max-age=10, max-age=60",
+        "max-age=abc",
+        "max-age=99999999999",
+        "s-maxage=30",
+        "private",
+        "private=\"foo\"",
+        "no-store",
+        "no-cache",
+        "no-cache=\"foo\"",
+        "public",
+        "must-revalidate",
+        "proxy-revalidate",
+        "must-understand",
+        "immutable",
+        "Max-Age=60",
+        "No-Store",
+        "stale-while-revalidate=30",
+        "foo=\"bar\"",
     ]);
     prop::collection::vec(known, 0..4).prop_map(|all| match all.as_slice() {
         [] => Vec::new(),
@@ -516,7 +538,12 @@ fn the_second_opinion_differs_only_where_we_know_why() {
             None => unknown.push(format!("{question:?}: {opinions}: {case:?}")),
         }
     }
-    assert!(unknown.is_empty(), "{} unknown:\n{}", unknown.len(), unknown[..unknown.len().min(9)].join("\n"));
+    assert!(
+        unknown.is_empty(),
+        "{} unknown:\n{}",
+        unknown.len(),
+        unknown[..unknown.len().min(9)].join("\n")
+    );
     assert!(agreed > 7000, "{agreed}");
     for (known, met) in KNOWN.iter().zip(met) {
         let Known { question, name, reason, .. } = known;

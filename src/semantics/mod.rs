@@ -7,18 +7,18 @@ mod cache_status;
 mod conditional;
 mod date;
 mod decide;
+#[cfg(test)]
+mod differential;
 mod freshness;
 mod key;
 mod normalise;
 mod policy;
+#[cfg(test)]
+mod properties;
 mod range;
 mod shape;
 mod storable;
 mod tags;
-#[cfg(test)]
-mod differential;
-#[cfg(test)]
-mod properties;
 #[cfg(test)]
 mod test_support;
 mod vary;

@@ -4,6 +4,8 @@
 //! [`Store`] of the stored responses and their variants, [`Purges`] of the purge table and the
 //! epoch, [`Fills`] of what is arriving.
 
+#[cfg(debug_assertions)]
+mod checksum;
 mod fills;
 mod memory;
 mod purges;
@@ -306,6 +308,11 @@ impl Store {
 
     fn judge(&self, stored: Arc<Stored>, key: &CacheKey, purges: &Purges, epoch: u64) -> Lookup {
         if stored.head().key.parts != key.parts {
+            return Lookup::Miss;
+        }
+        #[cfg(debug_assertions)]
+        if !stored.is_intact() {
+            self.remove(&stored);
             return Lookup::Miss;
         }
         match purges.verdict(stored.head(), epoch) {

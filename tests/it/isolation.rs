@@ -97,7 +97,8 @@ async fn client(edge: &Edge, left: &AtomicUsize, number: usize) -> Seen {
     loop {
         let mut wire = Wire::open(edge, number % 2 == 1).await;
         for _ in 0..TURNS {
-            if left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1)).is_err() {
+            if left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1)).is_err()
+            {
                 return seen;
             }
             if dice.one_in(150) {
@@ -211,7 +212,9 @@ impl Wire {
                 let (body, ended) = wire.rest().await;
                 Some(Response { head, interim, body, ended })
             }
-            Self::Two(wire) => wire.whole(asked.method, &asked.path, &asked.rows(), None).await.ok(),
+            Self::Two(wire) => {
+                wire.whole(asked.method, &asked.path, &asked.rows(), None).await.ok()
+            }
         }
     }
 }

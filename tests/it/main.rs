@@ -6,6 +6,8 @@ mod admin;
 #[cfg(test)]
 mod caching;
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
 mod collapse;
 #[cfg(test)]
 mod drain;

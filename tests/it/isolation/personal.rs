@@ -138,9 +138,9 @@ struct Question<'a> {
 impl<'a> Question<'a> {
     fn read(head: &'a str, seed: u64) -> Self {
         let field = |name: &str| {
-            head.lines().filter_map(|line| line.split_once(": ")).find_map(|(own, value)| {
-                own.eq_ignore_ascii_case(name).then_some(value)
-            })
+            head.lines()
+                .filter_map(|line| line.split_once(": "))
+                .find_map(|(own, value)| own.eq_ignore_ascii_case(name).then_some(value))
         };
         let user = field("x-user").and_then(|user| user.parse().ok()).expect("a user");
         let range = field("range").and_then(|range| {
@@ -186,7 +186,9 @@ fn personal_fields(question: &Question<'_>, confirms: bool, dice: &mut Dice) -> 
         format!("Cache-Control: max-age=60\r\nSet-Cookie: s={own}"),
         format!("Cache-Control: public, s-maxage=60\r\nAge: {age}\r\nSet-Cookie: s={own}"),
         "Cache-Control: max-age=60\r\nVary: X-User".to_owned(),
-        format!("Cache-Control: max-age=60, stale-while-revalidate=60\r\nAge: {age}\r\nVary: x-user"),
+        format!(
+            "Cache-Control: max-age=60, stale-while-revalidate=60\r\nAge: {age}\r\nVary: x-user"
+        ),
         "Cache-Control: public, max-age=60\r\nVary: Accept-Encoding, X-User".to_owned(),
         "Cache-Control: public, max-age=60\r\nVary: Accept-Encoding\r\nVary: *".to_owned(),
         "Cache-Control: public, max-age=60\r\nCDN-Cache-Control: private".to_owned(),
@@ -261,7 +263,8 @@ fn answer(head: &str, dice: &mut Dice, seed: u64, play: Play) -> (Vec<u8>, bool)
     }
     let named = answer.status != 304 || question.none_match.contains(own);
     let tag = if answer.personal && named { own.as_str() } else { "shared" };
-    let _ = write!(out, "HTTP/1.1 {} Played\r\n{}\r\n{content_range}", answer.status, answer.fields);
+    let _ =
+        write!(out, "HTTP/1.1 {} Played\r\n{}\r\n{content_range}", answer.status, answer.fields);
     let _ = write!(out, "ETag: \"{tag}\"\r\nLast-Modified: {MODIFIED}\r\n");
     if answer.nonce_field {
         let _ = write!(out, "X-Nonce: {own}\r\n");
