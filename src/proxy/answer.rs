@@ -14,7 +14,7 @@ use crate::listener::Response;
 use crate::message::Body;
 use crate::origin::{Answer, Framing};
 use crate::semantics::{CacheStatus, Forward, Outcome, Part, Shape, TAG_FIELDS, add_vary, shape};
-use crate::store::{Fill, FillHead, Stored};
+use crate::store::{Fill, FillHead, Stored, StoredBody};
 use crate::telemetry::Record;
 
 const ATOLL_CACHE_CONTROL: HeaderName = HeaderName::from_static("atoll-cache-control");
@@ -63,8 +63,8 @@ impl Worker {
         let head = stored.head();
         let offer = self.offer(ask, stored, now);
         let coded = offer.as_deref();
-        let body = coded.and_then(|offer| offer.body.as_ref()).unwrap_or(stored.body());
-        let length = Some(body.len());
+        let copy = coded.and_then(|offer| offer.body.as_ref());
+        let length = Some(copy.unwrap_or(stored.body()).len());
         let mut shape = shape(
             coded.and_then(|offer| offer.request.as_ref()).unwrap_or(&ask.request),
             head.status,
@@ -77,21 +77,12 @@ impl Worker {
         if coded.is_some() {
             add_vary(&mut shape.headers);
         }
-        let body_of = |part: &Part| match part {
-            Part::None => Body::Empty,
-            Part::Whole => body.whole(),
-            Part::Range { start, length } => body.range(*start, *length),
-            Part::Multipart { pieces, tail, length } => {
-                let mut row = VecDeque::with_capacity(pieces.len() * 2 + 1);
-                for (head, start, length) in pieces {
-                    row.push_back(Body::Full(head.clone()));
-                    row.push_back(body.range(*start, *length));
-                }
-                row.push_back(Body::Full(tail.clone()));
-                Chain::wrap(row, *length)
-            }
+        let whole = || copy.map_or_else(|| stored.whole(), StoredBody::whole);
+        let range = |start, length| match copy {
+            Some(copy) => copy.range(start, length),
+            None => stored.range(start, length),
         };
-        let body = body_of(&shape.part);
+        let body = assemble(&shape.part, whole, range);
         self.finish(ask, shape, body, &status, outcome, now, record)
     }
 
@@ -126,20 +117,11 @@ impl Worker {
             add_vary(&mut shape.headers);
         }
         let status = CacheStatus { ttl: Some(head.terms.ttl(now)), ..status };
-        let body = match &shape.part {
-            Part::None => Body::Empty,
-            Part::Whole => fill.read(0, arrived.length).into_body(),
-            Part::Range { start, length } => fill.read(*start, Some(*length)).into_body(),
-            Part::Multipart { pieces, tail, length } => {
-                let mut row = VecDeque::with_capacity(pieces.len() * 2 + 1);
-                for (head, start, length) in pieces {
-                    row.push_back(Body::Full(head.clone()));
-                    row.push_back(fill.read(*start, Some(*length)).into_body());
-                }
-                row.push_back(Body::Full(tail.clone()));
-                Chain::wrap(row, *length)
-            }
-        };
+        let body = assemble(
+            &shape.part,
+            || fill.read(0, arrived.length).into_body(),
+            |start, length| fill.read(start, Some(length)).into_body(),
+        );
         self.finish(ask, shape, body, &status, outcome, now, record)
     }
 
@@ -206,6 +188,28 @@ impl Worker {
             head_length: shape.head_length,
             close: false,
             record: Some(record),
+        }
+    }
+}
+
+/// The body of a part: all, a range, or several ranges behind heads of their own.
+pub(super) fn assemble(
+    part: &Part,
+    whole: impl FnOnce() -> Body,
+    mut range: impl FnMut(u64, u64) -> Body,
+) -> Body {
+    match part {
+        Part::None => Body::Empty,
+        Part::Whole => whole(),
+        Part::Range { start, length } => range(*start, *length),
+        Part::Multipart { pieces, tail, length } => {
+            let mut row = VecDeque::with_capacity(pieces.len() * 2 + 1);
+            for (head, start, length) in pieces {
+                row.push_back(Body::Full(head.clone()));
+                row.push_back(range(*start, *length));
+            }
+            row.push_back(Body::Full(tail.clone()));
+            Chain::wrap(row, *length)
         }
     }
 }

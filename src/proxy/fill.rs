@@ -228,20 +228,12 @@ impl Worker {
             return false;
         }
         let found = Some((&head.terms, Verdict::Alive));
-        let lease = edge.purges.lease();
+        // A fill that began after this request was there has missed no purge that it knew of.
+        // What must be confirmed on each use, or is stale on arrival, is the answer to the one
+        // request that brought it: the origin did not see this one (RFC 9111 section 4).
+        let lease = edge.purges.lease() || waiting.fill.number >= since;
         let decision = decide(&ask.request, found, true, &ask.policy, lease, clock::now(), 1.0);
-        match decision {
-            Decision::Hit { .. } | Decision::HitStale => true,
-            // A fill that began after this request was there is the origin's own word for it, even
-            // where every use must be confirmed.
-            Decision::Revalidate(Forward::Stale) | Decision::Fill(Forward::Stale) => {
-                waiting.fill.number >= since
-            }
-            Decision::Revalidate(_)
-            | Decision::Fill(_)
-            | Decision::Pass(_)
-            | Decision::OnlyIfCached => false,
-        }
+        matches!(decision, Decision::Hit { .. } | Decision::HitStale)
     }
 
     /// The answer may not be shared: it belongs to the one that started the fill, the others go

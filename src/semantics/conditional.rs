@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
-use crate::semantics::cache_control::{ATOLL_CACHE_CONTROL, CDN_CACHE_CONTROL};
+use crate::semantics::cache_control::{ATOLL_CACHE_CONTROL, CDN_CACHE_CONTROL, ResponseDirectives};
 use crate::semantics::freshness::{Terms, single_date};
 use crate::semantics::tags::TAG_FIELDS;
 use crate::semantics::{date, normalise::Request};
@@ -68,7 +68,11 @@ pub fn confirms(stored: &HeaderMap, not_modified: &HeaderMap) -> bool {
 ///
 /// A 200 that sets a cookie is not stored, since it speaks to one client. A 304 that does confirms a
 /// body that is everybody's, but of its fields only those are taken that say how to cache: whatever
-/// else it brings may speak to that one client, too.
+/// else it brings may speak to that one client, too. Where every use had to be confirmed, not even
+/// those: the body itself may be that client's.
+///
+/// `Vary` only grows: fields that were stored because the request had this and that stay bound to
+/// it, since a 304 cannot take them away.
 #[must_use]
 pub fn freshened(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
     let mut fresh = stored.clone();
@@ -79,14 +83,32 @@ pub fn freshened(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
         headers.contains_key(header::SET_COOKIE) || headers.contains_key("set-cookie2")
     };
     let personal = sets(not_modified) && !sets(stored);
-    let taken = |name: &&HeaderName| is_merged(name, stored) && (!personal || is_caching(name));
+    let private_body = personal && ResponseDirectives::of(stored).no_cache;
+    let taken = |name: &&HeaderName| {
+        is_merged(name, stored) && (!personal || !private_body && is_caching(name))
+    };
     for name in not_modified.keys().filter(taken) {
         fresh.remove(name);
         for value in not_modified.get_all(name) {
             fresh.append(name.clone(), value.clone());
         }
     }
+    for kept in stored.get_all(header::VARY) {
+        if !fresh.get_all(header::VARY).iter().any(|new| names_all(new, kept)) {
+            fresh.append(header::VARY, kept.clone());
+        }
+    }
     fresh
+}
+
+/// Whether every name of one list of fields is in another.
+fn names_all(list: &HeaderValue, names: &HeaderValue) -> bool {
+    let split = |list: &'_ HeaderValue| -> Vec<Vec<u8>> {
+        let names = list.as_bytes().split(|byte| *byte == b',');
+        names.map(|name| name.trim_ascii().to_ascii_lowercase()).collect()
+    };
+    let list = split(list);
+    split(names).iter().all(|name| list.contains(name))
 }
 
 /// Whether a field tells caches what to do and users nothing.
@@ -387,6 +409,29 @@ mod tests {
             ("surrogate-key", "t"),
         ]);
         assert_eq!(freshened(&kept, &new), expected);
+    }
+
+    #[test]
+    fn what_had_to_be_confirmed_stays_so_when_a_cookie_comes_with_the_304() {
+        let stored = fields(&[("etag", "\"ann\""), ("cache-control", "no-cache")]);
+        let new = fields(&[("set-cookie", "s=1"), ("cache-control", "max-age=60")]);
+        assert_eq!(freshened(&stored, &new), stored);
+    }
+
+    #[test]
+    fn a_304_does_not_take_fields_out_of_vary() {
+        let rows = [
+            ("X-User", "Accept-Encoding", vec!["Accept-Encoding", "X-User"]),
+            ("x-user", "Accept-Encoding, X-User", vec!["Accept-Encoding, X-User"]),
+            ("a, b", "B,A", vec!["B,A"]),
+            ("a", "*", vec!["*", "a"]),
+        ];
+        for (old, new, expected) in rows {
+            let fresh = freshened(&fields(&[("vary", old)]), &fields(&[("vary", new)]));
+            let lines: Vec<_> = fresh.get_all("vary").iter().collect();
+            assert_eq!(lines, expected, "{old}, {new}");
+            assert_eq!(freshened(&fresh, &fields(&[("vary", new)])), fresh, "it does not pile up");
+        }
     }
 
     #[test]

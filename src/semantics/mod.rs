@@ -8,6 +8,8 @@ mod coding;
 mod conditional;
 mod date;
 mod decide;
+#[cfg(test)]
+mod differential;
 mod explain;
 mod freshness;
 mod invalidation;
@@ -17,6 +19,8 @@ mod no_vary_search;
 mod normalise;
 mod partial;
 mod policy;
+#[cfg(test)]
+mod properties;
 mod range;
 mod reason;
 mod selecting;

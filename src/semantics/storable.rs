@@ -179,9 +179,10 @@ pub fn storable(
     let found = lifetime(head.status, headers, &directives, policy, date);
     let (lifetime, source) = match found {
         Some(found) => found,
-        // Asked about each time: allowed where the origin said so, or where policy guesses anyway.
-        None if directives.no_cache
-            || (policy.heuristic && confirmable && heuristically_cacheable(head.status)) =>
+        // Asked about each time: allowed where the origin said so, or where policy guesses anyway, and
+        // the status may be stored without a lifetime (section 3).
+        None if (heuristically_cacheable(head.status) || directives.public)
+            && (directives.no_cache || (policy.heuristic && confirmable)) =>
         {
             (Duration::ZERO, FreshnessSource::None)
         }

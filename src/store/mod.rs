@@ -4,6 +4,8 @@
 //! [`Store`] of the stored responses and their variants, [`Purges`] of the purge table and the
 //! epoch, [`Fills`] of what is arriving.
 
+#[cfg(debug_assertions)]
+mod checksum;
 mod fills;
 mod history;
 mod memory;
@@ -385,6 +387,11 @@ impl Store {
         dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
     ) -> Lookup {
         if stored.head().key.parts != key.parts {
+            return Lookup::Miss;
+        }
+        #[cfg(debug_assertions)]
+        if !stored.is_intact() {
+            self.remove(&stored);
             return Lookup::Miss;
         }
         match purges.judge(&stored, epoch) {

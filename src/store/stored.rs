@@ -375,6 +375,8 @@ pub struct Stored {
     /// What it has of the whole, where it is incomplete.
     extent: Option<Arc<Extent>>,
     weight: u64,
+    #[cfg(debug_assertions)]
+    checksum: u128,
     _accounted: Accounted,
 }
 
@@ -386,7 +388,28 @@ impl Stored {
         weight: u64,
         accounted: Accounted,
     ) -> Self {
-        Self { head, body, extent, weight, _accounted: accounted }
+        Self {
+            #[cfg(debug_assertions)]
+            checksum: super::checksum::checksum(&head, &body),
+            head,
+            body,
+            extent,
+            weight,
+            _accounted: accounted,
+        }
+    }
+
+    /// Whether it is what was stored; looked at in debug builds only.
+    #[cfg(debug_assertions)]
+    pub(super) fn is_intact(&self) -> bool {
+        super::checksum::checksum(&self.head, &self.body) == self.checksum
+    }
+
+    /// The same response with another head, as if memory had changed.
+    #[cfg(all(test, debug_assertions))]
+    pub(super) fn changed(mut self, head: Arc<Head>) -> Self {
+        self.head = head;
+        self
     }
 
     pub(super) fn extent(&self) -> Option<&Arc<Extent>> {
@@ -397,6 +420,18 @@ impl Stored {
     #[must_use]
     pub fn head(&self) -> &Arc<Head> {
         &self.head
+    }
+
+    /// All of its body, to be sent; its memory counts until that is done.
+    #[must_use]
+    pub fn whole(self: &Arc<Self>) -> Body {
+        self.body.whole().held_by(self)
+    }
+
+    /// A range of its body, to be sent; its memory counts until that is done.
+    #[must_use]
+    pub fn range(self: &Arc<Self>, start: u64, length: u64) -> Body {
+        self.body.range(start, length).held_by(self)
     }
 
     /// Its body.

@@ -6,6 +6,8 @@ mod admin;
 #[cfg(test)]
 mod caching;
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
 mod codings;
 #[cfg(test)]
 mod collapse;
@@ -21,6 +23,8 @@ mod failover;
 mod h2;
 #[cfg(test)]
 mod invalidation;
+#[cfg(test)]
+mod isolation;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]

@@ -19,7 +19,7 @@ fn lifetime_comes_from_the_first_source_that_speaks() {
     let guess = heuristic();
     use FreshnessSource as From;
     type Row<'a> = (&'a Policy, u16, Fields<'a>, Result<(u64, From), NotStored>);
-    let rows: [Row<'_>; 33] = [
+    let rows: [Row<'_>; 36] = [
         (&plain, 200, &[], Err(NotStored::NoFreshness)),
         (&plain, 200, &[("etag", "\"a\"")], Err(NotStored::NoFreshness)),
         (&plain, 200, &[("cache-control", "max-age=60")], Ok((60, From::MaxAge))),
@@ -54,6 +54,19 @@ fn lifetime_comes_from_the_first_source_that_speaks() {
         ),
         (&plain, 200, &[("cache-control", "no-cache"), ("etag", "\"a\"")], Ok((0, From::None))),
         (&plain, 200, &[("cache-control", "no-cache")], Err(NotStored::NoValidator)),
+        (
+            &plain,
+            302,
+            &[("cache-control", "no-cache"), ("etag", "\"a\"")],
+            Err(NotStored::NoFreshness),
+        ),
+        (
+            &plain,
+            302,
+            &[("cache-control", "no-cache, public"), ("etag", "\"a\"")],
+            Ok((0, From::None)),
+        ),
+        (&plain, 200, &[("cache-control", "no-cache"), ("etag", "")], Err(NotStored::NoValidator)),
         (&plain, 200, &[("cache-control", "max-age=60, no-cache")], Err(NotStored::NoValidator)),
         (&forced, 200, &[("cache-control", "max-age=60")], Ok((7, From::Policy))),
         (&forced, 200, &[], Ok((7, From::Policy))),

@@ -225,6 +225,11 @@ impl Edge {
         Self::before(origin).start()
     }
 
+    /// The plan of one before servers of the story's own.
+    pub(crate) fn before_servers(servers: &[SocketAddr]) -> Plan {
+        Plan::before(servers)
+    }
+
     /// The plan of one, to be refined.
     pub(crate) fn before(origin: &Origin) -> Plan {
         Plan::before(&[origin.address])
