@@ -141,6 +141,7 @@ async fn why_it_was_not_stored_is_remembered() {
     assert_eq!(told["decision"]["decision"], "pass");
     assert_eq!(told["decision"]["detail"], "uncacheable");
     assert_eq!(told["uncacheable"]["reason"], "private");
+    assert!(told["decision"]["text"].as_str().unwrap().contains("not shared (private)"));
     assert!(told["uncacheable"]["for_seconds"].as_f64().unwrap() > 1.0);
     assert_eq!(told["origin"]["asked"], "as-it-came");
 }

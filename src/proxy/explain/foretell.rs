@@ -158,7 +158,14 @@ impl Edge {
     ) -> Foretold {
         match self.road(subject.request, fill_key, stale, now) {
             Road::Short | Road::Alone => return self.short(alone(decision, why)),
-            Road::Uncacheable => return detailed(decision, why, "uncacheable", UNCACHEABLE),
+            Road::Uncacheable => {
+                let remembered = self.store.uncacheable(fill_key, now.boot);
+                let word = remembered.map_or("forgotten by now", |found| found.why.label());
+                let lead = format!(
+                    "goes to the origin alone, since the last answer was not shared ({word})"
+                );
+                return detailed(decision, why, "uncacheable", &lead);
+            }
             Road::Fill => {}
         }
         if self.fills.is_open(fill_key) {
@@ -189,8 +196,6 @@ impl Edge {
     }
 }
 
-const UNCACHEABLE: &str =
-    "goes to the origin alone, since answers under this key were not shared lately";
 const FULL: &str = "goes to the origin alone, since too many fetches are under way";
 
 fn only_if_cached(why: Reason) -> Foretold {
