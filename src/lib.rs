@@ -7,7 +7,7 @@
 //! 6 roof     cli  app
 //! 5 service  proxy  admin
 //! 4 doors    listener  origin
-//! 3 state    store
+//! 3 state    store  guard
 //! 2 basics   config  telemetry  clock
 //! 1 ground   message  http1  semantics  purge  route  balance  health
 //! ```
@@ -18,6 +18,7 @@ pub mod balance;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod guard;
 pub mod health;
 pub mod http1;
 pub mod listener;

@@ -7,15 +7,26 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::clock::Now;
+use crate::message::RequestHead;
 use crate::origin::OriginStatus;
 use crate::purge::{Selector, Strength};
-use crate::store::Applied;
+use crate::semantics::Explanation;
+use crate::store::{Applied, Author, Past, Tried};
 
 /// What a node can be told and asked.
 pub trait Control: Send + Sync + 'static {
     /// Applies one purge, all selectors at one epoch, and counts them in the metrics. In force
     /// when this returns. The selectors are canonical and there is at least one.
-    fn purge(&self, selectors: &[Selector], strength: Strength, now: Now) -> Applied;
+    fn purge(&self, by: Author, selectors: &[Selector], strength: Strength, now: Now) -> Applied;
+
+    /// Counts what a purge would hit, by a walk over all that is stored. Blocks for its time.
+    fn try_purge(&self, selectors: &[Selector]) -> Tried;
+
+    /// The purges that are remembered and `pass`, newest first, `most` of them.
+    fn past(&self, most: usize, pass: &dyn Fn(&Past) -> bool) -> Vec<Past>;
+
+    /// The purge with this number, where it is remembered.
+    fn past_one(&self, sequence: u64) -> Option<Past>;
 
     /// Empties the store, fills under way included, and gives the epoch from which that holds.
     fn reset(&self, now: Now) -> u64;
@@ -34,6 +45,12 @@ pub trait Control: Send + Sync + 'static {
 
     /// Site that answers for a host in canonical form.
     fn site_of(&self, host: &str) -> Option<Arc<str>>;
+
+    /// The canonical target under which responses to a target of a host are stored.
+    fn stored_target(&self, host: &str, target: String) -> String;
+
+    /// What would be done with a request without a body that came now. Changes nothing.
+    fn explain(&self, request: RequestHead, now: Now) -> Explanation;
 
     /// Brings gauges up to date that nobody counts on the way; called before metrics are shown.
     fn observe(&self);

@@ -7,21 +7,25 @@
 
 mod auth;
 mod control;
+mod explain;
 mod health;
+mod past;
 mod problem;
 mod purge;
-mod rate;
+mod repeat;
 mod reset;
+mod resolve;
 mod server;
 mod status;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use tokio::sync::Semaphore;
 
 pub use control::{Control, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass};
 pub use problem::Problem;
@@ -29,9 +33,9 @@ pub use server::{Surface, serve};
 
 use crate::clock::{self, Now};
 use crate::config::{Config, Scope, Token};
+use crate::guard::{Buckets, Guard};
+use crate::store::Applied;
 use crate::telemetry::Metrics;
-use auth::{Guard, covers};
-use rate::Buckets;
 
 /// Time in which a request's body must have come.
 const BODY_TIME: Duration = Duration::from_secs(10);
@@ -44,10 +48,22 @@ type Reply = Response<Full<Bytes>>;
 pub struct Route {
     /// Method; a GET answers HEAD too.
     pub method: Method,
-    /// Path, without query.
+    /// Path, without query; a last segment in braces stands for any one.
     pub path: &'static str,
     /// Who may ask, and what answers.
     pub access: Access,
+}
+
+impl Route {
+    /// Whether it answers for a path.
+    fn leads(&self, path: &str) -> bool {
+        match self.path.split_once('{') {
+            None => path == self.path,
+            Some((folder, _)) => path
+                .strip_prefix(folder)
+                .is_some_and(|name| !name.is_empty() && !name.contains('/')),
+        }
+    }
 }
 
 /// Who may ask, and what answers.
@@ -57,17 +73,53 @@ pub enum Access {
     Open(fn(&Admin) -> Reply),
     /// Who has a token with this scope.
     Scoped(Scope, fn(&Admin, &Call<'_>) -> Result<Reply, Problem>),
+    /// The same, of what may need a walk over the store.
+    Walking(Scope, fn(&Admin, &Call<'_>) -> Result<Work, Problem>),
+}
+
+impl Access {
+    /// The scope that a token must have; `None` where everybody may ask.
+    #[must_use]
+    pub fn scope(self) -> Option<Scope> {
+        match self {
+            Self::Open(_) => None,
+            Self::Scoped(scope, _) | Self::Walking(scope, _) => Some(scope),
+        }
+    }
+}
+
+/// What a request comes to.
+pub enum Work {
+    /// It is answered.
+    Done(Reply),
+    /// It is answered by something that takes its time, on a thread that may block.
+    Walk(Box<dyn FnOnce() -> Reply + Send>),
 }
 
 /// Every route; `docs/openapi.yaml` describes the same.
-pub static ROUTES: [Route; 8] = [
+pub static ROUTES: [Route; 11] = [
     Route { method: Method::GET, path: "/metrics", access: Access::Open(health::metrics) },
     Route { method: Method::GET, path: "/healthz", access: Access::Open(health::alive) },
     Route { method: Method::GET, path: "/readyz", access: Access::Open(health::ready) },
     Route {
         method: Method::POST,
         path: "/v1/purge",
-        access: Access::Scoped(Scope::Purge, purge::purge),
+        access: Access::Walking(Scope::Purge, purge::purge),
+    },
+    Route {
+        method: Method::GET,
+        path: "/v1/purges",
+        access: Access::Scoped(Scope::Read, past::list),
+    },
+    Route {
+        method: Method::GET,
+        path: "/v1/purges/{id}",
+        access: Access::Scoped(Scope::Read, past::one),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/explain",
+        access: Access::Scoped(Scope::Read, explain::explain),
     },
     Route {
         method: Method::POST,
@@ -97,8 +149,35 @@ pub struct Call<'a> {
     token: &'a Token,
     /// Position of the token, for its rate.
     position: usize,
+    /// Address that it came from.
+    client: IpAddr,
+    headers: &'a HeaderMap,
+    query: Option<&'a str>,
+    /// Last segment of the path: what stands where a route has braces.
+    name: &'a str,
     body: &'a [u8],
     now: Now,
+}
+
+impl<'a> Call<'a> {
+    fn new(
+        head: &'a http::request::Parts,
+        client: SocketAddr,
+        (position, token): (usize, &'a Token),
+        body: &'a [u8],
+    ) -> Self {
+        let path = head.uri.path();
+        Self {
+            token,
+            position,
+            client: client.ip(),
+            headers: &head.headers,
+            query: head.uri.query(),
+            name: path.rsplit_once('/').map_or(path, |(_, name)| name),
+            body,
+            now: clock::now(),
+        }
+    }
 }
 
 /// The admin API of one node.
@@ -109,9 +188,16 @@ pub struct Admin {
     tokens: Vec<Token>,
     body_bytes: usize,
     tag_bytes: usize,
+    /// Header fields that a client's request may have.
+    fields: usize,
     sites: Vec<AdminSite>,
     guard: Guard,
     purge_rates: Buckets<usize>,
+    purge_selectors: usize,
+    purge_globs: usize,
+    repeats: repeat::Repeats<purge::Receipt>,
+    /// One walk at a time: it takes a core for as long as it lasts.
+    walks: Arc<Semaphore>,
     control: Arc<dyn Control>,
     metrics: Arc<Metrics>,
 }
@@ -150,13 +236,18 @@ impl Admin {
             tokens: config.admin.tokens.clone(),
             body_bytes: config.admin.body_bytes,
             tag_bytes: config.limits.tag_bytes,
+            fields: config.limits.fields,
             sites: config
                 .sites
                 .iter()
                 .map(|site| AdminSite { name: site.name.clone(), origin: origin(site.origin) })
                 .collect(),
-            guard: Guard::new(),
+            guard: Guard::default(),
             purge_rates: Buckets::new(rate, rate, config.admin.tokens.len().max(1)),
+            purge_selectors: config.admin.purge_selectors,
+            purge_globs: config.limits.purge_globs,
+            repeats: repeat::Repeats::new(config.admin.idempotency_keys),
+            walks: Arc::new(Semaphore::new(1)),
             control,
             metrics,
         })
@@ -177,9 +268,18 @@ impl Admin {
         let (head, body) = request.into_parts();
         let answer = match self.admit(&head, client, surface, clock::now()) {
             Ok(Admitted::Open(act)) => Ok(act(self)),
-            Ok(Admitted::Scoped(position, token, act)) => self.read(body).await.and_then(|body| {
-                act(self, &Call { token, position, body: &body, now: clock::now() })
-            }),
+            Ok(Admitted::Scoped(bearer, act)) => {
+                let body = self.read(body).await;
+                body.and_then(|body| act(self, &Call::new(&head, client, bearer, &body)))
+            }
+            Ok(Admitted::Walking(bearer, act)) => {
+                let body = self.read(body).await;
+                match body.and_then(|body| act(self, &Call::new(&head, client, bearer, &body))) {
+                    Ok(Work::Done(reply)) => Ok(reply),
+                    Ok(Work::Walk(walk)) => self.walk(walk).await,
+                    Err(problem) => Err(problem),
+                }
+            }
             Err(problem) => Err(problem),
         };
         answer.unwrap_or_else(Problem::into_reply)
@@ -196,25 +296,49 @@ impl Admin {
     ) -> Result<Admitted<'_>, Problem> {
         let path = head.uri.path();
         let bearer = if surface == Surface::Full && path.starts_with("/v1/") {
-            let found = self.guard.judge(&self.tokens, &head.headers, client.ip(), now);
+            let found = auth::judge(&self.guard, &self.tokens, &head.headers, client.ip(), now);
             Some(found.inspect_err(|_| self.metrics.node.admin_denied.inc())?)
         } else {
             None
         };
         let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
-        let at_path = || ROUTES.iter().filter(|route| route.path == path && surface.shows(route));
+        let at_path = || ROUTES.iter().filter(|route| route.leads(path) && surface.shows(route));
         let Some(route) = at_path().find(|route| route.method == *method) else {
             let allowed: Vec<&str> = at_path().map(|route| route.method.as_str()).collect();
             return Err(Problem::no_route(&allowed));
         };
+        if let (Some(scope), Some((_, token))) = (route.access.scope(), bearer)
+            && !token.covers(scope)
+        {
+            return Err(Problem::scope(scope));
+        }
         match (route.access, bearer) {
             (Access::Open(act), _) => Ok(Admitted::Open(act)),
-            (Access::Scoped(scope, act), Some((position, token))) if covers(token, scope) => {
-                Ok(Admitted::Scoped(position, token, act))
-            }
-            (Access::Scoped(scope, _), Some(_)) => Err(Problem::scope(scope)),
-            (Access::Scoped(..), None) => Err(Problem::no_token()),
+            (Access::Scoped(_, act), Some(bearer)) => Ok(Admitted::Scoped(bearer, act)),
+            (Access::Walking(_, act), Some(bearer)) => Ok(Admitted::Walking(bearer, act)),
+            (Access::Scoped(..) | Access::Walking(..), None) => Err(Problem::no_token()),
         }
+    }
+
+    /// Runs a walk over the store beside everything else, if none is under way.
+    async fn walk(&self, walk: Box<dyn FnOnce() -> Reply + Send>) -> Result<Reply, Problem> {
+        let Ok(place) = Arc::clone(&self.walks).try_acquire_owned() else {
+            let detail = "another dry run is walking the store";
+            return Err(Problem::wait("busy", detail, Duration::from_secs(1)));
+        };
+        // The place is given back when the walk is over, whether or not the client still waits.
+        let work = move || {
+            let reply = walk();
+            drop(place);
+            reply
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_panicked| Problem::internal())
+    }
+
+    /// Identity of a purge that this node accepted.
+    fn purge_id(&self, applied: Applied) -> String {
+        let Identity { name, incarnation, .. } = &self.identity;
+        format!("{name}.{incarnation}.{}", applied.sequence)
     }
 
     async fn read<B>(&self, body: B) -> Result<Bytes, Problem>
@@ -243,7 +367,8 @@ impl Admin {
 /// A request that may be answered.
 enum Admitted<'a> {
     Open(fn(&Admin) -> Reply),
-    Scoped(usize, &'a Token, fn(&Admin, &Call<'_>) -> Result<Reply, Problem>),
+    Scoped((usize, &'a Token), fn(&Admin, &Call<'_>) -> Result<Reply, Problem>),
+    Walking((usize, &'a Token), fn(&Admin, &Call<'_>) -> Result<Work, Problem>),
 }
 
 /// An answer with a body that must not be kept by anybody on the way.

@@ -8,17 +8,17 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
+use http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::auth::{covers, covers_site};
 use super::problem::Problem;
-use super::{Admin, Call, Reply, json, milliseconds};
+use super::repeat;
+use super::resolve::{Scope, not_covered};
+use super::{Admin, Call, Work, json, milliseconds};
 use crate::clock;
-use crate::config::{Scope, Token, parse_duration};
-use crate::message::{RequestHead, Scheme};
+use crate::config::{Scope as TokenScope, Token, parse_duration};
 use crate::purge::{Selector, Strength};
-use crate::semantics::normalise;
+use crate::store::Author;
 
 /// Selectors that one request may come to, tags counted once for each site.
 const SELECTORS: usize = 100_000;
@@ -41,11 +41,19 @@ struct Written {
     wait: Option<String>,
     #[serde(deserialize_with = "given")]
     timeout: Option<String>,
-    prefixes: Present,
-    hosts: Present,
-    globs: Present,
-    dry_run: Present,
+    prefixes: Vec<String>,
+    hosts: Vec<String>,
+    globs: Vec<String>,
+    dry_run: bool,
     refetch: Present,
+}
+
+impl Written {
+    /// Selectors that are written out.
+    fn named(&self) -> usize {
+        let lists = [&self.urls, &self.tags, &self.prefixes, &self.hosts, &self.globs];
+        lists.iter().map(|list| list.len()).sum()
+    }
 }
 
 /// A value that is not `null`.
@@ -73,8 +81,8 @@ enum Level {
 }
 
 /// What a purge was answered with.
-#[derive(Debug, Serialize)]
-struct Receipt {
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Receipt {
     /// Node, incarnation and sequence.
     id: String,
     epoch: u64,
@@ -86,27 +94,80 @@ struct Receipt {
     freed: Option<u64>,
 }
 
+/// What a purge would do.
+#[derive(Debug, Serialize)]
+struct Preview {
+    dry_run: bool,
+    mode: &'static str,
+    /// Rows that it would write.
+    selectors: usize,
+    /// Stored responses in all; only for whom all sites are open.
+    stored: Option<u64>,
+    /// Those that match now.
+    matched: u64,
+    /// Bytes that these take.
+    bytes: u64,
+    took_ms: f64,
+}
+
 /// `POST /v1/purge`
-pub(super) fn purge(admin: &Admin, call: &Call<'_>) -> Result<Reply, Problem> {
+pub(super) fn purge(admin: &Admin, call: &Call<'_>) -> Result<Work, Problem> {
+    let key = repeat::key(call.headers)?;
     let written = parse(call.body)?;
     let strength = strength(written.mode.as_deref())?;
     let state = level(written.wait.as_deref())?;
     timeout(written.timeout.as_deref())?;
     let selectors = selectors(admin, call.token, &written)?;
+    if written.dry_run {
+        return Ok(preview(admin, call, selectors, strength));
+    }
+    let act = || apply(admin, call, &selectors, strength, state);
+    let receipt = match key {
+        Some(key) => admin.repeats.once(call.position, key, call.body, call.now, act)?,
+        None => act()?,
+    };
+    Ok(Work::Done(json(StatusCode::OK, &receipt)))
+}
+
+fn apply(
+    admin: &Admin,
+    call: &Call<'_>,
+    selectors: &[Selector],
+    strength: Strength,
+    state: Level,
+) -> Result<Receipt, Problem> {
     let cost = u32::try_from(selectors.len()).unwrap_or(u32::MAX);
     admin.purge_rates.take(call.position, f64::from(cost), call.now).map_err(|wait| {
         Problem::wait("purge-rate", "this token purges faster than it may", wait)
     })?;
-    let applied = admin.control.purge(&selectors, strength, call.now);
-    let identity = &admin.identity;
-    let id = format!("{}.{}.{}", identity.name, identity.incarnation, applied.sequence);
+    let by = Author { token: call.token.name.as_str().into(), address: call.client };
+    let applied = admin.control.purge(by, selectors, strength, call.now);
+    let id = admin.purge_id(applied);
     tracing::info!(
-        token = %call.token.name, id, epoch = applied.epoch, mode = strength.label(),
-        selectors = selectors.len(), first = ?selectors.first(), "purged"
+        token = %call.token.name, from = %call.client, id, epoch = applied.epoch,
+        mode = strength.label(), selectors = selectors.len(), first = ?selectors.first(), "purged"
     );
     let took_ms = milliseconds(clock::now().since(call.now));
-    let receipt = Receipt { id, epoch: applied.epoch, took_ms, state, matched: None, freed: None };
-    Ok(json(StatusCode::OK, &receipt))
+    Ok(Receipt { id, epoch: applied.epoch, took_ms, state, matched: None, freed: None })
+}
+
+/// Counts in a walk over the store; the walk is for a thread that may take its time.
+fn preview(admin: &Admin, call: &Call<'_>, selectors: Vec<Selector>, strength: Strength) -> Work {
+    let control = Arc::clone(&admin.control);
+    let (begun, knows_all) = (call.now, call.token.sites.is_empty());
+    Work::Walk(Box::new(move || {
+        let tried = control.try_purge(&selectors);
+        let preview = Preview {
+            dry_run: true,
+            mode: strength.label(),
+            selectors: selectors.len(),
+            stored: knows_all.then_some(tried.stored),
+            matched: tried.matched,
+            bytes: tried.bytes,
+            took_ms: milliseconds(clock::now().since(begun)),
+        };
+        json(StatusCode::OK, &preview)
+    }))
 }
 
 fn parse(body: &[u8]) -> Result<Written, Problem> {
@@ -116,16 +177,9 @@ fn parse(body: &[u8]) -> Result<Written, Problem> {
     }
     let written: Written = serde_json::from_slice(body)
         .map_err(|error| Problem::bad("body", format!("the body cannot be read: {error}")))?;
-    let unbuilt = [
-        ("prefixes", &written.prefixes),
-        ("hosts", &written.hosts),
-        ("globs", &written.globs),
-        ("dry_run", &written.dry_run),
-        ("refetch", &written.refetch),
-    ];
-    if let Some((name, _)) = unbuilt.into_iter().find(|(_, field)| field.0) {
-        let detail = format!("this version does not carry out `{name}`");
-        return Err(Problem::field("unsupported-field", name, detail));
+    if written.refetch.0 {
+        let detail = "this version does not carry out `refetch`";
+        return Err(Problem::field("unsupported-field", "refetch", detail));
     }
     Ok(written)
 }
@@ -133,8 +187,12 @@ fn parse(body: &[u8]) -> Result<Written, Problem> {
 fn strength(mode: Option<&str>) -> Result<Strength, Problem> {
     match mode {
         None | Some("hard") => Ok(Strength::Hard),
+        Some("check") => Ok(Strength::Check),
         Some("soft") => Ok(Strength::Soft),
-        Some(_) => Err(Problem::field("value", "mode", "`mode` is \"hard\" or \"soft\"")),
+        Some(_) => {
+            let detail = "`mode` is \"hard\", \"check\" or \"soft\"";
+            Err(Problem::field("value", "mode", detail))
+        }
     }
 }
 
@@ -162,9 +220,10 @@ fn timeout(text: Option<&str>) -> Result<(), Problem> {
 
 /// What a request names, within what its token covers.
 fn selectors(admin: &Admin, token: &Token, written: &Written) -> Result<Vec<Selector>, Problem> {
-    let named = written.urls.len() + written.tags.len();
+    let named = written.named();
     if !written.all && named == 0 {
-        let detail = "nothing is selected: name `urls` or `tags`, or say `\"all\": true`";
+        let detail = "nothing is selected: name `urls`, `tags`, `prefixes`, `hosts` or `globs`, or \
+                      say `\"all\": true`";
         return Err(Problem::bad("empty-selector", detail));
     }
     if written.all && named > 0 {
@@ -173,22 +232,50 @@ fn selectors(admin: &Admin, token: &Token, written: &Written) -> Result<Vec<Sele
     }
     let site = written.site.as_deref().map(|name| one_site(admin, token, name)).transpose()?;
     if written.all {
-        return everything(admin, token, site);
+        return everything(&Scope { admin, token, site });
     }
-    let mut selectors = Vec::with_capacity(named);
-    for url in &written.urls {
-        selectors.push(by_url(admin, token, site.as_ref(), url)?);
+    within_limits(admin, written)?;
+    resolve(&Scope { admin, token, site }, written)
+}
+
+fn within_limits(admin: &Admin, written: &Written) -> Result<(), Problem> {
+    let most = admin.purge_selectors;
+    if written.named() > most {
+        let detail = format!("one purge takes {most} selectors; send the rest in another");
+        return Err(Problem::bad("too-many", detail));
     }
-    let sites = site.map_or_else(|| covered(admin, token), |site| vec![site]);
-    if written.tags.len().saturating_mul(sites.len()) > SELECTORS {
+    if written.globs.len() > admin.purge_globs {
+        let detail = format!(
+            "a site keeps {} patterns; with more, the oldest would turn into a purge of the site",
+            admin.purge_globs
+        );
+        return Err(Problem::field("too-many", "globs", detail));
+    }
+    Ok(())
+}
+
+/// All selectors that the texts stand for, each once.
+fn resolve(scope: &Scope<'_>, written: &Written) -> Result<Vec<Selector>, Problem> {
+    let wide = written.tags.len() + written.globs.len();
+    if wide > 0 && wide.saturating_mul(scope.sites().len()) > SELECTORS {
         let detail = format!("this comes to more than {SELECTORS} selectors; name a `site`");
-        return Err(Problem::field("too-many", "tags", detail));
+        return Err(Problem::bad("too-many", detail));
+    }
+    let mut selectors = Vec::with_capacity(written.named());
+    for url in &written.urls {
+        selectors.push(scope.url(url)?);
+    }
+    for prefix in &written.prefixes {
+        selectors.push(scope.prefix(prefix)?);
+    }
+    for host in &written.hosts {
+        selectors.push(scope.host(host)?);
+    }
+    for glob in &written.globs {
+        selectors.extend(scope.glob(glob)?);
     }
     for tag in &written.tags {
-        let tag = by_tag(admin, tag)?;
-        selectors.extend(
-            sites.iter().map(|site| Selector::Tag { site: Arc::clone(site), tag: tag.clone() }),
-        );
+        selectors.extend(scope.tag(tag)?);
     }
     let mut seen = HashSet::with_capacity(selectors.len());
     selectors.retain(|selector| seen.insert(selector.clone()));
@@ -200,7 +287,7 @@ fn selectors(admin: &Admin, token: &Token, written: &Written) -> Result<Vec<Sele
 
 /// The site of that name. A token that is bound to sites learns nothing about others.
 fn one_site(admin: &Admin, token: &Token, name: &str) -> Result<Arc<str>, Problem> {
-    if !covers_site(token, name) {
+    if !token.covers_site(name) {
         return Err(not_covered());
     }
     let site = admin.sites.iter().find(|site| &*site.name == name);
@@ -208,103 +295,22 @@ fn one_site(admin: &Admin, token: &Token, name: &str) -> Result<Arc<str>, Proble
         .ok_or_else(|| Problem::field("unknown-site", "site", "there is no site of this name"))
 }
 
-fn not_covered() -> Problem {
-    Problem::forbidden("site", "the token does not cover this site")
-}
-
-/// Every site that the token covers.
-fn covered(admin: &Admin, token: &Token) -> Vec<Arc<str>> {
-    let names = admin.sites.iter().map(|site| &site.name);
-    names.filter(|name| covers_site(token, name)).map(Arc::clone).collect()
-}
-
 /// All of one site, or all that the token covers, for which it needs the scope.
-fn everything(
-    admin: &Admin,
-    token: &Token,
-    site: Option<Arc<str>>,
-) -> Result<Vec<Selector>, Problem> {
-    if let Some(site) = site {
-        return Ok(vec![Selector::Site { site }]);
+fn everything(scope: &Scope<'_>) -> Result<Vec<Selector>, Problem> {
+    if scope.site.is_none() {
+        if !scope.token.covers(TokenScope::PurgeAll) {
+            return Err(Problem::scope(TokenScope::PurgeAll));
+        }
+        if scope.token.sites.is_empty() {
+            return Ok(vec![Selector::All]);
+        }
     }
-    if !covers(token, Scope::PurgeAll) {
-        return Err(Problem::scope(Scope::PurgeAll));
-    }
-    if token.sites.is_empty() {
-        return Ok(vec![Selector::All]);
-    }
-    let sites = covered(admin, token).into_iter().map(|site| Selector::Site { site });
+    let sites = scope.sites().into_iter().map(|site| Selector::Site { site });
     let sites: Vec<_> = sites.collect();
     if sites.is_empty() {
         return Err(Problem::bad("empty-selector", "no site is covered by this token"));
     }
     Ok(sites)
-}
-
-fn by_tag(admin: &Admin, tag: &str) -> Result<String, Problem> {
-    let wrong = |detail: String| Err(Problem::field("value", "tags", detail));
-    if tag.is_empty() || tag == "*" {
-        return wrong("a tag is empty or `*`; to purge everything say `\"all\": true`".into());
-    }
-    if tag.len() > admin.tag_bytes {
-        return wrong(format!("a tag is longer than {} bytes", admin.tag_bytes));
-    }
-    if tag.trim() != tag || tag.chars().any(char::is_control) {
-        return wrong("a tag has blanks around it or control characters in it".into());
-    }
-    Ok(tag.to_ascii_lowercase())
-}
-
-/// A URL in the form under which its response would be stored: the same function makes both.
-fn by_url(
-    admin: &Admin,
-    token: &Token,
-    site: Option<&Arc<str>>,
-    url: &str,
-) -> Result<Selector, Problem> {
-    let (host, target) =
-        canonical(url).map_err(|why| Problem::field("url", "urls", format!("{url:?} {why}")))?;
-    let Some(owner) = admin.control.site_of(&host) else {
-        let detail = format!("no site answers for the host of {url:?}");
-        return Err(Problem::field("foreign-host", "urls", detail));
-    };
-    if site.is_some_and(|site| *site != owner) {
-        let detail = format!("the host of {url:?} belongs to another site");
-        return Err(Problem::field("foreign-host", "urls", detail));
-    }
-    if !covers_site(token, &owner) {
-        return Err(not_covered());
-    }
-    Ok(Selector::Url { site: owner, host, target })
-}
-
-/// Host and target of a URL as a request for it would have them.
-fn canonical(url: &str) -> Result<(String, String), &'static str> {
-    const FORM: &str = "is not an absolute URL such as https://www.example.com/path?query";
-    if url.contains('#') {
-        return Err("has a fragment, which is never sent to a server");
-    }
-    let uri: Uri = url.parse().map_err(|_invalid| FORM)?;
-    let scheme = match uri.scheme_str() {
-        Some("http") => Scheme::Http,
-        Some("https") => Scheme::Https,
-        _ => return Err(FORM),
-    };
-    let authority = uri.authority().ok_or(FORM)?;
-    let host = HeaderValue::try_from(authority.as_str()).map_err(|_invalid| FORM)?;
-    let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let target = if target.starts_with('?') { format!("/{target}") } else { target.to_owned() };
-    let request = normalise(RequestHead {
-        method: Method::GET,
-        scheme,
-        authority: None,
-        target,
-        version: Version::HTTP_11,
-        headers: HeaderMap::from_iter([(header::HOST, host)]),
-    })
-    .map_err(|_refusal| "would be refused as a request: check its host and its path")?;
-    let target = request.target();
-    Ok((request.host, target))
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use http::StatusCode;
 use serde::Serialize;
 
-use super::auth::covers_site;
 use super::control::{Identity, NodeStatus, Readiness};
 use super::problem::Problem;
 use super::{Admin, Call, Reply, json};
@@ -37,7 +36,7 @@ pub(super) fn status(admin: &Admin, call: &Call<'_>) -> Result<Reply, Problem> {
             ready: readiness.ready(),
             readiness,
             doing: admin.control.status(),
-            sites: sites.filter(|site| covers_site(call.token, site)).collect(),
+            sites: sites.filter(|site| call.token.covers_site(site)).collect(),
             origins: seen(admin, call),
         },
     ))
@@ -60,7 +59,7 @@ fn seen(admin: &Admin, call: &Call<'_>) -> Vec<OriginStatus> {
             || admin
                 .sites
                 .iter()
-                .any(|site| site.origin == origin.name && covers_site(call.token, &site.name))
+                .any(|site| site.origin == origin.name && call.token.covers_site(&site.name))
     });
     origins
 }

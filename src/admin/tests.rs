@@ -6,25 +6,53 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::*;
+use crate::message::RequestHead;
 use crate::origin::OriginStatus;
-use crate::purge::{Selector, Strength};
-use crate::store::Applied;
+use crate::purge::{Secret, Selector, Strength};
+use crate::semantics::{Explanation, Facts};
+use crate::store::{Applied, Author, Past, Purges, Tried};
 use crate::telemetry::test_config;
 
 /// A node that remembers what it was told.
-#[derive(Default)]
 pub(super) struct Played {
     pub(super) purges: Mutex<Vec<(Vec<Selector>, Strength)>>,
+    /// Requests that were explained: method, scheme, target, authority and fields.
+    pub(super) explained: Mutex<Vec<String>>,
+    /// Remembers the purges.
+    table: Purges,
     told: Mutex<Vec<&'static str>>,
     draining: Mutex<bool>,
 }
 
+impl Default for Played {
+    fn default() -> Self {
+        Self {
+            purges: Mutex::default(),
+            explained: Mutex::default(),
+            table: Purges::new(Secret(1, 2), 100),
+            told: Mutex::default(),
+            draining: Mutex::default(),
+        }
+    }
+}
+
 impl Control for Played {
-    fn purge(&self, selectors: &[Selector], strength: Strength, _now: Now) -> Applied {
-        let mut purges = self.purges.lock().unwrap();
-        purges.push((selectors.to_vec(), strength));
-        let sequence = purges.len() as u64;
-        Applied { sequence, epoch: 40 + sequence }
+    fn purge(&self, by: Author, selectors: &[Selector], strength: Strength, now: Now) -> Applied {
+        self.purges.lock().unwrap().push((selectors.to_vec(), strength));
+        self.table.apply_for(by, selectors, strength, now)
+    }
+
+    fn try_purge(&self, selectors: &[Selector]) -> Tried {
+        self.told.lock().unwrap().push("try");
+        Tried { stored: 100, matched: selectors.len() as u64, bytes: 4096 }
+    }
+
+    fn past(&self, most: usize, pass: &dyn Fn(&Past) -> bool) -> Vec<Past> {
+        self.table.past(most, pass)
+    }
+
+    fn past_one(&self, sequence: u64) -> Option<Past> {
+        self.table.past_one(sequence)
     }
 
     fn reset(&self, _now: Now) -> u64 {
@@ -63,6 +91,25 @@ impl Control for Played {
     fn site_of(&self, host: &str) -> Option<Arc<str>> {
         let (name, domain) = host.split_once('.')?;
         (domain == "example" && matches!(name, "shop" | "blog")).then(|| Arc::from(name))
+    }
+
+    fn stored_target(&self, host: &str, target: String) -> String {
+        match host {
+            "shop.example" => target.replace("?utm_source=x", ""),
+            _ => target,
+        }
+    }
+
+    fn explain(&self, head: RequestHead, _now: Now) -> Explanation {
+        let mut text = format!("{} {} {}", head.method, head.scheme.as_str(), head.target);
+        text.extend(head.authority.map(|authority| format!(" {authority}")));
+        for (name, value) in &head.headers {
+            text += &format!(" {name}={}", value.to_str().unwrap());
+        }
+        self.explained.lock().unwrap().push(text);
+        let mut told = Explanation::default();
+        told.add("decision", Facts::new().with("decision", "hit"));
+        told
     }
 
     fn observe(&self) {
@@ -113,7 +160,11 @@ fn token(name: &str, scopes: &[Scope], sites: &[&str]) -> Token {
 
 /// A node with the sites `shop` and `blog`, whose tokens are called as their secrets.
 pub(super) fn bench() -> Bench {
-    let mut config = test_config();
+    bench_of(test_config())
+}
+
+/// The same with other limits.
+pub(super) fn bench_of(mut config: Config) -> Bench {
     let all = SCOPES.map(|(_, scope)| scope);
     config.admin.tokens = SCOPES.iter().map(|(name, scope)| token(name, &[*scope], &[])).collect();
     config.admin.tokens.push(token("all", &all, &[]));
@@ -128,7 +179,19 @@ pub(super) fn bench() -> Bench {
 
 impl Bench {
     pub(super) async fn ask(&self, method: &str, path: &str, token: &str, body: &str) -> Answer {
-        self.ask_on(Surface::Full, method, path, token, body).await
+        self.ask_on(Surface::Full, method, path, token, &[], body).await
+    }
+
+    /// The same with further fields.
+    pub(super) async fn ask_with(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        fields: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        self.ask_on(Surface::Full, method, path, token, fields, body).await
     }
 
     async fn ask_on(
@@ -137,9 +200,13 @@ impl Bench {
         method: &str,
         path: &str,
         token: &str,
+        fields: &[(&str, &str)],
         body: &str,
     ) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
         if !token.is_empty() {
             request = request.header("authorization", format!("Bearer {token}"));
         }
@@ -158,11 +225,20 @@ impl Bench {
 #[tokio::test]
 async fn every_scope_opens_its_routes_and_no_other() {
     for route in &ROUTES {
-        let Access::Scoped(needed, _) = route.access else { continue };
+        let Some(needed) = route.access.scope() else { continue };
         for (name, scope) in SCOPES {
             let bench = bench();
-            let body = if route.path == "/v1/purge" { r#"{"tags":["a"]}"# } else { "" };
-            let answer = bench.ask(route.method.as_str(), route.path, name, body).await;
+            let body = match route.path {
+                "/v1/purge" => r#"{"tags":["a"]}"#,
+                "/v1/explain" => r#"{"url":"https://shop.example/"}"#,
+                _ => "",
+            };
+            let mut path = route.path.to_owned();
+            if let Some(folder) = route.path.strip_suffix("{id}") {
+                bench.ask("POST", "/v1/purge", "purge", r#"{"tags":["a"]}"#).await;
+                path = format!("{folder}n1.00ff.1");
+            }
+            let answer = bench.ask(route.method.as_str(), &path, name, body).await;
             let may = scope == needed || (scope == Scope::PurgeAll && needed == Scope::Purge);
             assert_eq!(answer.status == 403, !may, "{name} {}", route.path);
             assert_eq!(answer.status < 300, may, "{name} {}: {}", route.path, answer.body);
@@ -238,8 +314,9 @@ async fn probes_and_metrics_need_no_token_and_tell_of_draining() {
 #[tokio::test]
 async fn watch_surface_shows_only_the_open_routes() {
     for route in &ROUTES {
-        let answer =
-            bench().ask_on(Surface::Watch, route.method.as_str(), route.path, "all", "{}").await;
+        let answer = bench()
+            .ask_on(Surface::Watch, route.method.as_str(), route.path, "all", &[], "{}")
+            .await;
         let open = matches!(route.access, Access::Open(_));
         assert_eq!(answer.status, if open { 200 } else { 404 }, "{}", route.path);
     }
@@ -337,10 +414,7 @@ fn document_and_router_agree() {
     let mut routed: Vec<_> = ROUTES
         .iter()
         .map(|route| {
-            let scope = match route.access {
-                Access::Open(_) => "none",
-                Access::Scoped(scope, _) => problem::scope_name(scope),
-            };
+            let scope = route.access.scope().map_or("none", problem::scope_name);
             (route.path.to_owned(), route.method.to_string(), scope.to_owned())
         })
         .collect();

@@ -15,9 +15,11 @@ use crate::admin::{
 use crate::clock::Now;
 use crate::config::Config;
 use crate::listener::Drain;
+use crate::message::RequestHead;
 use crate::origin::OriginStatus;
 use crate::purge::{Selector, Strength};
-use crate::store::{Applied, CLASSES};
+use crate::semantics::Explanation;
+use crate::store::{Applied, Author, CLASSES, Past, Tried, try_out};
 
 /// The admin and watch listeners, bound.
 pub(super) struct Doors {
@@ -70,8 +72,8 @@ pub(super) fn start(shared: &Arc<Shared>, control: &Runtime, doors: Doors) {
 }
 
 impl Control for Shared {
-    fn purge(&self, selectors: &[Selector], strength: Strength, now: Now) -> Applied {
-        let applied = self.purges.apply(selectors, strength, now);
+    fn purge(&self, by: Author, selectors: &[Selector], strength: Strength, now: Now) -> Applied {
+        let applied = self.purges.apply_for(by, selectors, strength, now);
         for selector in selectors {
             self.metrics.store.purges(selector.kind());
         }
@@ -83,6 +85,18 @@ impl Control for Shared {
             "purge"
         );
         applied
+    }
+
+    fn try_purge(&self, selectors: &[Selector]) -> Tried {
+        try_out(&self.store, &self.purges, selectors)
+    }
+
+    fn past(&self, most: usize, pass: &dyn Fn(&Past) -> bool) -> Vec<Past> {
+        self.purges.past(most, pass)
+    }
+
+    fn past_one(&self, sequence: u64) -> Option<Past> {
+        self.purges.past_one(sequence)
     }
 
     fn reset(&self, now: Now) -> u64 {
@@ -134,6 +148,14 @@ impl Control for Shared {
     fn site_of(&self, host: &str) -> Option<Arc<str>> {
         let site = self.edge.site_of(host)?;
         self.config.sites.get(site).map(|site| Arc::clone(&site.name))
+    }
+
+    fn stored_target(&self, host: &str, target: String) -> String {
+        self.edge.stored_target(host, target)
+    }
+
+    fn explain(&self, request: RequestHead, now: Now) -> Explanation {
+        self.edge.explain(request, now)
     }
 
     fn observe(&self) {

@@ -5,6 +5,7 @@
 //! control       one small runtime: admin, DNS, probes, signals
 //! upkeep        a thread: evicts what is over budget, measures memory
 //! sweep         a thread: gives memory back after purges
+//! codings       a thread, where a policy codes: makes coded copies of stored responses
 //! ```
 
 mod control;
@@ -30,7 +31,7 @@ use crate::listener::{
 use crate::origin::{OriginConfigError, Origins};
 use crate::proxy::Edge;
 use crate::purge::Secret;
-use crate::store::{FillLimits, Fills, Purges, Store, StoreLimits};
+use crate::store::{FillLimits, Fills, PurgeLimits, Purges, Store, StoreLimits};
 use crate::telemetry::{AccessLog, LogError, Metrics};
 
 pub use demo::run_with_origin;
@@ -275,7 +276,14 @@ fn state(config: &Config) -> (Arc<Store>, Arc<Purges>, Arc<Fills>) {
     });
     let [first, second] = store.secret().0;
     let secret = Secret(first.rotate_left(32), second.rotate_left(32));
-    let purges = Purges::new(secret, limits.purge_rows);
+    let purges = Purges::within(
+        secret,
+        PurgeLimits {
+            rows_per_site: limits.purge_rows,
+            globs_per_site: limits.purge_globs,
+            history: config.admin.purge_history,
+        },
+    );
     (Arc::new(store), Arc::new(purges), Arc::new(fills))
 }
 

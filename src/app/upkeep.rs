@@ -1,4 +1,5 @@
-//! Threads that keep the store within its budget, so that requests seldom have to.
+//! Threads beside the requests: they keep the store within its budget, so that requests seldom have
+//! to, and make coded copies of what is stored.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +18,10 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Time until memory that was given back shows in what is resident.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// Starts the threads; they end once the edge has stopped.
+/// How far the thread that codes stands back behind those that answer.
+const CODINGS_NICE: i32 = 10;
+
+/// Starts the threads; they end once the edge has stopped, coding as soon as it drains.
 pub(super) fn start(shared: &Arc<Shared>, pressure: &Arc<PressureGauge>) -> io::Result<()> {
     let state = Arc::clone(shared);
     std::thread::Builder::new().name("upkeep".into()).spawn(move || {
@@ -42,9 +46,21 @@ pub(super) fn start(shared: &Arc<Shared>, pressure: &Arc<PressureGauge>) -> io::
             let walked = clock::now().since(begun);
             measure(&state);
             press(&state, &pressure, &mut given_back);
-            std::thread::sleep(LOOK.max(walked * 10));
+            // Where rows come faster than that, they would fold before the next walk lets them go.
+            let rest = if state.purges.is_crowded() { LOOK } else { LOOK.max(walked * 4) };
+            std::thread::sleep(rest);
         }
     })?;
+    if shared.edge.codes() {
+        let state = Arc::clone(shared);
+        std::thread::Builder::new().name("codings".into()).spawn(move || {
+            // On Linux this is the priority of this thread alone.
+            if let Err(error) = rustix::process::setpriority_process(None, CODINGS_NICE) {
+                tracing::debug!(%error, "the thread that codes keeps its priority");
+            }
+            state.edge.make_codings(|| *state.stop.borrow() || state.draining());
+        })?;
+    }
     Ok(())
 }
 

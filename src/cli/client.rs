@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::clock;
 use crate::http1::{
@@ -101,9 +101,22 @@ pub(super) fn call(
     body: Option<&[u8]>,
     most: Duration,
 ) -> Result<Answer, CallError> {
+    call_with(base, method, path, token, None, body, most)
+}
+
+/// The same with a further field.
+pub(super) fn call_with(
+    base: &Base,
+    method: &Method,
+    path: &str,
+    token: Option<&str>,
+    field: Option<(HeaderName, HeaderValue)>,
+    body: Option<&[u8]>,
+    most: Duration,
+) -> Result<Answer, CallError> {
     let deadline = clock::now().boot + most;
     let mut connection = Connection { stream: connect(base)?, buffer: BytesMut::new(), deadline };
-    connection.send(&encode(base, method, path, token, body)?)?;
+    connection.send(&encode(base, method, path, token, field, body)?)?;
     loop {
         let head = parse_response(&mut connection.buffer, method, &HEAD_LIMITS).map_err(garbled)?;
         match head {
@@ -126,9 +139,11 @@ fn encode(
     method: &Method,
     path: &str,
     token: Option<&str>,
+    field: Option<(HeaderName, HeaderValue)>,
     body: Option<&[u8]>,
 ) -> Result<BytesMut, CallError> {
     let mut headers = HeaderMap::new();
+    headers.extend(field);
     let unusable = |_: http::header::InvalidHeaderValue| {
         CallError::Unreachable(
             "the token cannot be sent: it has characters that no token has".to_owned(),

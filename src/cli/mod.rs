@@ -4,8 +4,10 @@ mod check;
 mod client;
 mod demo;
 mod demonstrate;
+mod explain;
 mod greeting;
 mod purge;
+mod purges;
 mod remote;
 mod run;
 mod status;
@@ -38,10 +40,11 @@ Examples:
   atoll run --origin http://127.0.0.1:3000       an edge before your own server
   atoll check atoll.toml && atoll run --config atoll.toml
   atoll purge --tag article-1                    needs ATOLL_ADMIN_TOKEN
+  atoll explain https://www.example.org/news     why it is, or is not, answered from memory
 
 Environment:
   ATOLL_ADMIN_TOKEN   the token of the admin listener: `run` accepts it, the others send it
-  ATOLL_ADMIN         the address that purge, status and drain ask, unless --admin says it
+  ATOLL_ADMIN         the address that the others ask, unless --admin says it
   NO_COLOR            messages without colours
 
 `atoll COMMAND --help` tells more, with the exit codes of each.";
@@ -59,7 +62,9 @@ enum Command {
     Run(Box<run::Run>),
     Demo(demonstrate::Demonstrate),
     Check(check::Check),
-    Purge(purge::Purge),
+    Purge(Box<purge::Purge>),
+    Purges(purges::Purges),
+    Explain(explain::Explain),
     Status(status::Status),
     Drain(status::Drain),
     Token(token::Token),
@@ -82,6 +87,8 @@ pub fn main() -> ExitCode {
         Command::Demo(demo) => demo.run(),
         Command::Check(check) => check.run(),
         Command::Purge(purge) => purge.run(),
+        Command::Purges(purges) => purges.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Status(status) => status.run(),
         Command::Drain(drain) => drain.run(),
         Command::Token(token) => token.run(),
@@ -131,7 +138,13 @@ mod tests {
             ("purge", "--tag"),
             ("purge --all --tag a", "cannot be used with"),
             ("purge --tag a --wait soon", "acknowledged"),
+            ("purge --tag a --soft --check", "cannot be used with"),
+            ("purge --tag a --idempotency-key é", "255 visible"),
+            ("purges --limit 0", "1..=100000"),
+            ("purges a/b", "an id looks like"),
             ("purge --tag a --admin 127.0.0.1:9080", "http://127.0.0.1:9080"),
+            ("explain", "URL"),
+            ("explain https://a/b -H x", "Name: value"),
             ("token new", "--scope"),
             ("token new --scope all", "purge-all"),
             ("check", "FILE"),
@@ -154,6 +167,11 @@ mod tests {
             "purge --url https://a.example/b --tag x --soft --wait everywhere --timeout 5s --json",
             "purge --all --site main --dry-run",
             "purge --file list.txt",
+            "purge --prefix a.example/b/ --host a.example --glob *.css --check --idempotency-key k",
+            "purges",
+            "purges --limit 5 --json",
+            "purges n.1.2",
+            "explain https://a/b -H a:b --header c:d --method HEAD --json",
             "status",
             "status --json",
             "drain --admin http://127.0.0.1:9080",

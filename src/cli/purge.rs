@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, ValueEnum};
-use http::{Method, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::config::{format_duration, parse_duration};
@@ -15,6 +15,12 @@ use super::{DONE, LATE, USAGE, complain};
 /// Time for the exchange itself, beside the time that the node is told to wait.
 const EXCHANGE: Duration = Duration::from_secs(5);
 
+/// Time for a dry run: the node walks over all that it has stored.
+const WALK: Duration = Duration::from_secs(120);
+
+/// The field that a purge is known again by.
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
 /// Largest list of selectors that is read from a file.
 const LARGEST_FILE: u64 = 16 << 20;
 
@@ -24,11 +30,15 @@ const ABOUT: &str =
 const MORE: &str = "\
 Without --site every site that the token covers is meant. --url means a URL with all its variants,
 --tag the tags that the origin gave in Surrogate-Key, Cache-Tag, Edge-Cache-Tag, xkey or
-Cache-Groups, --prefix a host with the beginning of a path, up to a \"/\".
+Cache-Groups, --prefix a host with the beginning of a path, up to a \"/\", --host a host whatever the
+port, --glob a pattern for host, path and query together, in which * stands for any run of
+characters. Everything that is named in one command is purged together, or nothing is.
 
 Examples:
   atoll purge --tag article-1 --tag front-page
   atoll purge --url https://www.example.org/news --soft
+  atoll purge --prefix www.example.org/news/ --host img.example.org --dry-run
+  atoll purge --glob '*.example.org/*.css?v=*'
   atoll purge --all --site shop --wait everywhere --timeout 10s
   grep -v draft tags.txt | sed 's/^/tag /' | atoll purge --file -
 
@@ -64,7 +74,7 @@ pub(super) struct Purge {
     /// Host; may be repeated.
     #[arg(long, value_name = "HOST")]
     host: Vec<String>,
-    /// Pattern with * over host and path; slow; may be repeated.
+    /// Pattern with * for host, path and query: *.example.org/*.css; slow; may be repeated.
     #[arg(long, value_name = "PATTERN")]
     glob: Vec<String>,
     /// Everything.
@@ -79,9 +89,15 @@ pub(super) struct Purge {
     /// Make stale rather than dead: may still be shown while it is renewed.
     #[arg(long)]
     soft: bool,
-    /// Say what would be purged, and purge nothing.
+    /// Rather than dead, to be shown again only once the origin has confirmed it.
+    #[arg(long, conflicts_with = "soft")]
+    check: bool,
+    /// Say how much would be purged, and purge nothing.
     #[arg(long)]
     dry_run: bool,
+    /// A text of your own for this purge: sent again with the same one, it is done once.
+    #[arg(long, value_name = "KEY", value_parser = key)]
+    idempotency_key: Option<HeaderValue>,
     /// How far it must have come before the answer [default: acknowledged].
     #[arg(long, value_name = "LEVEL", value_enum)]
     wait: Option<Level>,
@@ -113,6 +129,13 @@ impl Level {
     }
 }
 
+/// Reads a value of `Idempotency-Key`.
+fn key(text: &str) -> Result<HeaderValue, String> {
+    let sound = (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let value = HeaderValue::from_str(text).ok().filter(|_| sound);
+    value.ok_or_else(|| "expected 1 to 255 visible ASCII characters".to_owned())
+}
+
 /// The selectors of the command line and of the file.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Selectors {
@@ -136,14 +159,9 @@ impl Purge {
         let selectors = self.selectors().map_err(usage)?;
         let token = required_token(&self.remote)?;
         let body = self.body(selectors).to_string();
-        let most = self.timeout.unwrap_or(EXCHANGE) + EXCHANGE;
-        let answer = self.remote.ask(
-            &Method::POST,
-            "/v1/purge",
-            Some(&token),
-            Some(body.as_bytes()),
-            most,
-        )?;
+        let most = if self.dry_run { WALK } else { self.timeout.unwrap_or(EXCHANGE) + EXCHANGE };
+        let key = self.idempotency_key.clone().map(|key| (KEY, key));
+        let answer = self.remote.send_with("/v1/purge", &token, key, body.as_bytes(), most)?;
         let late = answer.status == StatusCode::SERVICE_UNAVAILABLE;
         if !answer.status.is_success() && !late {
             return Ok(self.remote.refused(&answer));
@@ -205,6 +223,9 @@ impl Purge {
         if self.soft {
             put("mode", json!("soft"));
         }
+        if self.check {
+            put("mode", json!("check"));
+        }
         if let Some(level) = self.wait {
             put("wait", json!(level.label()));
         }
@@ -262,19 +283,24 @@ fn read(file: &Path) -> Result<String, String> {
     if count > LARGEST_FILE { Err(format!("larger than {LARGEST_FILE} bytes")) } else { Ok(text) }
 }
 
-/// The receipt, a line for each of its members.
+/// The receipt, or what a dry run found, a line for each of its members.
 fn table(receipt: &Value) -> String {
-    const MEMBERS: [(&str, &str); 6] = [
+    const MEMBERS: [(&str, &str); 9] = [
         ("id", "purge"),
         ("state", "state"),
         ("epoch", "epoch"),
         ("took_ms", "took (ms)"),
+        ("dry_run", "dry run"),
+        ("stored", "stored"),
         ("matched", "matched"),
+        ("bytes", "bytes"),
         ("freed", "freed (bytes)"),
     ];
     let mut out = String::new();
+    let dry = receipt.get("dry_run").is_some();
     for (member, name) in MEMBERS {
-        if let Some(value) = receipt.get(member) {
+        // How much is stored is never told to a token that is bound to sites.
+        if let Some(value) = receipt.get(member).filter(|value| !(dry && value.is_null())) {
             out.push_str(&format!("{name:<16}{}\n", cell(value)));
         }
     }
@@ -309,6 +335,7 @@ mod tests {
                 json!({"urls": ["https://a/b"], "mode": "soft", "wait": "everywhere",
                        "timeout": "1m30s", "dry_run": true}),
             ),
+            ("--host h --check", json!({"hosts": ["h"], "mode": "check"})),
             (
                 "--prefix a/b --host h --glob *.x/*",
                 json!({"prefixes": ["a/b"], "hosts": ["h"], "globs": ["*.x/*"]}),
@@ -343,5 +370,14 @@ took (ms)       0.2
 matched         not known yet
 ";
         assert_eq!(table(&receipt), expected);
+        let preview = json!({"dry_run": true, "mode": "hard", "selectors": 1, "stored": null,
+                             "matched": 12, "bytes": 34567, "took_ms": 1.5});
+        let expected = "\
+took (ms)       1.5
+dry run         true
+matched         12
+bytes           34567
+";
+        assert_eq!(table(&preview), expected);
     }
 }

@@ -1,13 +1,14 @@
-//! What purge, status and drain have in common: whom they ask, with which token, and what becomes
+//! What purge, explain, status and drain have in common: whom they ask, with which token, and what becomes
 //! of the answer.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 
-use super::client::{Answer, Base, CallError, call};
+use super::client::{Answer, Base, CallError, call, call_with};
 use super::{LATE, REFUSED, UNREACHABLE, USAGE, complain};
 
 /// The variable that holds the token.
@@ -48,7 +49,24 @@ impl Remote {
         body: Option<&[u8]>,
         most: Duration,
     ) -> Result<Answer, u8> {
-        call(&self.admin, method, path, token, body, most).map_err(|error| {
+        self.got(call(&self.admin, method, path, token, body, most))
+    }
+
+    /// Sends a body with a further field, and waits at most `most` for the whole answer.
+    pub(super) fn send_with(
+        &self,
+        path: &str,
+        token: &str,
+        field: Option<(HeaderName, HeaderValue)>,
+        body: &[u8],
+        most: Duration,
+    ) -> Result<Answer, u8> {
+        let post = http::Method::POST;
+        self.got(call_with(&self.admin, &post, path, Some(token), field, Some(body), most))
+    }
+
+    fn got(&self, answer: Result<Answer, CallError>) -> Result<Answer, u8> {
+        answer.map_err(|error| {
             let (code, message) = match error {
                 CallError::Unreachable(message) => (UNREACHABLE, message),
                 CallError::Late(message) => (LATE, message),
@@ -108,16 +126,18 @@ fn token_of_file(file: &Path) -> Result<String, String> {
 
 /// A problem document (RFC 9457) or any other refusal in words.
 pub(super) fn problem(answer: &Answer) -> String {
-    let advice = match answer.status.as_u16() {
-        401 => " (is the token right?)",
-        403 => " (the token does not have the scope or the site for it)",
-        404 => " (is this the admin listener of atoll?)",
-        429 => " (try again in a moment)",
-        _ => "",
-    };
     let document: Option<Value> = serde_json::from_slice(&answer.body).ok();
     let member = |name: &str| {
         document.as_ref().and_then(|value| value.get(name)).and_then(Value::as_str).map(plain)
+    };
+    let advice = match answer.status.as_u16() {
+        401 => " (is the token right?)",
+        403 => " (the token does not have the scope or the site for it)",
+        404 if member("code").is_none_or(|code| code == "path") => {
+            " (is this the admin listener of atoll?)"
+        }
+        429 => " (try again in a moment)",
+        _ => "",
     };
     let words = match (member("title"), member("detail")) {
         (Some(title), Some(detail)) => format!("{title}: {detail}"),
@@ -157,6 +177,8 @@ mod tests {
             ),
             (401, r#"{"title":"Unauthorized"}"#, "401 Unauthorized (is the token right?)"),
             (500, "<html>", "500 Internal Server Error"),
+            (404, "<html>", "404 Not Found (is this the admin listener of atoll?)"),
+            (404, r#"{"code":"unknown-purge","title":"Not Found"}"#, "404 Not Found"),
             (400, "{\"detail\":\"a\\u001b[31mb\"}", "400 a [31mb"),
         ] {
             let status = StatusCode::from_u16(status).expect("a status");

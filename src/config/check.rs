@@ -273,8 +273,7 @@ fn admin(
             ),
         }
     }
-    let (purges_per_second, body_bytes) = (draft.purges_per_second, draft.body_bytes);
-    Admin { address, tokens, purges_per_second, body_bytes }
+    Admin { address, tokens, ..draft.rest }
 }
 
 /// The token in a file: its first line.

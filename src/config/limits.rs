@@ -174,6 +174,8 @@ pub struct Limits {
     pub tags_bytes: usize,
     /// Rows of the purge table per site.
     pub purge_rows: usize,
+    /// Patterns in the purge table per site.
+    pub purge_globs: usize,
     /// Fills under way at once.
     pub fills: usize,
     /// Time that a joined request waits for a fill's head.
@@ -182,6 +184,8 @@ pub struct Limits {
     pub uncacheable_memory: Duration,
     /// Keys remembered as uncacheable.
     pub uncacheable_keys: u64,
+    /// Codings that wait to be made.
+    pub coding_jobs: usize,
     /// Share of the budget at which the store gives memory back.
     pub memory_evict_percent: u32,
     /// Share at which keep-alive ends and misses get 503.
@@ -281,10 +285,12 @@ impl Default for Limits {
             tag_bytes: 256,
             tags_bytes: 16 * 1024,
             purge_rows: 100_000,
+            purge_globs: 64,
             fills: 10_000,
             fill_wait: Duration::from_secs(30),
             uncacheable_memory: Duration::from_secs(120),
             uncacheable_keys: 100_000,
+            coding_jobs: 1_000,
             memory_evict_percent: 85,
             memory_shed_percent: 90,
             memory_refuse_percent: 95,

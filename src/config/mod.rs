@@ -152,15 +152,28 @@ pub struct Admin {
     pub tokens: Vec<Token>,
     /// Selectors that one token may purge per second.
     pub purges_per_second: u32,
+    /// Selectors in one purge.
+    pub purge_selectors: usize,
+    /// Purges that are remembered with their authors.
+    pub purge_history: usize,
+    /// Values of `Idempotency-Key` that are remembered of each token.
+    pub idempotency_keys: usize,
     /// Largest request body in bytes.
     pub body_bytes: usize,
 }
 
-impl Admin {
-    /// Default of `purges_per_second`.
-    pub const PURGES_PER_SECOND: u32 = 100;
-    /// Default of `body_bytes`.
-    pub const BODY_BYTES: usize = 1024 * 1024;
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            address: None,
+            tokens: Vec::new(),
+            purges_per_second: 10_000,
+            purge_selectors: 1000,
+            purge_history: 1000,
+            idempotency_keys: 1000,
+            body_bytes: 1024 * 1024,
+        }
+    }
 }
 
 /// A bearer token of the admin listener.
@@ -223,6 +236,19 @@ impl Token {
             scopes: Scope::ALL.to_vec(),
             sites: Vec::new(),
         }
+    }
+
+    /// Whether it has a scope. Who may purge everything may purge parts of it.
+    #[must_use]
+    pub fn covers(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope)
+            || (scope == Scope::Purge && self.scopes.contains(&Scope::PurgeAll))
+    }
+
+    /// Whether it may act on a site.
+    #[must_use]
+    pub fn covers_site(&self, site: &str) -> bool {
+        self.sites.is_empty() || self.sites.iter().any(|name| name == site)
     }
 }
 

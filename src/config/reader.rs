@@ -11,7 +11,7 @@ use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::error::{Problem, Problems, nearest, shown, similar};
 use super::units::{format_duration, format_size};
@@ -452,6 +452,42 @@ impl<'r> Entry<'r> {
     pub(super) fn as_table(&self, title: &str) -> Option<Table<'r>> {
         let entries = self.value.as_table()?;
         Some(Table::of(self.sink, title.to_owned(), self.place.clone(), Some(entries)))
+    }
+
+    /// Where problems with it go.
+    pub(super) fn sink(&self) -> &'r Sink {
+        self.sink
+    }
+
+    /// The value as a list; `expected` says what else it may be.
+    pub(super) fn list<T: Read>(&self, expected: &str) -> Option<Vec<Found<T>>> {
+        if !self.value.is_array() {
+            self.wrong_type(expected);
+            return None;
+        }
+        Read::read(self)
+    }
+
+    /// Whether the value is this text.
+    pub(super) fn is_text(&self, text: &str) -> bool {
+        self.value.as_str() == Some(text)
+    }
+
+    /// The keys and values of a table whose keys are names of the operator's choice.
+    pub(super) fn pairs(&self, expected: &str) -> Option<Vec<(Found<&'r str>, Entry<'r>)>> {
+        let Some(entries) = self.value.as_table() else {
+            self.wrong_type(expected);
+            return None;
+        };
+        let pair = |(name, value): (&'r Spanned<_>, &'r Spanned<DeValue<'r>>)| {
+            let text: &'r str = DeString::as_ref(name.get_ref());
+            let key = format!("{}.{text}", self.place.key);
+            let name_place = Place { key: key.clone(), span: Some(name.span()) };
+            let place = Place { key, span: Some(value.span()) };
+            let entry = Entry { sink: self.sink, place, value: value.get_ref() };
+            (Found { value: text, place: name_place }, entry)
+        };
+        Some(entries.iter().map(pair).collect())
     }
 
     /// One of a closed set of names.

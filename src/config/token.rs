@@ -22,8 +22,8 @@ pub fn new_token() -> Result<String, String> {
 
 /// The SHA-256 of a token.
 #[must_use]
-pub fn hash_token(token: &str) -> [u8; 32] {
-    let hash = digest::digest(&digest::SHA256, token.as_bytes());
+pub fn hash_token(token: impl AsRef<[u8]>) -> [u8; 32] {
+    let hash = digest::digest(&digest::SHA256, token.as_ref());
     let mut out = [0; 32];
     for (to, from) in out.iter_mut().zip(hash.as_ref()) {
         *to = *from;

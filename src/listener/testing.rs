@@ -185,7 +185,7 @@ fn config() -> crate::config::Config {
             json: false,
             level: "off".to_owned(),
         },
-        admin: Admin { address: None, tokens: Vec::new(), purges_per_second: 1, body_bytes: 1 },
+        admin: Admin::default(),
         watch: None,
         origins: Vec::new(),
         sites: Vec::new(),

@@ -3,6 +3,7 @@
 //! A body that ends in an error has not ended: whoever sends it on must cut the receiver off
 //! visibly (HTTP/1: close before the announced end; HTTP/2: reset), never finish it cleanly.
 
+use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -47,6 +48,8 @@ pub struct Blocks {
     next: usize,
     skip: usize,
     left: u64,
+    /// Whoever counts the memory of the blocks, for as long as they are read.
+    _held: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Blocks {
@@ -66,7 +69,7 @@ impl Blocks {
             skip -= size;
             next += 1;
         }
-        Self { blocks, next, skip: usize::try_from(skip).unwrap_or(0), left }
+        Self { blocks, next, skip: usize::try_from(skip).unwrap_or(0), left, _held: None }
     }
 
     fn next_chunk(&mut self) -> Option<Bytes> {
@@ -109,6 +112,16 @@ impl Body {
     #[must_use]
     pub fn broken(size: u64) -> Self {
         Self::stream(Broken { size })
+    }
+
+    /// The same, keeping `owner` for as long as stored blocks are read. Bytes in one piece are small
+    /// and leave at once.
+    #[must_use]
+    pub fn held_by<T: Any + Send + Sync>(mut self, owner: &Arc<T>) -> Self {
+        if let Self::Blocks(blocks) = &mut self {
+            blocks._held = Some(Arc::clone(owner) as Arc<dyn Any + Send + Sync>);
+        }
+        self
     }
 
     /// Length in bytes, where it is known before the end.

@@ -14,8 +14,8 @@ use crate::clock::{self, Now};
 use crate::listener::Response;
 use crate::message::Body;
 use crate::origin::{Answer, Framing};
-use crate::semantics::{CacheStatus, Forward, Outcome, Part, Shape, TAG_FIELDS, shape};
-use crate::store::{Fill, FillHead, Stored};
+use crate::semantics::{CacheStatus, Forward, Outcome, Part, Shape, TAG_FIELDS, add_vary, shape};
+use crate::store::{Fill, FillHead, Stored, StoredBody};
 use crate::telemetry::Record;
 
 const ATOLL_CACHE_CONTROL: HeaderName = HeaderName::from_static("atoll-cache-control");
@@ -25,7 +25,7 @@ impl Worker {
     pub(super) fn answer_stored(
         self: &Arc<Self>,
         ask: &Arc<Ask>,
-        stored: &Stored,
+        stored: &Arc<Stored>,
         outcome: Outcome,
         now: Now,
         record: Box<Record>,
@@ -38,7 +38,7 @@ impl Worker {
     pub(super) fn answer_stored_on_error(
         self: &Arc<Self>,
         ask: &Arc<Ask>,
-        stored: &Stored,
+        stored: &Arc<Stored>,
         why: Forward,
         now: Now,
         record: Box<Record>,
@@ -55,31 +55,38 @@ impl Worker {
     fn shaped(
         self: &Arc<Self>,
         ask: &Arc<Ask>,
-        stored: &Stored,
+        stored: &Arc<Stored>,
         status: CacheStatus,
         outcome: Outcome,
         now: Now,
         record: Box<Record>,
     ) -> Response {
         let head = stored.head();
-        let body = stored.body();
-        let length = Some(body.len());
-        let shape = shape(
-            &ask.request,
+        let offer = self.offer(ask, stored, now);
+        let coded = offer.as_deref();
+        let copy = coded.and_then(|offer| offer.body.as_ref());
+        let length = Some(copy.unwrap_or(stored.body()).len());
+        let mut shape = shape(
+            coded.and_then(|offer| offer.request.as_ref()).unwrap_or(&ask.request),
             head.status,
-            &head.headers,
+            coded.and_then(|offer| offer.fields.as_ref()).unwrap_or(&head.headers),
             length,
             Some(&head.terms),
             &ask.policy,
             now,
         );
-        let body = match body.segments() {
+        if coded.is_some() {
+            add_vary(&mut shape.headers);
+        }
+        let body = match stored.body().segments() {
+            Some(segments) => Reading::new(self, ask, head, segments).part(&shape.part, None),
             None => {
-                assemble(&shape.part, || body.whole(), |start, length| body.range(start, length))
-            }
-            Some(segments) => {
-                let reading = Reading::new(self, ask, head, segments);
-                reading.part(&shape.part, None)
+                let whole = || copy.map_or_else(|| stored.whole(), StoredBody::whole);
+                let range = |start, length| match copy {
+                    Some(copy) => copy.range(start, length),
+                    None => stored.range(start, length),
+                };
+                assemble(&shape.part, whole, range)
             }
         };
         self.finish(ask, shape, body, &status, outcome, now, record)
@@ -100,15 +107,21 @@ impl Worker {
     ) -> Response {
         let now = clock::now();
         let head = &arrived.head;
-        let shape = shape(
-            &ask.request,
+        let fields = own.unwrap_or(&head.headers);
+        let offer = self.offer_arriving(ask, head.status, fields, arrived.length);
+        let coded = offer.as_deref();
+        let mut shape = shape(
+            coded.and_then(|offer| offer.request.as_ref()).unwrap_or(&ask.request),
             head.status,
-            own.unwrap_or(&head.headers),
+            coded.and_then(|offer| offer.fields.as_ref()).unwrap_or(fields),
             arrived.length,
             own.is_none().then_some(&head.terms),
             &ask.policy,
             now,
         );
+        if coded.is_some() {
+            add_vary(&mut shape.headers);
+        }
         let status = CacheStatus { ttl: Some(head.terms.ttl(now)), ..status };
         let body = assemble(
             &shape.part,
@@ -142,6 +155,7 @@ impl Worker {
             Framing::Length(length) => Some(length),
             Framing::Chunked | Framing::Close => None,
         };
+        self.relayed_fields(ask, answer.head.status, &mut headers, head_length);
         let shape = Shape { status: answer.head.status, headers, part: Part::Whole, head_length };
         self.finish(ask, shape, answer.body, &status, outcome, now, record)
     }
@@ -166,7 +180,7 @@ impl Worker {
         record.first_byte = Some(now.since(record.started));
         let mut headers = shape.headers;
         headers.append(VIA, self.edge.via.clone());
-        let key = ask.shows_key.then(|| ask.readable_key());
+        let key = ask.request.asks.key.then(|| ask.readable_key());
         add_cache_status(&mut headers, status, key.as_deref());
         if let Ok(id) = HeaderValue::from_str(ask.id.as_str()) {
             headers.insert(X_REQUEST_ID, id);

@@ -3,7 +3,8 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::{HeaderMap, StatusCode, header};
+use http::header::{self, SET_COOKIE};
+use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use tokio::sync::oneshot;
 
@@ -14,8 +15,9 @@ use crate::listener::Interim;
 use crate::message::{Body, ResponseHead};
 use crate::origin::{Answer, Framing, SendError};
 use crate::semantics::{
-    Gap, HeadVerdict, NotStored, Request, Span, Terms, VaryFields, conditions, confirms, freshened,
-    judge_head, may_serve_on_error, storable, stored_fields, tags, unconditional,
+    Gap, HeadVerdict, NotStored, Request, Span, Terms, VaryFields, Verdict, conditions, confirms,
+    freshened, judge_head, may_serve_on_error, storable, stored_fields, strip_set_cookie, tags,
+    unconditional,
 };
 use crate::store::{Arrived, FillHead, FillWriter, Head, Lookup, NewHead, Part, Stored};
 
@@ -171,7 +173,11 @@ impl Worker {
         let (length, held) = (Some(stale.body().len()), Some(stale.body().held_bytes()));
         match self.judge(&job.ask, &job.ask.request, &head, held, moments, fill.number) {
             Ok(kept) => {
-                let fields = head.headers.clone();
+                let mut fields = head.headers.clone();
+                if !fields.contains_key(SET_COOKIE) && !job.ask.policy.strip_set_cookie {
+                    let cookies = answer.head.headers.get_all(SET_COOKIE);
+                    fields.extend(cookies.iter().map(|own| (SET_COOKIE, own.clone())));
+                }
                 let head = self.make_head(
                     &job.ask,
                     &head,
@@ -184,7 +190,7 @@ impl Worker {
                 let stored = self.edge.store.stored(Arc::clone(&head), stale.body().clone());
                 // A purge that came meanwhile counts by the old selectors, too: the 304 may have
                 // dropped the very tag that it named.
-                if !self.edge.purges.killed_since(&old.selectors, head.born) {
+                if !self.edge.purges.head_killed_since(old, head.born) {
                     self.edge.store.insert(&stored, &self.edge.purges);
                 }
                 let segments = stale.body().segments();
@@ -241,6 +247,7 @@ impl Worker {
         match judged {
             Ok(kept) => {
                 let (born, number) = (writer.fill().born, writer.fill().number);
+                strip_set_cookie(&mut answer.head.headers, &job.ask.policy);
                 let head = self.make_head(&job.ask, &answer.head, kept, born, number, None);
                 let _ = job.own.send(Own::Fields(answer.head.headers));
                 if let Some(variant) = self.edge.store.learn_variant(&head) {
@@ -289,7 +296,7 @@ impl Worker {
             };
             if !too_large && writer.outgrown() {
                 too_large = true;
-                self.remember_uncacheable(ask);
+                self.remember_uncacheable(ask, NotStored::TooLarge);
             }
             if let Err(why) = pushed {
                 self.edge.metrics.store.fills_failed.inc();
@@ -327,7 +334,7 @@ impl Worker {
         }
         let status = answer.head.status;
         if why.holds_for_key() && !is_error(status) {
-            self.remember_uncacheable(&job.ask);
+            self.remember_uncacheable(&job.ask, why);
         }
         // If the one that asked is gone, nobody may have this answer.
         let _ = job.own.send(Own::Answer { answer: Box::new(answer), confirmed });
@@ -340,9 +347,9 @@ impl Worker {
     }
 
     /// Has the next requests for this key not wait for one another.
-    pub(super) fn remember_uncacheable(&self, ask: &Ask) {
+    pub(super) fn remember_uncacheable(&self, ask: &Ask, why: NotStored) {
         let key = self.edge.store.fill_key(&ask.key, &ask.request.headers);
-        self.edge.store.remember_uncacheable(key, clock::now().boot);
+        self.edge.store.remember_uncacheable(key, why, clock::now().boot);
     }
 
     /// Whether what is stored may stand in for an origin that fails.
@@ -361,8 +368,12 @@ impl Worker {
         let edge = &self.edge;
         let request = &ask.request;
         let found = edge.store.lookup(&ask.key, &request.headers, &edge.purges, epoch);
-        let Lookup::Found(stored, _) = found else { return };
+        let Lookup::Found(stored, verdict) = found else { return };
         let (old, length) = (stored.head(), stored.body().len());
+        // A purge says that the body may have changed, and only a validator says that it has not.
+        if verdict != Verdict::Alive && !old.terms.has_validator() {
+            return;
+        }
         match judge_head(&old.headers, length, head.status, &head.headers) {
             HeadVerdict::Silent => {}
             HeadVerdict::Invalidates => old.make_stale(moments.received.boot),
@@ -373,9 +384,18 @@ impl Worker {
                 let request = Request { method: http::Method::GET, ..request.clone() };
                 let held = Some(stored.body().held_bytes());
                 let judged = self.judge(ask, &request, &fresh, held, moments, old.fill);
-                let Ok(kept) = judged else { return };
+                let kept = match judged {
+                    Ok(kept) => kept,
+                    Err(why) => {
+                        // With the fields that it has now it may not be kept.
+                        if why.holds_for_key() {
+                            edge.store.remove(&stored);
+                        }
+                        return;
+                    }
+                };
                 let head = self.make_head(ask, &fresh, kept, epoch, old.fill, Some(old.lineage));
-                if edge.purges.killed_since(&old.selectors, epoch) {
+                if edge.purges.head_killed_since(old, epoch) {
                     return;
                 }
                 let stored = edge.store.stored(head, stored.body().clone());
@@ -416,7 +436,9 @@ impl Worker {
         fill: u64,
         lineage: Option<u64>,
     ) -> Arc<Head> {
-        Arc::new(Head::new(self.new_head(ask, head, kept, born, fill, lineage)))
+        let head = Arc::new(Head::new(self.new_head(ask, head, kept, born, fill, lineage)));
+        self.learn_search(ask, &head);
+        head
     }
 
     pub(super) fn new_head(
@@ -452,6 +474,7 @@ pub(super) fn is_error(status: StatusCode) -> bool {
 }
 
 /// What makes a response storable.
+#[derive(Clone)]
 pub(super) struct Kept {
     pub(super) terms: Terms,
     vary: Option<Arc<VaryFields>>,

@@ -31,6 +31,7 @@ use crate::message::{Body, BodyError, ResponseHead};
 use crate::origin::{Answer, Framing};
 use crate::semantics::{
     ContentRange, Decision, Forward, Gap, NotStored, StrongValidator, Verdict, decide,
+    strip_set_cookie,
 };
 use crate::store::{FillHead, FillWriter, Head, NewHead, Part, Stored};
 
@@ -126,8 +127,10 @@ impl Worker {
         moments: Moments,
     ) -> Option<(FillWriter, Job)> {
         match self.put_together(&writer, &job, part, gap, &answer, moments) {
-            Ok(Whole { head, fields }) => {
+            Ok(Whole { head, mut fields }) => {
                 let head = Arc::new(Head::new(head));
+                self.learn_search(&job.ask, &head);
+                strip_set_cookie(&mut fields, &job.ask.policy);
                 let _ = job.own.send(Own::Fields(fields));
                 if let Some(variant) = self.edge.store.learn_variant(&head) {
                     writer.varies(variant);

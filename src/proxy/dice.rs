@@ -56,7 +56,29 @@ fn unit(number: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// F29: a draw follows from seed, node, key and fill, from each of them and nothing else.
+        #[test]
+        fn a_draw_follows_from_seed_node_key_and_fill(
+            seed: u64, node in "[a-z]{1,8}", key: Vec<u8>, fill: u64,
+        ) {
+            let draw = Dice::new(seed, &node).jitter(&key, fill);
+            prop_assert!((0.0..1.0).contains(&draw));
+            prop_assert_eq!(draw.to_bits(), Dice::new(seed, &node).jitter(&key, fill).to_bits());
+            let longer = [&key[..], b"x"].concat();
+            let others = [
+                Dice::new(seed ^ 1, &node).jitter(&key, fill),
+                Dice::new(seed, &format!("{node}x")).jitter(&key, fill),
+                Dice::new(seed, &node).jitter(&longer, fill),
+                Dice::new(seed, &node).jitter(&key, fill.wrapping_add(1)),
+            ];
+            prop_assert!(others.iter().all(|other| other.to_bits() != draw.to_bits()));
+        }
+    }
 
     #[test]
     fn draws_are_repeatable_and_spread() {

@@ -7,12 +7,13 @@ use tokio::sync::oneshot;
 
 use super::arrive::{Job, Own};
 use super::segments::Reading;
-use super::{Ask, Worker};
-use crate::clock;
+use super::{Ask, Edge, Worker};
+use crate::clock::{self, Now};
 use crate::listener::{Interim, Pressure, Response};
 use crate::message::Body;
 use crate::semantics::{
-    CacheStatus, Decision, Forward, Gap, NotStored, Outcome, Verdict, decide, may_serve_on_error,
+    CacheStatus, Decision, Forward, Gap, NotStored, Outcome, Policy, Request, Verdict, decide,
+    may_serve_on_error,
 };
 use crate::store::{Arrived, Claim, Fill, FillHead, FillWriter, Part, Stored};
 use crate::telemetry::Record;
@@ -31,6 +32,43 @@ pub(super) struct Looks {
     pub(super) since: u64,
     /// The fill that it could not use.
     pub(super) refused: Option<Arc<Fill>>,
+}
+
+/// How a request goes to the origin that what is stored does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Road {
+    /// Memory is short: alone, if at all.
+    Short,
+    /// What it asks for is not worth a fill.
+    Alone,
+    /// Answers under its key were not shared lately.
+    Uncacheable,
+    /// With everyone who asks for the same.
+    Fill,
+}
+
+impl Edge {
+    /// How a request goes to the origin. `stale`: something is stored that the origin may confirm.
+    pub(super) fn road(
+        &self,
+        request: &Request,
+        policy: &Policy,
+        fill_key: u128,
+        stale: bool,
+        now: Now,
+    ) -> Road {
+        // In segments it costs the origin only what it touches.
+        let range = request.has_range() && self.grid(policy).is_none();
+        if self.pressure.step() >= Pressure::Shed {
+            Road::Short
+        } else if range && !stale || request.method != Method::GET {
+            Road::Alone
+        } else if !stale && self.store.is_uncacheable(fill_key, now.boot) {
+            Road::Uncacheable
+        } else {
+            Road::Fill
+        }
+    }
 }
 
 /// A request that waits for a fill.
@@ -55,21 +93,16 @@ impl Worker {
         record: Box<Record>,
     ) -> Step {
         let edge = &self.edge;
-        if edge.pressure.step() >= Pressure::Shed {
-            let status = CacheStatus::forward(why);
-            return Step::Answer(self.alone(ask, stale, status, record).await);
-        }
         let key = edge.store.fill_key(&ask.key, &ask.request.headers);
-        let range = ask.request.has_range() && self.grid(ask).is_none();
-        let alone = range && stale.is_none() || ask.request.method != Method::GET;
-        if alone {
-            return Step::Answer(
-                self.pass(ask, Body::Empty, CacheStatus::forward(why), record).await,
-            );
-        }
-        if stale.is_none() && edge.store.is_uncacheable(key, clock::now().boot) {
-            let status = CacheStatus { detail: Some("uncacheable"), ..CacheStatus::forward(why) };
-            return Step::Answer(self.pass(ask, Body::Empty, status, record).await);
+        let status = CacheStatus::forward(why);
+        match edge.road(&ask.request, &ask.policy, key, stale.is_some(), clock::now()) {
+            Road::Short => return Step::Answer(self.alone(ask, stale, status, record).await),
+            Road::Alone => return Step::Answer(self.pass(ask, Body::Empty, status, record).await),
+            Road::Uncacheable => {
+                let status = CacheStatus { detail: Some("uncacheable"), ..status };
+                return Step::Answer(self.pass(ask, Body::Empty, status, record).await);
+            }
+            Road::Fill => {}
         }
         let claim = match looks.refused.as_ref() {
             Some(fill) => edge.fills.replace(key, epoch, fill),
@@ -137,6 +170,7 @@ impl Worker {
         part: Option<(Part, Gap)>,
         interim: Interim,
     ) -> oneshot::Receiver<Own> {
+        writer.fill().belongs_to(ask.key.hash);
         let (own, receiver) = oneshot::channel();
         let metrics = &self.edge.metrics.store;
         metrics.fills.inc();
@@ -204,20 +238,12 @@ impl Worker {
             return false;
         }
         let found = Some((&head.terms, Verdict::Alive));
-        let lease = edge.purges.lease();
+        // A fill that began after this request was there has missed no purge that it knew of.
+        // What must be confirmed on each use, or is stale on arrival, is the answer to the one
+        // request that brought it: the origin did not see this one (RFC 9111 section 4).
+        let lease = edge.purges.lease() || waiting.fill.number >= since;
         let decision = decide(&ask.request, found, true, &ask.policy, lease, clock::now(), 1.0);
-        match decision {
-            Decision::Hit { .. } | Decision::HitStale => true,
-            // A fill that began after this request was there is the origin's own word for it, even
-            // where every use must be confirmed.
-            Decision::Revalidate(Forward::Stale) | Decision::Fill(Forward::Stale) => {
-                waiting.fill.number >= since
-            }
-            Decision::Revalidate(_)
-            | Decision::Fill(_)
-            | Decision::Pass(_)
-            | Decision::OnlyIfCached => false,
-        }
+        matches!(decision, Decision::Hit { .. } | Decision::HitStale)
     }
 
     /// The answer may not be shared: it belongs to the one that started the fill, the others go

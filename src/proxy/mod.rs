@@ -6,9 +6,13 @@
 mod answer;
 mod arrive;
 mod body;
+mod change;
+mod codings;
 mod complete;
 mod dice;
+mod elsewhere;
 mod error;
+mod explain;
 mod fields;
 mod fill;
 mod keep;
@@ -18,11 +22,13 @@ mod pass;
 mod segments;
 mod serve;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::clock::Now;
 use crate::config::Config;
+use crate::guard::Guard;
 use crate::listener::{Client, Handler, Interim, PressureGauge, Request, Response};
 use crate::message::{Refusal, RequestHead};
 use crate::origin::WorkerOrigins;
@@ -42,8 +48,12 @@ pub struct Edge {
     fills: Arc<Fills>,
     metrics: Arc<Metrics>,
     pressure: Arc<PressureGauge>,
+    /// Coded copies that wait to be made.
+    codings: codings::Queue,
     dice: Dice,
     via: http::HeaderValue,
+    /// Judges the tokens of those who want to be told why.
+    guard: Guard,
     /// Sites whose operator has been told that the origin names no freshness.
     hinted: Vec<AtomicBool>,
 }
@@ -66,13 +76,36 @@ impl Edge {
         let dice = Dice::new(config.node.seed, &config.node.name);
         let via = http::HeaderValue::from_static("1.1 atoll");
         let hinted = config.sites.iter().map(|_| AtomicBool::new(false)).collect();
-        Self { config, routes, store, purges, fills, metrics, pressure, dice, via, hinted }
+        let codings = codings::Queue::new(config.limits.coding_jobs);
+        Self {
+            config,
+            routes,
+            store,
+            purges,
+            fills,
+            metrics,
+            pressure,
+            codings,
+            dice,
+            via,
+            guard: Guard::default(),
+            hinted,
+        }
     }
 
     /// Position of the site that answers for a host in canonical form.
     #[must_use]
     pub fn site_of(&self, host: &str) -> Option<usize> {
         self.routes.site(host)
+    }
+
+    /// The canonical target under which responses to a target of a host are stored.
+    #[must_use]
+    pub fn stored_target(&self, host: &str, target: String) -> String {
+        let Some(site) = self.routes.site(host) else { return target };
+        let path = target.split_once('?').map_or(&*target, |(path, _)| path);
+        let policy = Arc::clone(self.routes.policy(site, path));
+        semantics::stored_target(target, &policy)
     }
 
     fn tag_limits(&self) -> TagLimits {
@@ -156,14 +189,18 @@ pub(crate) struct Ask {
     interim: Interim,
     /// Its id.
     id: RequestId,
-    /// The client wants to see the cache key in `Cache-Status`.
-    shows_key: bool,
 }
 
 impl Ask {
-    /// The cache key as a person reads it.
+    /// The cache key as a person reads it: the URL, then what policy adds.
     fn readable_key(&self) -> String {
         let request = &self.request;
-        format!("{}://{}{}", request.scheme.as_str(), request.host_field(), request.target())
+        let (scheme, host) = (request.scheme.as_str(), request.host_field());
+        let mut key = format!("{scheme}://{host}{}", request.target());
+        for (name, value) in semantics::key_fields(request, &self.policy) {
+            let value = value.map_or("-".into(), |value| String::from_utf8_lossy(value.as_bytes()));
+            let _ = write!(key, " [{name}: {value}]");
+        }
+        key
     }
 }

@@ -6,9 +6,10 @@ use http::header::{HOST, HeaderName, HeaderValue, VIA};
 use http::{HeaderMap, Version};
 
 use super::fields::X_REQUEST_ID;
-use super::{Ask, Worker};
+use super::{Ask, Edge, Worker};
 use crate::message::Body;
 use crate::origin::Outgoing;
+use crate::semantics::Request;
 
 const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -19,12 +20,9 @@ impl Worker {
     /// Request for the origin: `headers` of the client, end-to-end fields only, and ours.
     pub(super) fn outgoing(&self, ask: &Ask, mut headers: HeaderMap, body: Body) -> Outgoing {
         let request = &ask.request;
-        let own = self.edge.config.sites.get(ask.site).and_then(|site| site.host.clone());
-        let host = request.host_field();
-        set(&mut headers, X_FORWARDED_HOST, &host);
-        match own {
-            Some(own) => drop(headers.insert(HOST, own)),
-            None => set(&mut headers, HOST, &host),
+        set(&mut headers, X_FORWARDED_HOST, &request.host_field());
+        if let Some(host) = self.edge.origin_host(ask.site, request) {
+            headers.insert(HOST, host);
         }
         set(&mut headers, X_FORWARDED_FOR, &address(ask.client.address));
         set(&mut headers, X_FORWARDED_PROTO, request.scheme.as_str());
@@ -35,10 +33,18 @@ impl Worker {
         }
         Outgoing { method: request.method.clone(), target: request.target(), headers, body }
     }
+}
+
+impl Edge {
+    /// Value of `Host` that the origin of a site sees.
+    pub(super) fn origin_host(&self, site: usize, request: &Request) -> Option<HeaderValue> {
+        let own = self.config.sites.get(site).and_then(|site| site.host.clone());
+        own.or_else(|| HeaderValue::try_from(request.host_field()).ok())
+    }
 
     /// Whether the request has been here before (RFC 8586).
     pub(super) fn loops(&self, headers: &HeaderMap) -> bool {
-        let own = self.edge.config.node.cdn_id.as_bytes();
+        let own = self.config.node.cdn_id.as_bytes();
         headers.get_all(CDN_LOOP).iter().any(|value| {
             value.as_bytes().split(|byte| *byte == b',').any(|member| {
                 let id = member.split(|byte| *byte == b';').next().unwrap_or_default();

@@ -11,9 +11,8 @@ use crate::clock;
 use crate::listener::{Pressure, Response};
 use crate::message::{Body, BodyError, Refusal};
 use crate::origin::{Framing, SendError};
-use crate::purge::{Selector, Strength};
-use crate::semantics::{CacheStatus, Forward, Outcome, lookup_allowed};
-use crate::store::{Lookup, Stored};
+use crate::semantics::{CacheStatus, Forward, Outcome, is_unsafe, lookup_allowed};
+use crate::store::Stored;
 use crate::telemetry::Record;
 
 impl Worker {
@@ -65,14 +64,14 @@ impl Worker {
             && ask.request.has_range()
             && lookup_allowed(&ask.request, &ask.policy).is_ok();
         let body = Limited::wrap(body, ask.policy.body_bytes);
-        let outgoing = self.outgoing(ask, ask.request.headers.clone(), body);
+        let outgoing = self.outgoing(ask, self.passed_fields(ask), body);
         let origin = self.edge.config.sites.get(ask.site).map_or(0, |site| site.origin);
         let interim = ask.interim.clone();
         let (epoch, fill) = (self.edge.purges.epoch(), self.edge.fills.next_number());
         let requested = clock::now();
         let sent =
             self.origins.send(origin, ask.site, outgoing, move |head| interim.send(head)).await;
-        let answer = match sent {
+        let mut answer = match sent {
             Ok(answer) => answer,
             Err(SendError::RequestBody(BodyError::TooLarge)) => {
                 return self.refusal(Refusal::BodyTooLarge, record, clock::now());
@@ -115,7 +114,10 @@ impl Worker {
             self.head_seen(ask, epoch, &answer.head, moments);
             self.part_head_seen(ask, &answer.head, moments);
         } else if is_unsafe(&ask.request.method) {
-            self.invalidate(ask, answer.head.status);
+            let moments = Moments { requested, received };
+            if let Some(posted) = self.changed(ask, epoch, &mut answer, moments) {
+                return self.answer_posted(ask, answer, posted, status, record);
+            }
         } else if status.detail == Some("uncacheable") && answer.framing != Framing::Close {
             // What it was remembered for may be over.
             let length = match answer.framing {
@@ -129,41 +131,9 @@ impl Worker {
         }
         self.relay(ask, answer, status, Outcome::Pass, record)
     }
-
-    /// A change at the origin invalidates what is stored under its URL (RFC 9111 section 4.4). Only
-    /// where something is stored or arriving, so that strangers cannot fill the purge table.
-    fn invalidate(&self, ask: &Ask, status: http::StatusCode) {
-        if !(status.is_success() || status.is_redirection()) {
-            return;
-        }
-        let edge = &self.edge;
-        let epoch = edge.purges.epoch();
-        let stored = edge.store.lookup(&ask.key, &ask.request.headers, &edge.purges, epoch);
-        let arriving = edge.fills.is_open(edge.store.fill_key(&ask.key, &ask.request.headers));
-        let in_part = edge.store.has_part(&ask.key, &ask.request.headers, &edge.purges, epoch);
-        if matches!(stored, Lookup::Miss) && !arriving && !in_part {
-            return;
-        }
-        let Some(site) = edge.config.sites.get(ask.site) else { return };
-        let selector = Selector::Url {
-            site: Arc::clone(&site.name),
-            host: ask.request.host.clone(),
-            target: ask.request.target(),
-        };
-        edge.purges.apply(&[selector], Strength::Hard, clock::now());
-        edge.metrics.store.purges("url");
-    }
 }
 
 /// Whether a 304 may answer it (RFC 9110 section 13.1).
 pub(super) fn is_conditional(headers: &HeaderMap) -> bool {
     headers.contains_key(header::IF_NONE_MATCH) || headers.contains_key(header::IF_MODIFIED_SINCE)
-}
-
-/// Whether a method may change the resource (RFC 9110 section 9.2.1).
-fn is_unsafe(method: &http::Method) -> bool {
-    !matches!(
-        method.as_str(),
-        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PROPFIND" | "REPORT" | "SEARCH" | "QUERY"
-    )
 }

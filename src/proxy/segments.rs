@@ -26,11 +26,11 @@ use http::{HeaderMap, StatusCode};
 
 use super::answer::assemble;
 use super::fill::Step;
-use super::{Ask, Worker};
+use super::{Ask, Edge, Worker};
 use crate::clock::{self, Now};
 use crate::message::Body;
 use crate::semantics::{
-    CacheStatus, Forward, Grid, NotStored, Outcome, Part, Segments, Span, shape,
+    CacheStatus, Forward, Grid, NotStored, Outcome, Part, Policy, Segments, Span, shape,
 };
 use crate::store::{Arrived, Head, PieceName, Stored};
 use crate::telemetry::Record;
@@ -115,15 +115,17 @@ fn stretches(part: &Part, total: u64) -> Vec<(u64, u64)> {
     }
 }
 
-impl Worker {
-    /// How the bodies under a request's policy are cut.
-    pub(super) fn grid(&self, ask: &Ask) -> Option<Grid> {
-        Grid::of(&ask.policy, self.edge.store.largest_body())
+impl Edge {
+    /// How the bodies under a policy are cut.
+    pub(super) fn grid(&self, policy: &Policy) -> Option<Grid> {
+        Grid::of(policy, self.store.largest_body())
     }
+}
 
+impl Worker {
     /// What a fill asks the origin for, where it is not the whole.
     pub(super) fn opening(&self, ask: &Ask) -> Option<Span> {
-        self.grid(ask).map(|grid| grid.opening(&ask.request))
+        self.edge.grid(&ask.policy).map(|grid| grid.opening(&ask.request))
     }
 
     /// Answers from a stored head in segments.

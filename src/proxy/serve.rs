@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use http::HeaderName;
-
+use super::explain::ATOLL_EXPLAIN;
 use super::fill::{Looks, Step};
-use super::{Ask, Worker};
+use super::{Ask, Edge, Worker};
 use crate::clock::{self, Now};
 use crate::listener::{Request, Response};
 use crate::message::{Body, Refusal};
 use crate::semantics::{
-    CacheKey, CacheStatus, Decision, Forward, Outcome, decide, lookup_allowed, normalise,
+    self, CacheKey, CacheStatus, Decision, Forward, Outcome, Policy, Reason, apply_key_policy,
+    decide_why, lookup_allowed, normalise,
 };
 use crate::store::{Lookup, Stored};
 use crate::telemetry::{Record, TraceParent};
@@ -18,9 +18,6 @@ use crate::telemetry::{Record, TraceParent};
 /// Times that a request looks again after a fill which it joined came to nothing for it. After
 /// that it goes to the origin alone.
 const LOOKS: usize = 3;
-
-/// Request field whose presence adds the cache key to `Cache-Status`; it does not go on.
-const CACHE_KEY: HeaderName = HeaderName::from_static("atoll-cache-key");
 
 /// Answers one request.
 pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
@@ -54,16 +51,36 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
     if body.exact_size().is_some_and(|size| size > policy.body_bytes) {
         return worker.refusal(Refusal::BodyTooLarge, record, arrived);
     }
-    if worker.loops(&request.headers) {
+    if worker.edge.loops(&request.headers) {
         return worker.loop_detected(record, arrived);
     }
     if request.path == "*" {
         return worker.options(&policy, record, arrived);
     }
     let name = worker.edge.config.sites.get(site).map_or("", |site| &*site.name);
+    apply_key_policy(&mut request, &policy);
     let key = CacheKey::of(worker.edge.store.secret(), name, &request, &policy);
-    let shows_key = request.headers.remove(CACHE_KEY).is_some();
-    let ask = Arc::new(Ask { request, site, policy, key, client, interim, id, shows_key });
+    let token = request.asks.explain.take();
+    let ask = Arc::new(Ask { request, site, policy, key, client, interim, id });
+    // Told before it is done: what is done changes what there is to tell.
+    let told = token.and_then(|token| {
+        worker.edge.explain_to(&token, &ask, !matches!(body, Body::Empty), arrived)
+    });
+    let mut response = answer(worker, ask, body, arrived, record).await;
+    if let Some(told) = told {
+        response.headers.insert(ATOLL_EXPLAIN, told);
+    }
+    response
+}
+
+/// Answers a request that is routed: passes it on, or looks what is stored.
+async fn answer(
+    worker: &Arc<Worker>,
+    ask: Arc<Ask>,
+    body: Body,
+    arrived: Now,
+    record: Box<Record>,
+) -> Response {
     // A body that belongs to no answer of ours must not be mistaken for the next request.
     if !matches!(body, Body::Empty) {
         let why = lookup_allowed(&ask.request, &ask.policy).err().unwrap_or(Forward::Bypass);
@@ -94,7 +111,8 @@ impl Worker {
             let epoch = self.edge.purges.epoch();
             let lookup =
                 self.edge.store.lookup(&ask.key, &ask.request.headers, &self.edge.purges, epoch);
-            let (found, mut decision) = self.decide(ask, lookup, lease, now);
+            let exact = self.decide(ask, lookup, lease, now);
+            let (found, mut decision) = self.or_elsewhere(ask, exact, lease, epoch, now);
             if let Decision::Pass(_) | Decision::Fill(_) | Decision::OnlyIfCached = decision {
                 match self.answer_partly(ask, found.as_deref(), lease, epoch, now, record) {
                     Ok(response) => return response,
@@ -152,18 +170,34 @@ impl Worker {
         lease: bool,
         now: Now,
     ) -> (Option<Arc<Stored>>, Decision) {
+        let (found, decision, _) = self.edge.decide(&ask.request, &ask.policy, lookup, lease, now);
+        (found, decision)
+    }
+}
+
+impl Edge {
+    /// Judges what a look-up found, with the draw of this moment.
+    pub(super) fn decide(
+        &self,
+        request: &semantics::Request,
+        policy: &Policy,
+        lookup: Lookup,
+        lease: bool,
+        now: Now,
+    ) -> (Option<Arc<Stored>>, Decision, Reason) {
         match lookup {
             Lookup::Found(stored, verdict) => {
                 let head = stored.head();
                 let age = now.since(head.terms.received);
-                let draw = self.edge.dice.early(head.key.hash, head.fill, age);
+                let draw = self.dice.early(head.key.hash, head.fill, age);
                 let found = Some((&head.terms, verdict));
-                let decision = decide(&ask.request, found, true, &ask.policy, lease, now, draw);
-                (Some(stored), decision)
+                let (decision, why) = decide_why(request, found, true, policy, lease, now, draw);
+                (Some(stored), decision, why)
             }
             Lookup::Miss | Lookup::VaryMiss => {
                 let variants = matches!(lookup, Lookup::VaryMiss);
-                (None, decide(&ask.request, None, variants, &ask.policy, lease, now, 1.0))
+                let (decision, why) = decide_why(request, None, variants, policy, lease, now, 1.0);
+                (None, decision, why)
             }
         }
     }

@@ -14,10 +14,16 @@
 //! A row counts against a response when it is newer than the response's `born`, the epoch read
 //! before its request to the origin was sent.
 
+mod glob;
 mod ready;
+mod recent;
+mod rows;
 mod selector;
 mod table;
 
+pub use glob::{Glob, GlobError};
 pub use ready::ReadyHasher;
-pub use selector::{RowKey, Secret, Selector, Selectors, Strength};
+pub use recent::RecentUrls;
+pub use rows::{Bearer, PREFIX_DEPTH, Place, RowKey, Secret, Selectors};
+pub use selector::{Selector, Strength};
 pub use table::{Found, Row, Table};

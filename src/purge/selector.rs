@@ -1,9 +1,9 @@
-//! What a purge names, and the rows that a stored response answers to.
+//! What a purge names.
 
-use std::hash::Hasher as _;
 use std::sync::Arc;
 
-use siphasher::sip128::{Hasher128 as _, SipHasher13};
+use super::glob::Glob;
+use super::rows::{PREFIX_DEPTH, Place, RowKey, Secret};
 
 /// What a purge names. Texts are in canonical form: hosts in lower case, percent-encoding in
 /// upper case, tags in lower case.
@@ -25,6 +25,29 @@ pub enum Selector {
         /// The tag.
         tag: String,
     },
+    /// Every URL of a host whose path begins so.
+    Prefix {
+        /// Site that it belongs to.
+        site: Arc<str>,
+        /// Host without port.
+        host: String,
+        /// Beginning of the path, with the `/` that it ends at.
+        path: String,
+    },
+    /// Everything of a host, whatever the port.
+    Host {
+        /// Site that it belongs to.
+        site: Arc<str>,
+        /// Host without port.
+        host: String,
+    },
+    /// Everything of a site whose host, path and query match a pattern.
+    Glob {
+        /// The site.
+        site: Arc<str>,
+        /// The pattern.
+        glob: Glob,
+    },
     /// Everything of a site.
     Site {
         /// The site.
@@ -41,30 +64,85 @@ impl Selector {
         match self {
             Self::Url { .. } => "url",
             Self::Tag { .. } => "tag",
+            Self::Prefix { .. } => "prefix",
+            Self::Host { .. } => "host",
+            Self::Glob { .. } => "glob",
             Self::Site { .. } => "site",
             Self::All => "all",
         }
     }
 
-    /// Row that this selector writes.
+    /// Site that it stays within; `None` for the widest.
     #[must_use]
-    pub fn row(&self, secret: Secret) -> RowKey {
+    pub fn site(&self) -> Option<&Arc<str>> {
         match self {
-            Self::Url { site, host, target } => RowKey::url(secret, site, host, target),
-            Self::Tag { site, tag } => RowKey::tag(secret, site, tag),
-            Self::Site { site } => RowKey::site(secret, site),
-            Self::All => RowKey::all(secret),
+            Self::Url { site, .. }
+            | Self::Tag { site, .. }
+            | Self::Prefix { site, .. }
+            | Self::Host { site, .. }
+            | Self::Glob { site, .. }
+            | Self::Site { site } => Some(site),
+            Self::All => None,
         }
     }
 
-    /// Row of the site that this selector stays within; `None` for the widest.
+    /// What it names, as a person would write it; empty where the kind says all.
     #[must_use]
-    pub fn site_row(&self, secret: Secret) -> Option<RowKey> {
+    pub fn text(&self) -> String {
         match self {
-            Self::Url { site, .. } | Self::Tag { site, .. } | Self::Site { site } => {
-                Some(RowKey::site(secret, site))
+            Self::Url { host, target, .. } => format!("{host}{target}"),
+            Self::Tag { tag, .. } => tag.clone(),
+            Self::Prefix { host, path, .. } => format!("{host}{path}"),
+            Self::Host { host, .. } => host.clone(),
+            Self::Glob { glob, .. } => glob.as_str().to_owned(),
+            Self::Site { site } => site.to_string(),
+            Self::All => String::new(),
+        }
+    }
+
+    /// Every selector that reaches a response stored under `host` and `target` of `site`, bearing
+    /// `tags`, patterns aside: what [`super::Selectors`] stands for, by name.
+    #[must_use]
+    pub fn reaching(site: &Arc<str>, host: &str, target: &str, tags: &[Box<str>]) -> Vec<Self> {
+        let site = || Arc::clone(site);
+        let own = |host: &str| host.to_owned();
+        let mut all: Vec<Self> =
+            tags.iter().map(|tag| Self::Tag { site: site(), tag: tag.to_string() }).collect();
+        all.push(Self::Url { site: site(), host: own(host), target: own(target) });
+        let path = target.split('?').next().unwrap_or_default();
+        let slashes = path.match_indices('/').take(usize::from(PREFIX_DEPTH));
+        let beginnings: Vec<&str> = slashes.filter_map(|(at, _)| path.get(..=at)).collect();
+        all.extend(beginnings.into_iter().rev().map(|path| Self::Prefix {
+            site: site(),
+            host: own(host),
+            path: own(path),
+        }));
+        all.push(Self::Host { site: site(), host: own(host) });
+        all.push(Self::Site { site: site() });
+        all.push(Self::All);
+        all
+    }
+
+    /// Where in the table it is written.
+    #[must_use]
+    pub fn place(&self, secret: Secret) -> Place<'_> {
+        let Some(site) = self.site() else { return Place::All };
+        let site = RowKey::site(secret, site);
+        match self {
+            Self::Url { host, target, .. } => {
+                Place::Narrow { site, key: RowKey::url(secret, site, host, target) }
             }
-            Self::All => None,
+            Self::Tag { tag, .. } => Place::Narrow { site, key: RowKey::tag(secret, site, tag) },
+            Self::Prefix { host, path, .. } => {
+                let (key, depth) = RowKey::prefix(secret, site, host, path);
+                Place::Prefix { site, key, depth }
+            }
+            Self::Host { host, .. } => {
+                let (key, depth) = RowKey::prefix(secret, site, host, "");
+                Place::Prefix { site, key, depth }
+            }
+            Self::Glob { glob, .. } => Place::Glob { site, glob },
+            Self::Site { .. } | Self::All => Place::Site(site),
         }
     }
 }
@@ -89,119 +167,5 @@ impl Strength {
             Self::Check => "check",
             Self::Soft => "soft",
         }
-    }
-}
-
-/// Secret of the row keys: tags and URLs are chosen by strangers, so their hash must be keyed.
-#[derive(Clone, Copy, Debug)]
-pub struct Secret(pub u64, pub u64);
-
-/// Name of a row: a keyed 128-bit hash over kind, site and text, each with its length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RowKey(u128);
-
-impl RowKey {
-    /// Row of a URL.
-    #[must_use]
-    pub fn url(secret: Secret, site: &str, host: &str, target: &str) -> Self {
-        Self::of(secret, b'u', &[site, host, target])
-    }
-
-    /// Row of a tag within a site.
-    #[must_use]
-    pub fn tag(secret: Secret, site: &str, tag: &str) -> Self {
-        Self::of(secret, b't', &[site, tag])
-    }
-
-    /// Row of a whole site.
-    #[must_use]
-    pub fn site(secret: Secret, site: &str) -> Self {
-        Self::of(secret, b's', &[site])
-    }
-
-    /// Row of everything.
-    #[must_use]
-    pub fn all(secret: Secret) -> Self {
-        Self::of(secret, b'a', &[])
-    }
-
-    fn of(secret: Secret, kind: u8, parts: &[&str]) -> Self {
-        let mut hasher = SipHasher13::new_with_keys(secret.0, secret.1);
-        hasher.write_u8(kind);
-        for part in parts {
-            hasher.write_u64(part.len() as u64);
-            hasher.write(part.as_bytes());
-        }
-        Self(hasher.finish128().as_u128())
-    }
-}
-
-/// The rows that one stored response answers to, from narrow to wide.
-#[derive(Clone, Debug)]
-pub struct Selectors {
-    rows: Box<[RowKey]>,
-}
-
-impl Selectors {
-    /// Rows of a response stored under `host` and `target` of `site`, bearing `tags`.
-    #[must_use]
-    pub fn new(secret: Secret, site: &str, host: &str, target: &str, tags: &[Box<str>]) -> Self {
-        let mut rows: Vec<RowKey> = tags.iter().map(|tag| RowKey::tag(secret, site, tag)).collect();
-        rows.push(RowKey::url(secret, site, host, target));
-        rows.push(RowKey::site(secret, site));
-        rows.push(RowKey::all(secret));
-        Self { rows: rows.into_boxed_slice() }
-    }
-
-    /// Rows of what is put together from two responses: it answers to those of both. `None` where
-    /// they would be more than `most`.
-    #[must_use]
-    pub fn joined(&self, other: &Self, most: usize) -> Option<Self> {
-        let more = other.rows.iter().filter(|row| !self.rows.contains(row));
-        let rows: Box<[RowKey]> = more.chain(self.rows.iter()).copied().collect();
-        (rows.len() <= most).then_some(Self { rows })
-    }
-
-    /// The rows.
-    #[must_use]
-    pub fn rows(&self) -> &[RowKey] {
-        &self.rows
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_joined_answers_to_the_rows_of_both() {
-        let of = |tags: &[&str]| {
-            let tags: Vec<Box<str>> = tags.iter().map(|tag| (*tag).into()).collect();
-            Selectors::new(Secret(1, 2), "s", "h", "/", &tags)
-        };
-        let (one, other) = (of(&["a", "b"]), of(&["b", "c"]));
-        let both = one.joined(&other, 6).unwrap();
-        for row in one.rows().iter().chain(other.rows()) {
-            assert_eq!(both.rows().iter().filter(|own| *own == row).count(), 1);
-        }
-        assert_eq!(both.rows().len(), 6, "three tags, URL, site, all");
-        assert!(one.joined(&other, 5).is_none());
-    }
-
-    #[test]
-    fn rows_differ_by_kind_site_and_cut() {
-        let secret = Secret(1, 2);
-        let rows = [
-            RowKey::tag(secret, "a", "bc"),
-            RowKey::tag(secret, "ab", "c"),
-            RowKey::url(secret, "a", "b", "c"),
-            RowKey::url(secret, "a", "bc", ""),
-            RowKey::site(secret, "a"),
-            RowKey::site(secret, "abc"),
-            RowKey::all(secret),
-            RowKey::tag(Secret(2, 1), "a", "bc"),
-        ];
-        let distinct: std::collections::BTreeSet<_> = rows.iter().collect();
-        assert_eq!(distinct.len(), rows.len());
     }
 }

@@ -1,16 +1,25 @@
 //! The purge table: rows by selector, each with its newest epoch of every strength.
 //!
-//! Rows are budgeted per site. When a site outgrows its budget, the older half of its rows folds
-//! into the site's own row, at strengths and epochs no weaker: that purges more than was asked
-//! for, never less. The sweeper drops rows that no stored response can meet any more, so folding
-//! is rare.
+//! ```text
+//! all     one row
+//! site    its own row  +  rows of URLs, tags, hosts, prefixes  +  a list of patterns
+//! ```
+//!
+//! Rows and patterns are budgeted per site. When a site outgrows its budget, its oldest rows fold
+//! into the site's own row, at strengths and epochs no weaker: that purges more than was asked for,
+//! never less, and only what is older than the rows that fold. They fold straight into the site, not
+//! into a prefix or a host on the way: a row in the middle would have to be chosen by looking at its
+//! neighbours, under the lock, in the very moment when purges come fastest. The sweep drops rows
+//! that no stored response can meet any more, so folding is rare.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 use std::time::Duration;
 
+use super::glob::Glob;
 use super::ready::ReadyHasher;
-use super::selector::{RowKey, Secret, Selector, Selectors, Strength};
+use super::rows::{Bearer, Place, RowKey, Secret, prefixes};
+use super::selector::Strength;
 
 /// Newest epoch of each strength; 0 means never.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +35,16 @@ pub struct Row {
 }
 
 impl Row {
+    /// A row of one purge; `now` is the moment on the boot clock.
+    #[must_use]
+    pub fn of(strength: Strength, epoch: u64, now: Duration) -> Self {
+        match strength {
+            Strength::Hard => Self { hard: epoch, ..Self::default() },
+            Strength::Check => Self { check: epoch, ..Self::default() },
+            Strength::Soft => Self { soft: epoch, soft_at: now, ..Self::default() },
+        }
+    }
+
     /// Newest epoch of any strength.
     #[must_use]
     pub fn newest(&self) -> u64 {
@@ -52,238 +71,275 @@ pub struct Found {
     pub check: bool,
     /// Stale since this moment on the boot clock.
     pub soft_at: Option<Duration>,
+    /// The newest epochs that were met, older ones than the response included.
+    pub met: Row,
 }
 
-/// A row with the site that it belongs to.
+/// A row within a site.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     row: Row,
-    site: Option<RowKey>,
+    /// Of a host or a prefix.
+    wide: bool,
 }
+
+/// The rows of one site.
+#[derive(Debug, Default)]
+struct Site {
+    /// Its own.
+    row: Row,
+    /// By host, prefix, URL and tag, counted; they are in the table's map.
+    rows: usize,
+    /// Of those, by host and prefix.
+    prefixes: usize,
+    /// A bit for each depth that a prefix has or had.
+    depths: u64,
+    globs: Vec<(Glob, Row)>,
+    /// Everything that hosts, prefixes and patterns say, for whom it can't be told which.
+    wide: Row,
+    /// Rows by the epoch of their writing, oldest first. One written again stands here twice, and
+    /// counts where its newest epoch is.
+    order: VecDeque<(u64, RowKey)>,
+}
+
+impl Site {
+    fn is_empty(&self) -> bool {
+        self.rows == 0 && self.globs.is_empty() && self.row.newest() == 0
+    }
+
+    fn remove(&mut self, entry: Entry) {
+        self.rows = self.rows.saturating_sub(1);
+        self.prefixes = self.prefixes.saturating_sub(usize::from(entry.wide));
+        self.tidy();
+    }
+
+    /// Forgets what only rows that are gone made necessary.
+    fn tidy(&mut self) {
+        if self.prefixes == 0 {
+            self.depths = 0;
+        }
+        if self.prefixes == 0 && self.globs.is_empty() {
+            self.wide = Row::default();
+        }
+    }
+}
+
+type Map<T> = HashMap<RowKey, T, BuildHasherDefault<ReadyHasher>>;
 
 /// All rows of a node.
 #[derive(Debug)]
 pub struct Table {
-    rows: HashMap<RowKey, Entry, BuildHasherDefault<ReadyHasher>>,
-    narrow: HashMap<RowKey, usize, BuildHasherDefault<ReadyHasher>>,
+    all: Row,
+    sites: Map<Site>,
+    rows: Map<Entry>,
     rows_per_site: usize,
+    globs_per_site: usize,
 }
 
 impl Table {
-    /// An empty table that keeps at most `rows_per_site` rows of each site, and at least two.
+    /// An empty table that keeps at most `rows_per_site` rows of each site, and at least two, and at
+    /// most `globs_per_site` patterns.
     #[must_use]
-    pub fn new(rows_per_site: usize) -> Self {
+    pub fn new(rows_per_site: usize, globs_per_site: usize) -> Self {
         Self {
-            rows: HashMap::default(),
-            narrow: HashMap::default(),
+            all: Row::default(),
+            sites: Map::default(),
+            rows: Map::default(),
             rows_per_site: rows_per_site.max(2),
+            globs_per_site,
         }
     }
 
-    /// Rows in all.
+    /// Rows in all, patterns included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.rows.len()
+        let sites = self.sites.values();
+        let own: usize =
+            sites.map(|site| usize::from(site.row.newest() > 0) + site.globs.len()).sum();
+        usize::from(self.all.newest() > 0) + own + self.rows.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.len() == 0
     }
 
-    /// Writes the row of `selector` at `epoch`; `now` is the moment on the boot clock.
-    pub fn write(
-        &mut self,
-        secret: Secret,
-        selector: &Selector,
-        strength: Strength,
-        epoch: u64,
-        now: Duration,
-    ) {
-        let mut row = Row::default();
-        match strength {
-            Strength::Hard => row.hard = epoch,
-            Strength::Check => row.check = epoch,
-            Strength::Soft => {
-                row.soft = epoch;
-                row.soft_at = now;
-            }
-        }
-        let key = selector.row(secret);
-        let site = selector.site_row(secret).filter(|site| *site != key);
-        self.absorb(key, site, &row);
-        if let Some(site) = site
-            && self.narrow.get(&site).copied().unwrap_or(0) > self.rows_per_site
-        {
-            self.fold(site);
-        }
-    }
-
-    /// What the rows newer than `born` say of a response with these selectors.
+    /// Whether a site has more than half of its budget in use.
     #[must_use]
-    pub fn find(&self, selectors: &Selectors, born: u64) -> Found {
-        let mut newest = Row::default();
-        for key in selectors.rows() {
-            if let Some(entry) = self.rows.get(key) {
-                newest.absorb(&entry.row);
+    pub fn is_crowded(&self) -> bool {
+        self.sites.values().any(|site| {
+            site.rows > self.rows_per_site / 2 || site.globs.len() > self.globs_per_site / 2
+        })
+    }
+
+    /// Writes a row. Rows come in the order of their epochs.
+    pub fn write(&mut self, place: Place<'_>, row: Row) {
+        match place {
+            Place::All => self.all.absorb(&row),
+            Place::Site(site) => self.sites.entry(site).or_default().row.absorb(&row),
+            Place::Narrow { site, key } => self.write_row(site, key, None, row),
+            Place::Prefix { site, key, depth } => self.write_row(site, key, Some(depth), row),
+            Place::Glob { site, glob } => self.write_glob(site, glob, row),
+        }
+    }
+
+    /// What the rows newer than `born` say of a response.
+    #[must_use]
+    pub fn find(&self, secret: Secret, bearer: &Bearer<'_>, born: u64) -> Found {
+        let mut met = self.all;
+        if let Some((key, site)) = bearer.site().and_then(|key| Some((key, self.sites.get(&key)?)))
+        {
+            met.absorb(&site.row);
+            if site.rows > site.prefixes {
+                bearer.narrow().iter().for_each(|key| self.meet(key, &mut met));
+            }
+            if site.prefixes > 0 || !site.globs.is_empty() {
+                self.meet_wide(secret, key, site, bearer, &mut met);
             }
         }
         Found {
-            hard: newest.hard > born,
-            check: newest.check > born,
-            soft_at: (newest.soft > born).then_some(newest.soft_at),
+            hard: met.hard > born,
+            check: met.check > born,
+            soft_at: (met.soft > born).then_some(met.soft_at),
+            met,
         }
     }
 
-    /// Drops every row whose newest epoch is not above `floor`.
-    pub fn drop_up_to(&mut self, floor: u64) {
-        let narrow = &mut self.narrow;
-        self.rows.retain(|_, entry| {
-            let keep = entry.row.newest() > floor;
-            if !keep {
-                forget(narrow, entry.site);
+    /// One row, where something was purged under its name.
+    #[must_use]
+    pub fn row(&self, place: &Place<'_>) -> Option<Row> {
+        let row = match place {
+            Place::All => self.all,
+            Place::Site(site) => self.sites.get(site)?.row,
+            Place::Narrow { key, .. } | Place::Prefix { key, .. } => self.rows.get(key)?.row,
+            Place::Glob { site, glob } => {
+                self.sites.get(site)?.globs.iter().find(|(other, _)| other == *glob)?.1
             }
-            keep
-        });
+        };
+        (row.newest() > 0).then_some(row)
     }
 
-    fn absorb(&mut self, key: RowKey, site: Option<RowKey>, row: &Row) {
-        let narrow = &mut self.narrow;
+    /// The patterns of a site that match a URL: host and target.
+    pub fn globs(&self, site: RowKey, host: &str, target: &str) -> impl Iterator<Item = &Glob> {
+        let text = [host, target].concat().to_ascii_lowercase();
+        let globs = self.sites.get(&site).map_or(&[][..], |site| &site.globs);
+        globs.iter().map(|(glob, _)| glob).filter(move |glob| glob.matches(&text))
+    }
+
+    /// Drops rows whose newest epoch is not above `floor`, `most` and a few at a time so that
+    /// readers need not wait for all. Says whether there are more.
+    pub fn drop_up_to(&mut self, floor: u64, most: usize) -> bool {
+        let mut left = most;
+        if self.all.newest() <= floor {
+            self.all = Row::default();
+        }
+        let rows = &mut self.rows;
+        self.sites.retain(|_, site| {
+            if site.row.newest() <= floor {
+                site.row = Row::default();
+            }
+            site.globs.retain(|(_, row)| row.newest() > floor);
+            while left > 0
+                && let Some((epoch, key)) = site.order.pop_front_if(|(epoch, _)| *epoch <= floor)
+            {
+                left -= 1;
+                take_written_at(rows, key, epoch).into_iter().for_each(|gone| site.remove(gone));
+            }
+            site.tidy();
+            !site.is_empty()
+        });
+        if left > 0 && self.rows.capacity() > 1024 + 4 * self.rows.len() {
+            self.rows.shrink_to(2 * self.rows.len());
+        }
+        left == 0
+    }
+
+    fn meet(&self, key: &RowKey, met: &mut Row) {
+        if let Some(entry) = self.rows.get(key) {
+            met.absorb(&entry.row);
+        }
+    }
+
+    fn meet_wide(
+        &self,
+        secret: Secret,
+        key: RowKey,
+        site: &Site,
+        bearer: &Bearer<'_>,
+        met: &mut Row,
+    ) {
+        let Some(url) = bearer.url() else { return met.absorb(&site.wide) };
+        for (_, row) in prefixes(secret, key, url.host, url.path, site.depths) {
+            self.meet(&row, met);
+        }
+        if !site.globs.is_empty() {
+            let text = url.text();
+            let matching = site.globs.iter().filter(|(glob, _)| glob.matches(&text));
+            matching.for_each(|(_, row)| met.absorb(row));
+        }
+    }
+
+    fn write_row(&mut self, site: RowKey, key: RowKey, depth: Option<u8>, row: Row) {
+        let own = self.sites.entry(site).or_default();
         self.rows
             .entry(key)
             .or_insert_with(|| {
-                if let Some(site) = site {
-                    *narrow.entry(site).or_insert(0) += 1;
-                }
-                Entry { row: Row::default(), site }
+                own.rows += 1;
+                own.prefixes += usize::from(depth.is_some());
+                Entry { row: Row::default(), wide: depth.is_some() }
             })
             .row
-            .absorb(row);
+            .absorb(&row);
+        if let Some(depth) = depth {
+            own.depths |= 1 << depth;
+            own.wide.absorb(&row);
+        }
+        own.order.push_back((row.newest(), key));
+        while own.rows > self.rows_per_site {
+            let Some((epoch, key)) = own.order.pop_front() else { break };
+            // The wider row is written while the narrower is still there.
+            if let Some(old) = self.rows.get(&key).filter(|old| old.row.newest() == epoch) {
+                own.row.absorb(&old.row);
+                take_written_at(&mut self.rows, key, epoch)
+                    .into_iter()
+                    .for_each(|gone| own.remove(gone));
+            }
+        }
+        if own.order.len() > 2 * own.rows + 64 {
+            let rows = &self.rows;
+            own.order.retain(|(epoch, key)| {
+                rows.get(key).is_some_and(|entry| entry.row.newest() == *epoch)
+            });
+        }
     }
 
-    /// Folds the older half of a site's rows into the site's own row: that one is written first.
-    fn fold(&mut self, site: RowKey) {
-        let mut rows: Vec<(u64, RowKey)> = self
-            .rows
-            .iter()
-            .filter(|(_, entry)| entry.site == Some(site))
-            .map(|(key, entry)| (entry.row.newest(), *key))
-            .collect();
-        rows.sort_unstable();
-        rows.truncate(rows.len().div_ceil(2));
-        for (_, key) in rows {
-            let Some(row) = self.rows.get(&key).map(|entry| entry.row) else { continue };
-            self.absorb(site, None, &row);
-            self.rows.remove(&key);
-            forget(&mut self.narrow, Some(site));
+    fn write_glob(&mut self, site: RowKey, glob: &Glob, row: Row) {
+        let own = self.sites.entry(site).or_default();
+        own.wide.absorb(&row);
+        match own.globs.iter().position(|(other, _)| other == glob) {
+            Some(at) => {
+                // The oldest stay in front.
+                let (glob, mut whole) = own.globs.remove(at);
+                whole.absorb(&row);
+                own.globs.push((glob, whole));
+            }
+            None => own.globs.push((glob.clone(), row)),
         }
+        let beyond = own.globs.len().saturating_sub(self.globs_per_site);
+        for (_, old) in own.globs.iter().take(beyond) {
+            own.row.absorb(old);
+        }
+        own.globs.drain(..beyond);
+        own.tidy();
     }
 }
 
-fn forget(
-    narrow: &mut HashMap<RowKey, usize, BuildHasherDefault<ReadyHasher>>,
-    site: Option<RowKey>,
-) {
-    if let Some(site) = site
-        && let Some(count) = narrow.get_mut(&site)
-    {
-        *count = count.saturating_sub(1);
-        if *count == 0 {
-            narrow.remove(&site);
-        }
-    }
+/// Takes a row out if it was last written at `epoch`.
+fn take_written_at(rows: &mut Map<Entry>, key: RowKey, epoch: u64) -> Option<Entry> {
+    let newest = rows.get(&key)?.row.newest();
+    if newest == epoch { rows.remove(&key) } else { None }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const SECRET: Secret = Secret(3, 5);
-
-    fn tag(tag: &str) -> Selector {
-        Selector::Tag { site: Arc::from("s"), tag: tag.to_owned() }
-    }
-
-    fn response(tags: &[&str]) -> Selectors {
-        let tags: Vec<Box<str>> = tags.iter().map(|tag| Box::from(*tag)).collect();
-        Selectors::new(SECRET, "s", "h", "/", &tags)
-    }
-
-    #[test]
-    fn a_row_counts_only_against_what_was_born_before_it() {
-        let mut table = Table::new(10);
-        table.write(SECRET, &tag("a"), Strength::Hard, 5, Duration::ZERO);
-        assert!(table.find(&response(&["a"]), 4).hard);
-        assert!(!table.find(&response(&["a"]), 5).hard);
-        assert!(!table.find(&response(&["b"]), 4).hard);
-    }
-
-    #[test]
-    fn a_soft_purge_does_not_hide_an_older_hard_one() {
-        let mut table = Table::new(10);
-        table.write(SECRET, &tag("a"), Strength::Hard, 5, Duration::ZERO);
-        table.write(SECRET, &tag("a"), Strength::Soft, 6, Duration::from_secs(9));
-        let found = table.find(&response(&["a"]), 4);
-        assert!(found.hard);
-        let found = table.find(&response(&["a"]), 5);
-        assert_eq!(found, Found { soft_at: Some(Duration::from_secs(9)), ..Found::default() });
-    }
-
-    #[test]
-    fn url_site_and_all_reach_a_response() {
-        let url = Selector::Url { site: Arc::from("s"), host: "h".into(), target: "/".into() };
-        for selector in [url, Selector::Site { site: Arc::from("s") }, Selector::All] {
-            let mut table = Table::new(10);
-            table.write(SECRET, &selector, Strength::Hard, 1, Duration::ZERO);
-            assert!(table.find(&response(&[]), 0).hard, "{selector:?}");
-        }
-        let mut table = Table::new(10);
-        let other = Selector::Site { site: Arc::from("other") };
-        table.write(SECRET, &other, Strength::Hard, 1, Duration::ZERO);
-        assert!(!table.find(&response(&[]), 0).hard);
-    }
-
-    #[test]
-    fn dropping_keeps_what_is_newer_than_the_floor() {
-        let mut table = Table::new(10);
-        table.write(SECRET, &tag("a"), Strength::Hard, 1, Duration::ZERO);
-        table.write(SECRET, &tag("b"), Strength::Hard, 2, Duration::ZERO);
-        table.drop_up_to(1);
-        assert_eq!(table.len(), 1);
-        assert!(table.find(&response(&["b"]), 0).hard);
-    }
-
-    proptest! {
-        #[test]
-        fn folding_never_purges_less(
-            writes in proptest::collection::vec((0..40_u8, 0..3_u8), 1..200),
-            born in 0..200_u64,
-            asked in 0..40_u8,
-        ) {
-            let mut folded = Table::new(8);
-            let mut whole = Table::new(10_000);
-            for (epoch, (name, strength)) in (1_u64..).zip(writes) {
-                let strength = match strength {
-                    0 => Strength::Hard,
-                    1 => Strength::Check,
-                    _ => Strength::Soft,
-                };
-                for table in [&mut folded, &mut whole] {
-                    let now = Duration::from_secs(epoch);
-                    table.write(SECRET, &tag(&name.to_string()), strength, epoch, now);
-                }
-            }
-            prop_assert!(folded.len() <= 10);
-            let selectors = response(&[&asked.to_string()]);
-            let (narrow, wide) = (whole.find(&selectors, born), folded.find(&selectors, born));
-            prop_assert!(wide.hard || !narrow.hard);
-            prop_assert!(wide.check || !narrow.check);
-            prop_assert!(wide.soft_at >= narrow.soft_at);
-        }
-    }
-}
+mod tests;

@@ -121,6 +121,8 @@ pub(super) struct ResponseDirectives {
     pub(super) must_revalidate: bool,
     pub(super) proxy_revalidate: bool,
     pub(super) must_understand: bool,
+    /// Never changes while it is fresh (RFC 8246).
+    pub(super) immutable: bool,
 }
 
 impl ResponseDirectives {
@@ -168,6 +170,8 @@ impl ResponseDirectives {
             self.public = true;
         } else if !directive.damaged && directive.is("must-understand") {
             self.must_understand = true;
+        } else if !directive.damaged && directive.is("immutable") {
+            self.immutable = true;
         }
     }
 
@@ -193,6 +197,18 @@ impl ResponseDirectives {
         }
         self.withheld.len() > before
     }
+}
+
+/// Whether nobody on the way may change the body (RFC 9111 section 5.2.2.6). A targeted field cannot
+/// take back what `Cache-Control` says to everyone, so all of them are heard.
+pub(super) fn forbids_transform(headers: &HeaderMap) -> bool {
+    [header::CACHE_CONTROL, CDN_CACHE_CONTROL, ATOLL_CACHE_CONTROL].iter().any(|name| {
+        let mut found = false;
+        let whole = read(headers.get_all(name).iter(), |directive| {
+            found |= directive.is("no-transform");
+        });
+        found || !whole
+    })
 }
 
 /// Directives of a targeted field; `None` where it is absent, empty or invalid.
@@ -248,6 +264,7 @@ impl ResponseDirectives {
             "must-understand" => {
                 self.must_understand = matches!(item, Some(BareItem::Boolean(true)));
             }
+            "immutable" => self.immutable = matches!(item, Some(BareItem::Boolean(true))),
             _ => {}
         }
         Some(())

@@ -147,14 +147,8 @@ impl CacheStatus {
             out.push_str("; collapsed");
         }
         if let Some(key) = key {
-            out.push_str("; key=\"");
-            for character in key.chars().filter(|c| matches!(c, ' '..='~')) {
-                if matches!(character, '"' | '\\') {
-                    out.push('\\');
-                }
-                out.push(character);
-            }
-            out.push('"');
+            out.push_str("; key=");
+            sfv_string(key, &mut out);
         }
         if let Some(detail) = self.detail {
             out.push_str("; detail=");
@@ -162,6 +156,19 @@ impl CacheStatus {
         }
         out
     }
+}
+
+/// Appends a text as a string of structured fields (RFC 9651 section 3.3.3), without what that
+/// cannot hold.
+pub(super) fn sfv_string(text: &str, out: &mut String) {
+    out.push('"');
+    for character in text.chars().filter(|c| matches!(c, ' '..='~')) {
+        if matches!(character, '"' | '\\') {
+            out.push('\\');
+        }
+        out.push(character);
+    }
+    out.push('"');
 }
 
 /// Whole seconds of `lifetime` left at `age`, negative when over.

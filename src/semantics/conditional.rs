@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
+use crate::semantics::cache_control::{ATOLL_CACHE_CONTROL, CDN_CACHE_CONTROL, ResponseDirectives};
 use crate::semantics::freshness::{Terms, single_date};
+use crate::semantics::tags::TAG_FIELDS;
 use crate::semantics::{date, normalise::Request};
 
 /// Fields that ask the origin whether a stored response still holds (RFC 9111 section 4.3.1);
@@ -39,37 +41,89 @@ pub fn unconditional(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a 304 speaks of the stored response (RFC 9111 section 4.3.3). A 304 without validators
+/// Whether a 304 speaks of the stored response (RFC 9111 section 4.3.4). A 304 without validators
 /// confirms the one that was asked about; one with other validators confirms nothing: ask again
 /// without conditions.
+///
+/// Where both have an entity tag, that decides: two representations of one second share a
+/// `Last-Modified`, and a file that is touched changes it. A strong tag that the stored response
+/// does not have names another one, unless the date is there and equal.
 #[must_use]
 pub fn confirms(stored: &HeaderMap, not_modified: &HeaderMap) -> bool {
-    let agree = |name: &HeaderName, equal: fn(&[u8], &[u8]) -> bool| match (
-        stored.get(name),
-        not_modified.get(name),
-    ) {
-        (Some(stored), Some(new)) => equal(stored.as_bytes(), new.as_bytes()),
-        _ => true,
+    let pair = |name: &HeaderName| (stored.get(name), not_modified.get(name));
+    let same_date = match pair(&header::LAST_MODIFIED) {
+        (Some(stored), Some(new)) => Some(stored == new),
+        _ => None,
     };
-    agree(&header::ETAG, weakly_equal) && agree(&header::LAST_MODIFIED, |one, other| one == other)
+    match pair(&header::ETAG) {
+        (Some(stored), Some(new)) => weakly_equal(stored.as_bytes(), new.as_bytes()),
+        (None, Some(new)) if is_strong(new.as_bytes()) => same_date == Some(true),
+        _ => same_date != Some(false),
+    }
 }
 
 /// Stored fields after a 304 (RFC 9111 section 3.2), to be judged and stored like a new response.
 /// Its fields replace the stored ones, except for what belongs to the stored bytes and what a 304
 /// can get wrong without anybody noticing. `Set-Cookie` is replaced only where one was stored.
+///
+/// A 200 that sets a cookie is not stored, since it speaks to one client. A 304 that does confirms a
+/// body that is everybody's, but of its fields only those are taken that say how to cache: whatever
+/// else it brings may speak to that one client, too. Where every use had to be confirmed, not even
+/// those: the body itself may be that client's.
+///
+/// `Vary` only grows: fields that were stored because the request had this and that stay bound to
+/// it, since a 304 cannot take them away.
 #[must_use]
 pub fn freshened(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
     let mut fresh = stored.clone();
     // Age is counted from when the 304 was made, not from when the body was.
     fresh.remove(header::DATE);
     fresh.remove(header::AGE);
-    for name in not_modified.keys().filter(|name| is_merged(name, stored)) {
+    let sets = |headers: &HeaderMap| {
+        headers.contains_key(header::SET_COOKIE) || headers.contains_key("set-cookie2")
+    };
+    let personal = sets(not_modified) && !sets(stored);
+    let private_body = personal && ResponseDirectives::of(stored).no_cache;
+    let taken = |name: &&HeaderName| {
+        is_merged(name, stored) && (!personal || !private_body && is_caching(name))
+    };
+    for name in not_modified.keys().filter(taken) {
         fresh.remove(name);
         for value in not_modified.get_all(name) {
             fresh.append(name.clone(), value.clone());
         }
     }
+    for kept in stored.get_all(header::VARY) {
+        if !fresh.get_all(header::VARY).iter().any(|new| names_all(new, kept)) {
+            fresh.append(header::VARY, kept.clone());
+        }
+    }
     fresh
+}
+
+/// Whether every name of one list of fields is in another.
+fn names_all(list: &HeaderValue, names: &HeaderValue) -> bool {
+    let split = |list: &'_ HeaderValue| -> Vec<Vec<u8>> {
+        let names = list.as_bytes().split(|byte| *byte == b',');
+        names.map(|name| name.trim_ascii().to_ascii_lowercase()).collect()
+    };
+    let list = split(list);
+    split(names).iter().all(|name| list.contains(name))
+}
+
+/// Whether a field tells caches what to do and users nothing.
+fn is_caching(name: &HeaderName) -> bool {
+    const TARGETED: [HeaderName; 2] = [ATOLL_CACHE_CONTROL, CDN_CACHE_CONTROL];
+    const CLASSIC: [HeaderName; 7] = [
+        header::CACHE_CONTROL,
+        header::EXPIRES,
+        header::DATE,
+        header::AGE,
+        header::ETAG,
+        header::LAST_MODIFIED,
+        header::VARY,
+    ];
+    CLASSIC.contains(name) || TARGETED.contains(name) || TAG_FIELDS.contains(&name.as_str())
 }
 
 fn is_merged(name: &HeaderName, stored: &HeaderMap) -> bool {
@@ -154,7 +208,8 @@ fn none_match_holds<'a>(
     etag: Option<&HeaderValue>,
 ) -> bool {
     let Some(etag) = etag.map(HeaderValue::as_bytes) else {
-        return false;
+        // `*` asks for any representation, with an entity tag or without.
+        return lines.any(|line| line.as_bytes().trim_ascii() == b"*");
     };
     lines.any(|line| {
         let line = line.as_bytes().trim_ascii();
@@ -178,12 +233,13 @@ pub(super) fn is_strong(tag: &[u8]) -> bool {
     tag.len() >= 2 && tag.starts_with(b"\"") && tag.ends_with(b"\"")
 }
 
-fn opaque(tag: &[u8]) -> &[u8] {
+/// A tag without its mark of weakness.
+pub(super) fn opaque(tag: &[u8]) -> &[u8] {
     tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 
 /// The entity tags of a list; what is not one is skipped. They may hold commas.
-fn entity_tags(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn entity_tags(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = line;
     std::iter::from_fn(move || {
         loop {
@@ -264,18 +320,30 @@ mod tests {
             );
             assert_eq!(found, expected, "{list} {etag}");
         }
+        for (list, expected) in [("*", true), ("\"a\"", false), ("\"*\"", false)] {
+            let headers = fields(&[("if-none-match", list)]);
+            let lines = headers.get_all(header::IF_NONE_MATCH);
+            assert_eq!(none_match_holds(lines.iter(), None), expected, "{list} without a tag");
+        }
     }
 
     #[test]
     fn not_modified_confirms_only_what_it_names() {
-        let rows: [(Fields<'_>, Fields<'_>, bool); 7] = [
+        let modified = ("last-modified", "x");
+        let rows: [(Fields<'_>, Fields<'_>, bool); 13] = [
             (&[("etag", "\"a\"")], &[], true),
             (&[("etag", "\"a\"")], &[("etag", "\"a\"")], true),
             (&[("etag", "\"a\"")], &[("etag", "W/\"a\"")], true),
             (&[("etag", "\"a\"")], &[("etag", "\"b\"")], false),
-            (&[("last-modified", "x")], &[("etag", "\"b\"")], true),
-            (&[("last-modified", "x")], &[("last-modified", "y")], false),
-            (&[("last-modified", "x")], &[("last-modified", "x")], true),
+            (&[modified], &[("etag", "\"b\"")], false),
+            (&[modified], &[("etag", "\"b\""), modified], true),
+            (&[modified], &[("etag", "W/\"b\"")], true),
+            (&[modified], &[("last-modified", "y")], false),
+            (&[modified], &[modified], true),
+            (&[("etag", "\"a\""), modified], &[("last-modified", "y")], false),
+            (&[("etag", "\"a\""), modified], &[("etag", "\"a\""), ("last-modified", "y")], true),
+            (&[("etag", "\"a\""), modified], &[("etag", "\"b\""), modified], false),
+            (&[("etag", "W/\"a\"")], &[("etag", "\"a\"")], true),
         ];
         for (stored, new, expected) in rows {
             assert_eq!(confirms(&fields(stored), &fields(new)), expected, "{stored:?} {new:?}");
@@ -300,7 +368,6 @@ mod tests {
             ("content-length", "10"),
             ("content-encoding", "gzip"),
             ("content-range", "bytes 0-1/2"),
-            ("set-cookie", "s=1"),
             ("cache-control", "private"),
         ]);
         let expected = fields(&[
@@ -313,8 +380,58 @@ mod tests {
             ("cache-control", "private"),
         ]);
         assert_eq!(freshened(&stored, &new), expected);
-        let with_cookie = freshened(&fields(&[("set-cookie", "s=0")]), &new);
-        assert_eq!(with_cookie.get("set-cookie").unwrap(), "s=1");
+    }
+
+    #[test]
+    fn a_304_that_sets_a_cookie_brings_others_nothing_of_its_own() {
+        let stored = fields(&[("a", "1"), ("etag", "\"x\""), ("cache-control", "max-age=1")]);
+        let new = fields(&[
+            ("set-cookie", "s=1"),
+            ("a", "2"),
+            ("b", "hello, ann"),
+            ("cache-control", "max-age=2"),
+            ("surrogate-key", "t"),
+        ]);
+        let expected = fields(&[
+            ("a", "1"),
+            ("etag", "\"x\""),
+            ("cache-control", "max-age=2"),
+            ("surrogate-key", "t"),
+        ]);
+        assert_eq!(freshened(&stored, &new), expected);
+        // Where policy keeps cookies, they are fields like others.
+        let kept = fields(&[("set-cookie", "s=0"), ("a", "1")]);
+        let expected = fields(&[
+            ("set-cookie", "s=1"),
+            ("a", "2"),
+            ("b", "hello, ann"),
+            ("cache-control", "max-age=2"),
+            ("surrogate-key", "t"),
+        ]);
+        assert_eq!(freshened(&kept, &new), expected);
+    }
+
+    #[test]
+    fn what_had_to_be_confirmed_stays_so_when_a_cookie_comes_with_the_304() {
+        let stored = fields(&[("etag", "\"ann\""), ("cache-control", "no-cache")]);
+        let new = fields(&[("set-cookie", "s=1"), ("cache-control", "max-age=60")]);
+        assert_eq!(freshened(&stored, &new), stored);
+    }
+
+    #[test]
+    fn a_304_does_not_take_fields_out_of_vary() {
+        let rows = [
+            ("X-User", "Accept-Encoding", vec!["Accept-Encoding", "X-User"]),
+            ("x-user", "Accept-Encoding, X-User", vec!["Accept-Encoding, X-User"]),
+            ("a, b", "B,A", vec!["B,A"]),
+            ("a", "*", vec!["*", "a"]),
+        ];
+        for (old, new, expected) in rows {
+            let fresh = freshened(&fields(&[("vary", old)]), &fields(&[("vary", new)]));
+            let lines: Vec<_> = fresh.get_all("vary").iter().collect();
+            assert_eq!(lines, expected, "{old}, {new}");
+            assert_eq!(freshened(&fresh, &fields(&[("vary", new)])), fresh, "it does not pile up");
+        }
     }
 
     #[test]

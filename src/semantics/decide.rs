@@ -20,6 +20,7 @@ use crate::semantics::cache_status::Forward;
 use crate::semantics::freshness::Terms;
 use crate::semantics::normalise::Request;
 use crate::semantics::policy::{Policy, WithoutLease};
+use crate::semantics::reason::Reason;
 
 /// What the purge table says of a stored response (dead ones are never shown).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,30 @@ pub enum Decision {
     OnlyIfCached,
 }
 
+impl Decision {
+    /// Word for explanations.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Hit { .. } => "hit",
+            Self::HitStale => "hit-stale",
+            Self::Revalidate(_) => "revalidate",
+            Self::Fill(_) => "fill",
+            Self::Pass(_) => "pass",
+            Self::OnlyIfCached => "only-if-cached",
+        }
+    }
+
+    /// Why it goes to the origin before it is answered, where it does.
+    #[must_use]
+    pub fn forward(self) -> Option<Forward> {
+        match self {
+            Self::Revalidate(why) | Self::Fill(why) | Self::Pass(why) => Some(why),
+            Self::Hit { .. } | Self::HitStale | Self::OnlyIfCached => None,
+        }
+    }
+}
+
 /// Whether the store may answer at all; judged before any look-up.
 ///
 /// Preconditions for changes (`If-Match`, `If-Unmodified-Since`) go to the origin: they ask about
@@ -64,21 +89,33 @@ pub enum Decision {
 /// # Errors
 /// Why it passes. Where [`Request::forbids_forwarding`] holds, the answer is 504 instead.
 pub fn lookup_allowed(request: &Request, policy: &Policy) -> Result<(), Forward> {
-    if policy.pass || request.ambiguous {
-        return Err(Forward::Bypass);
+    match passes(request, policy) {
+        None => Ok(()),
+        Some(why) => Err(why.forward()),
+    }
+}
+
+/// Why the store may not answer, where it may not.
+#[must_use]
+pub fn passes(request: &Request, policy: &Policy) -> Option<Reason> {
+    if policy.pass {
+        return Some(Reason::PolicyPass);
+    }
+    if request.ambiguous {
+        return Some(Reason::Ambiguous);
     }
     if !matches!(request.method, Method::GET | Method::HEAD) {
-        return Err(Forward::Method);
+        return Some(Reason::Method);
     }
     if request.headers.contains_key(header::IF_MATCH)
         || request.headers.contains_key(header::IF_UNMODIFIED_SINCE)
     {
-        return Err(Forward::Bypass);
+        return Some(Reason::Precondition);
     }
     if policy.honour_request_directives && request.directives.no_store {
-        return Err(Forward::Request);
+        return Some(Reason::RequestNoStore);
     }
-    Ok(())
+    None
 }
 
 /// Judges one request against what was found. `variants_exist`: something is stored under the key,
@@ -94,26 +131,44 @@ pub fn decide(
     now: Now,
     draw: f64,
 ) -> Decision {
+    decide_why(request, found, variants_exist, policy, lease, now, draw).0
+}
+
+/// As [`decide`], with the rule that the decision rests on.
+#[must_use]
+pub fn decide_why(
+    request: &Request,
+    found: Option<(&Terms, Verdict)>,
+    variants_exist: bool,
+    policy: &Policy,
+    lease: bool,
+    now: Now,
+    draw: f64,
+) -> (Decision, Reason) {
     let Some((terms, verdict)) = found else {
-        let why = if variants_exist { Forward::VaryMiss } else { Forward::UriMiss };
-        return forward(request, None, policy, why);
+        let why = if variants_exist { Reason::NotSelected } else { Reason::NothingStored };
+        return (forward(request, None, policy, why.forward()), why);
     };
     // What an origin showed to strangers may not be what it shows to this user.
     if !terms.authorized && request.headers.contains_key(header::AUTHORIZATION) {
-        return match request.forbids_forwarding() {
+        let why = Reason::Authorization;
+        let decision = match request.forbids_forwarding() {
             true => Decision::OnlyIfCached,
-            false => Decision::Pass(Forward::Miss),
+            false => Decision::Pass(why.forward()),
         };
+        return (decision, why);
     }
-    match reuse(request, terms, verdict, policy, lease, now) {
-        Reuse::Fresh => {
+    let why = reuse(request, terms, verdict, policy, lease, now);
+    let decision = match why {
+        Reason::Fresh => {
             let early = verdict == Verdict::Alive && refresh_early(terms, policy, now, draw);
             Decision::Hit { refresh_early: early }
         }
-        Reuse::Accepted => Decision::Hit { refresh_early: false },
-        Reuse::Stale => Decision::HitStale,
-        Reuse::Ask(why) => forward(request, Some(terms), policy, why),
-    }
+        Reason::StaleAccepted => Decision::Hit { refresh_early: false },
+        Reason::StaleWindow => Decision::HitStale,
+        why => forward(request, Some(terms), policy, why.forward()),
+    };
+    (decision, why)
 }
 
 /// How a request goes to the origin. HEAD and ranges pass as they came: turning a HEAD or a few
@@ -133,15 +188,8 @@ fn forward(request: &Request, stored: Option<&Terms>, policy: &Policy, why: Forw
     }
 }
 
-enum Reuse {
-    Fresh,
-    /// Stale, and the client said that it does not mind.
-    Accepted,
-    /// Within the stale window while refreshing.
-    Stale,
-    Ask(Forward),
-}
-
+/// Whether what is stored may answer: [`Reason::Fresh`], [`Reason::StaleAccepted`] and
+/// [`Reason::StaleWindow`] say yes, any other that the origin must be asked.
 fn reuse(
     request: &Request,
     terms: &Terms,
@@ -149,40 +197,58 @@ fn reuse(
     policy: &Policy,
     lease: bool,
     now: Now,
-) -> Reuse {
-    if !may_answer_unconfirmed(terms, verdict, policy, lease) {
-        return Reuse::Ask(Forward::Stale);
+) -> Reason {
+    if let Some(why) = needs_confirmation(terms, verdict, policy, lease) {
+        return why;
     }
     let stale = staleness(terms, verdict, now);
     if policy.honour_request_directives {
         let wanted = request.directives;
         let age = terms.age(now);
-        let left = terms.fresh_for.saturating_sub(age);
+        // What is stale, by age or by purge, has nothing left.
+        let left = match stale {
+            None => terms.fresh_for.saturating_sub(age),
+            Some(_) => Duration::ZERO,
+        };
+        // A reload asks for `max-age=0`; of what does not change it would bring the same. Who
+        // insists says `no-cache` (RFC 8246 section 2).
+        let settled = terms.immutable && stale.is_none();
         if wanted.no_cache
-            || wanted.max_age.is_some_and(|most| most.is_zero() || age > most)
-            || (stale.is_none() && wanted.min_fresh.is_some_and(|least| left < least))
+            || !settled && wanted.max_age.is_some_and(|most| most.is_zero() || age > most)
+            || wanted.min_fresh.is_some_and(|least| left < least)
         {
-            return Reuse::Ask(Forward::Request);
+            return Reason::RequestDirective;
         }
         if let (Some(stale), Some(most)) = (stale, wanted.max_stale)
             && stale <= most
             && !terms.must_revalidate
             && verdict == Verdict::Alive
         {
-            return Reuse::Accepted;
+            return Reason::StaleAccepted;
         }
     }
     match stale {
-        None => Reuse::Fresh,
-        Some(stale) if stale < terms.stale_while_revalidate => Reuse::Stale,
-        Some(_) => Reuse::Ask(Forward::Stale),
+        None => Reason::Fresh,
+        Some(stale) if stale < terms.stale_while_revalidate => Reason::StaleWindow,
+        Some(_) if terms.is_fresh(now) => Reason::SoftPurged,
+        Some(_) => Reason::Stale,
     }
 }
 
-/// Whether it may answer, fresh or stale, without the origin's word on this request.
-fn may_answer_unconfirmed(terms: &Terms, verdict: Verdict, policy: &Policy, lease: bool) -> bool {
-    let current = lease || policy.without_lease == WithoutLease::Serve;
-    current && verdict != Verdict::Check && !terms.no_cache
+/// Why it may not answer, fresh or stale, without the origin's word on this request.
+fn needs_confirmation(
+    terms: &Terms,
+    verdict: Verdict,
+    policy: &Policy,
+    lease: bool,
+) -> Option<Reason> {
+    if !lease && policy.without_lease == WithoutLease::Revalidate {
+        return Some(Reason::NoLease);
+    }
+    if verdict == Verdict::Check {
+        return Some(Reason::CheckPurged);
+    }
+    terms.no_cache.then_some(Reason::NoCache)
 }
 
 /// How long it has been stale, by age or by purge, whichever is longer; `None` while fresh.
@@ -201,13 +267,21 @@ fn staleness(terms: &Terms, verdict: Verdict, now: Now) -> Option<Duration> {
 /// Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", 2015). What is seldom asked for
 /// draws seldom, so it is the popular that never turn stale.
 fn refresh_early(terms: &Terms, policy: &Policy, now: Now, draw: f64) -> bool {
-    if policy.early_refresh <= 0.0 {
+    if policy.early_refresh <= 0.0 || terms.immutable {
         return false;
     }
     let left = terms.fresh_for.saturating_sub(terms.age(now)).as_secs_f64();
     let unit = policy.early_refresh * terms.fetch_time.as_secs_f64();
     // -ln of the smallest draw of 53 bits is below 37: far from the end no logarithm is needed.
     left < unit * 40.0 && left < unit * -draw.clamp(f64::MIN_POSITIVE, 1.0).ln()
+}
+
+/// The chance that one hit at this moment refreshes early: that its draw is low enough.
+#[must_use]
+pub fn early_refresh_chance(terms: &Terms, policy: &Policy, now: Now) -> f64 {
+    let left = terms.fresh_for.saturating_sub(terms.age(now)).as_secs_f64();
+    let unit = policy.early_refresh * terms.fetch_time.as_secs_f64();
+    if unit > 0.0 && left < unit * 40.0 { (-left / unit).exp() } else { 0.0 }
 }
 
 /// Whether a stored response may answer after the origin failed: no answer, or 500, 502, 503, 504
@@ -220,8 +294,11 @@ pub fn may_serve_on_error(
     lease: bool,
     now: Now,
 ) -> bool {
-    may_answer_unconfirmed(terms, verdict, policy, lease)
-        && staleness(terms, verdict, now).is_none_or(|stale| stale < terms.stale_if_error)
+    // What may be shown while it is renewed may be shown when that fails, too: a stored error must
+    // not take its place.
+    let window = terms.stale_if_error.max(terms.stale_while_revalidate);
+    needs_confirmation(terms, verdict, policy, lease).is_none()
+        && staleness(terms, verdict, now).is_none_or(|stale| stale < window)
 }
 
 #[cfg(test)]

@@ -42,11 +42,26 @@ pub enum FreshnessSource {
     Heuristic,
     /// Policy's `default_lifetime`.
     Default,
+    /// Policy's `status_lifetime`.
+    Status,
     /// None: the origin is asked each time.
     None,
 }
 
 impl FreshnessSource {
+    /// Whether the origin itself named the lifetime (RFC 9111 section 4.2.1).
+    #[must_use]
+    pub fn is_explicit(self) -> bool {
+        match self {
+            Self::AtollCacheControl
+            | Self::CdnCacheControl
+            | Self::SMaxAge
+            | Self::MaxAge
+            | Self::Expires => true,
+            Self::Policy | Self::Status | Self::Heuristic | Self::Default | Self::None => false,
+        }
+    }
+
     /// Word for logs and explanations.
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -59,6 +74,7 @@ impl FreshnessSource {
             Self::Expires => "expires",
             Self::Heuristic => "heuristic",
             Self::Default => "default",
+            Self::Status => "status",
             Self::None => "none",
         }
     }
@@ -87,6 +103,8 @@ pub struct Terms {
     pub must_revalidate: bool,
     /// Every use must be confirmed by the origin.
     pub no_cache: bool,
+    /// Does not change while it is fresh: nobody is asked about it before (RFC 8246 section 2).
+    pub immutable: bool,
     /// May answer requests with `Authorization` (RFC 9111 section 3.5).
     pub authorized: bool,
     /// `ETag` as received.
@@ -141,6 +159,10 @@ pub(super) fn is_error(status: StatusCode) -> bool {
 /// `max-age`; `Expires` minus `Date` (RFC 9111 section 4.2.1); the heuristic; the policy's
 /// `default_lifetime`. An error keeps what the origin gave, up to the policy's `error_lifetime`,
 /// and gets nothing that the origin did not give but by heuristic.
+///
+/// For a status that the policy's `status_lifetime` names all of that is replaced: what the origin
+/// gave, up to that lifetime, and where it gave nothing that lifetime. Such a rule stores even what
+/// RFC 9111 section 3 lets nobody store unasked: here the operator asks.
 pub(super) fn lifetime(
     status: StatusCode,
     headers: &HeaderMap,
@@ -149,6 +171,10 @@ pub(super) fn lifetime(
     date: SystemTime,
 ) -> Option<(Duration, FreshnessSource)> {
     let explicit = explicit_lifetime(headers, directives, date);
+    if let Some(most) = policy.status_lifetime.of(status) {
+        let (lifetime, source) = explicit.unwrap_or((most, FreshnessSource::Status));
+        return Some((lifetime.min(most), source));
+    }
     let error = status.as_u16() >= 400;
     let cacheable = heuristically_cacheable(status) || directives.public;
     if let Some(lifetime) = policy.lifetime

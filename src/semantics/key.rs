@@ -45,9 +45,10 @@ pub struct CacheKey {
 }
 
 impl CacheKey {
-    /// The key of `request` within `site`. The method is not in it: HEAD is answered from GET.
+    /// The key of `request` within `site`, to which the key policy has been applied
+    /// ([`crate::semantics::apply_key_policy`]). The method is not in it: HEAD is answered from GET.
     #[must_use]
-    pub fn of(secret: KeySecret, site: &str, request: &Request, _policy: &Policy) -> Self {
+    pub fn of(secret: KeySecret, site: &str, request: &Request, policy: &Policy) -> Self {
         let query = request.query.as_deref();
         let text = site.len() + request.host.len() + request.path.len() + query.map_or(0, str::len);
         let mut parts = Vec::with_capacity(text + 7 * 4 + 2 + 1 + request.scheme.as_str().len());
@@ -59,10 +60,26 @@ impl CacheKey {
         // `/a` and `/a?` are two URLs: the absent query is no part, the empty one an empty part.
         parts.push(u8::from(query.is_some()));
         push(&mut parts, query.unwrap_or_default().as_bytes());
-        // What policy adds: no policy key adds anything, so the part is there and empty.
-        push(&mut parts, &[]);
+        // What policy adds; mostly nothing, and then the part is there and empty.
+        match policy.key_in_force() {
+            None => push(&mut parts, &[]),
+            Some(key) => push(&mut parts, &key.added(&request.headers)),
+        }
         let hash = secret.hash(&[&parts]);
         Self { hash, parts: parts.into_boxed_slice() }
+    }
+
+    /// Host, path and query as they stand in `parts`; `None` where those are made otherwise.
+    #[must_use]
+    pub fn url(&self) -> Option<(&str, &str, Option<&str>)> {
+        let mut rest = &*self.parts;
+        let (_site, _scheme) = (take(&mut rest)?, take(&mut rest)?);
+        let (host, _port, path) = (take(&mut rest)?, take(&mut rest)?, take(&mut rest)?);
+        let (mark, mut rest) = rest.split_first()?;
+        let query = take(&mut rest)?;
+        let text = |part| std::str::from_utf8(part).ok();
+        let query = if *mark == 0 { None } else { Some(text(query)?) };
+        Some((text(host)?, text(path)?, query))
     }
 
     /// A key of what belongs to this one: its row of parts goes on with `more`, and so is that of no
@@ -93,6 +110,15 @@ pub(super) fn push(parts: &mut Vec<u8>, part: &[u8]) {
     let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
     parts.extend_from_slice(&length.to_le_bytes());
     parts.extend_from_slice(part);
+}
+
+/// The part that `rest` begins with, as [`push`] wrote it; `rest` goes on behind it.
+pub(super) fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, after) = rest.split_first_chunk::<4>()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let (part, after) = after.split_at_checked(length)?;
+    *rest = after;
+    Some(part)
 }
 
 #[cfg(test)]
@@ -126,6 +152,20 @@ mod tests {
             assert_eq!(key("s", one).hash == key("s", other).hash, same, "{one} {other}");
         }
         assert_ne!(key("s", "http://h/a"), key("t", "http://h/a"));
+    }
+
+    #[test]
+    fn url_is_read_back_from_the_parts() {
+        for (url, expected) in [
+            ("http://h/a", ("h", "/a", None)),
+            ("https://H:81/a//b?", ("h", "/a//b", Some(""))),
+            ("http://[::1]/?q=%c3", ("[::1]", "/", Some("q=%C3"))),
+        ] {
+            assert_eq!(key("s", url).url(), Some(expected), "{url}");
+        }
+        for parts in [&b""[..], b"abc", b"\xff\xff\xff\xff", b"\0\0\0\0\0\0\0\0"] {
+            assert_eq!(CacheKey { hash: 0, parts: parts.into() }.url(), None, "{parts:?}");
+        }
     }
 
     #[test]

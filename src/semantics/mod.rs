@@ -4,39 +4,69 @@
 
 mod cache_control;
 mod cache_status;
+mod coding;
 mod conditional;
 mod date;
 mod decide;
+#[cfg(test)]
+mod differential;
+mod explain;
 mod freshness;
+mod invalidation;
 mod key;
+mod keyed;
+mod no_vary_search;
 mod normalise;
 mod partial;
 mod policy;
+#[cfg(test)]
+mod properties;
 mod range;
+mod reason;
 mod segment;
+mod selecting;
 mod shape;
+mod status_lifetime;
 mod storable;
 mod tags;
 #[cfg(test)]
-mod test_support;
+pub(crate) mod test_support;
 mod vary;
+
+use cache_status::sfv_string;
 
 pub use cache_control::RequestDirectives;
 pub use cache_status::{CacheStatus, Forward, Outcome, ttl};
+pub use coding::{
+    Coding, Compression, Known, Negotiation, Print, TypePattern, add_vary, coded_fields,
+    conditions_of_origin, may_be_coded, negotiate, relayed,
+};
 pub use conditional::{HeadVerdict, conditions, confirms, freshened, judge_head, unconditional};
-pub use decide::{Decision, Verdict, decide, lookup_allowed, may_serve_on_error};
+pub use decide::{
+    Decision, Verdict, decide, decide_why, early_refresh_chance, lookup_allowed,
+    may_serve_on_error, passes,
+};
+pub use explain::{Content, Explanation, Facts, Section, Value};
 pub use freshness::{FreshnessSource, Terms};
+pub use invalidation::{is_unsafe, named_targets, represents_target, tells_of_change};
 pub use key::{CacheKey, KeySecret};
-pub use normalise::{Request, Target, canonical_authority, canonical_target, normalise};
+pub use keyed::{
+    Keep, KeyPolicy, Names, QueryKey, apply_key_policy, judge_key_header, key_fields, stored_target,
+};
+pub use no_vary_search::{NO_VARY_SEARCH, NoVarySearch};
+pub use normalise::{Asks, Request, Target, canonical_authority, canonical_target, normalise};
 pub use partial::{
     Combined, ContentRange, Cut, Extent, From206, Gap, MOST_PIECES, StrongValidator, shape_part,
 };
 pub use policy::{Policy, REGISTERED_METHODS, WithoutLease};
+pub use reason::Reason;
 pub use segment::{
     Continuation, Grid, LARGEST_SEGMENT, LEAST_SEGMENT, Opening, Segments, Slice, Span,
     continuation, make_whole, opening, precondition,
 };
+pub use selecting::{readable, selecting_values};
 pub use shape::{Part, Shape, shape, stored_fields};
-pub use storable::{NotStored, storable};
+pub use status_lifetime::StatusLifetimes;
+pub use storable::{NotStored, storable, strip_set_cookie};
 pub use tags::{TAG_FIELDS, TagLimits, invalidated_groups, tags};
 pub use vary::VaryFields;

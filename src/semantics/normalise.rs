@@ -42,6 +42,8 @@ pub struct Request {
     /// End-to-end fields without `Host`, framing, `Expect` and untrusted forwarding fields.
     /// Conditions and ranges are there.
     pub headers: HeaderMap,
+    /// What it asks of us alone; those fields are taken out of `headers`.
+    pub asks: Asks,
     /// What `Cache-Control` and `Pragma` ask.
     pub directives: RequestDirectives,
     /// The path means a dot segment to whoever decodes `%2F` or `%5C`: never stored.
@@ -88,6 +90,16 @@ impl Request {
     }
 }
 
+/// What a request asks of the edge and not of the origin, which never sees these fields.
+#[derive(Clone, Debug, Default)]
+pub struct Asks {
+    /// `Atoll-Cache-Key`, whatever its value: show the cache key in `Cache-Status`.
+    pub key: bool,
+    /// The one line of `Atoll-Explain`: say what was done with the request and why, to whoever
+    /// holds this token. Several lines are none.
+    pub explain: Option<Box<HeaderValue>>,
+}
+
 /// Path and query in canonical form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -115,8 +127,20 @@ pub fn normalise(head: RequestHead) -> Result<Request, Refusal> {
         canonical_target(target)?
     };
     let directives = RequestDirectives::of(&headers);
-    clean_fields(&mut headers)?;
-    Ok(Request { method, scheme, version, host, port, path, query, headers, directives, ambiguous })
+    let asks = clean_fields(&mut headers)?;
+    Ok(Request {
+        method,
+        scheme,
+        version,
+        host,
+        port,
+        path,
+        query,
+        headers,
+        asks,
+        directives,
+        ambiguous,
+    })
 }
 
 /// Host and port that the request means. `Host` and the target's authority must agree: RFC 9112
@@ -184,6 +208,11 @@ pub fn canonical_authority(text: &str, scheme: Scheme) -> Result<(String, u16), 
         Some(_) => Err(Refusal::Host),
     }
 }
+
+/// Shows the cache key in `Cache-Status`.
+const CACHE_KEY: &str = "atoll-cache-key";
+/// Explains to whoever holds a token.
+const EXPLAIN: &str = "atoll-explain";
 
 /// Longest host name in bytes; DNS allows 253.
 const HOST_BYTES: usize = 255;
@@ -284,8 +313,8 @@ fn is_dot_segment(segment: &str) -> bool {
 }
 
 /// Removes what is hop-by-hop, what we write ourselves and what strangers must not say; refuses
-/// repeated singletons.
-fn clean_fields(headers: &mut HeaderMap) -> Result<(), Refusal> {
+/// repeated singletons. Gives what was asked of us alone.
+fn clean_fields(headers: &mut HeaderMap) -> Result<Asks, Refusal> {
     judge_expectation(headers)?;
     remove_nominated(headers)?;
     let mut seen = 0_u32;
@@ -296,7 +325,9 @@ fn clean_fields(headers: &mut HeaderMap) -> Result<(), Refusal> {
             unwanted.push(name.clone());
         }
     }
+    let mut asks = Asks::default();
     for name in unwanted {
+        asks.note(&name, headers);
         headers.remove(name);
     }
     for name in headers.iter().map(|(name, _)| name) {
@@ -311,7 +342,26 @@ fn clean_fields(headers: &mut HeaderMap) -> Result<(), Refusal> {
     if cookies > 1 {
         join_cookies(headers);
     }
-    Ok(())
+    Ok(asks)
+}
+
+impl Asks {
+    /// Takes note of a field that is about to be removed.
+    fn note(&mut self, name: &HeaderName, headers: &HeaderMap) {
+        match name.as_str() {
+            CACHE_KEY => self.key = true,
+            EXPLAIN => {
+                let mut lines = headers.get_all(name).iter();
+                let line = lines.next().filter(|_| lines.next().is_none());
+                self.explain = line.map(|line| {
+                    let mut token = line.clone();
+                    token.set_sensitive(true);
+                    Box::new(token)
+                });
+            }
+            _ => {}
+        }
+    }
 }
 
 fn judge_expectation(headers: &HeaderMap) -> Result<(), Refusal> {
@@ -349,7 +399,8 @@ fn remove_nominated(headers: &mut HeaderMap) -> Result<(), Refusal> {
 /// The first group belongs to the connection. The second is written anew by us. The third is
 /// believed by applications: who asks, from where, and which URL or method is "really" meant.
 /// The third must not be believed from strangers, and would make one cache key mean two things.
-fn is_unwanted(name: &str) -> bool {
+/// The fourth asks us alone, and one of it is a secret.
+pub(super) fn is_unwanted(name: &str) -> bool {
     match name {
         "connection"
         | "keep-alive"
@@ -381,7 +432,9 @@ fn is_unwanted(name: &str) -> bool {
         | "x-scheme"
         | "x-url-scheme"
         | "front-end-https"
+        | "atoll-device"
         | "proxy" => true,
+        CACHE_KEY | EXPLAIN => true,
         _ => {
             name.starts_with("x-forwarded")
                 || name.starts_with("x-original-")

@@ -3,6 +3,12 @@
 use std::time::Duration;
 
 use http::Method;
+use http::header::HeaderName;
+
+use crate::semantics::keyed::KeyPolicy;
+use crate::semantics::status_lifetime::StatusLifetimes;
+
+use crate::semantics::coding::Compression;
 
 /// Policy of one path rule, complete. Built by `config`, judged by `decide` and `storable`.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +29,9 @@ pub struct Policy {
     pub stale_if_error: Option<Duration>,
     /// Longest lifetime of a stored 4xx or 5xx other than 404 and 410.
     pub error_lifetime: Duration,
+    /// Lifetimes by status: where the origin names none, and at most where it does. Above all other
+    /// lifetimes; zero does not store.
+    pub status_lifetime: StatusLifetimes,
     /// Share by which lifetimes are shortened at most, in percent.
     pub jitter_percent: u32,
     /// Strength of early refresh; 0 switches it off, 1 is the published optimum.
@@ -31,8 +40,13 @@ pub struct Policy {
     pub honour_request_directives: bool,
     /// Store responses with `Set-Cookie` (the field is stored and replayed).
     pub store_set_cookie: bool,
+    /// Store responses with `Set-Cookie` without that field, and show it to nobody.
+    pub strip_set_cookie: bool,
     /// Store responses that vary on `Cookie`.
     pub vary_on_cookie: bool,
+    /// What makes the key beside the URL, and what of the query does; `None`: all of the query and
+    /// nothing else.
+    pub key: Option<Box<KeyPolicy>>,
     /// Hand tag fields on to the client.
     pub keep_tags: bool,
     /// Size of the segments that bodies are fetched and stored in, in bytes; `None` takes each
@@ -40,10 +54,24 @@ pub struct Policy {
     pub segment: Option<u64>,
     /// Segments that are fetched ahead of what a client has got.
     pub segment_ahead: u64,
+    /// Content codings made at the edge.
+    pub compression: Compression,
     /// Largest request body in bytes.
     pub body_bytes: u64,
     /// What to do with hits while the mesh lease is lost.
     pub without_lease: WithoutLease,
+}
+
+impl Policy {
+    /// What makes the key; `None` where nothing but the URL does, and where there is no key.
+    pub(super) fn key_in_force(&self) -> Option<&KeyPolicy> {
+        self.key.as_deref().filter(|_| !self.pass)
+    }
+
+    /// Whether requests under one key never differ in a field.
+    pub(super) fn settles(&self, name: &HeaderName) -> bool {
+        self.key_in_force().is_some_and(|key| key.settles(name))
+    }
 }
 
 /// What a node that may have missed purges does with its hits.
@@ -111,14 +139,18 @@ impl Default for Policy {
             stale_while_revalidate: None,
             stale_if_error: None,
             error_lifetime: Duration::from_secs(10),
+            status_lifetime: StatusLifetimes::default(),
             jitter_percent: 10,
             early_refresh: 1.0,
             honour_request_directives: false,
             store_set_cookie: false,
+            strip_set_cookie: false,
             vary_on_cookie: false,
+            key: None,
             keep_tags: false,
             segment: None,
             segment_ahead: 2,
+            compression: Compression::default(),
             body_bytes: 100 * 1024 * 1024,
             without_lease: WithoutLease::Revalidate,
         }

@@ -15,6 +15,7 @@ use crate::semantics::key::KeySecret;
 use crate::semantics::normalise::Request;
 use crate::semantics::policy::Policy;
 use crate::semantics::range::{Ranges, content_range, multipart, ranges};
+use crate::semantics::storable::strip_set_cookie;
 use crate::semantics::tags::TAG_FIELDS;
 
 /// An answer, but for the bytes of its body.
@@ -208,10 +209,10 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 ///
 /// Left out: what belongs to the connection or to proxies (RFC 9111 section 3.1), framing, `Age`
 /// (the terms hold it), what tells of this one exchange on the way (`Via`, other caches' hit
-/// marks, request ids), and fields that `no-cache` or `private` name. The client whose request
+/// marks, request ids), fields that `no-cache` or `private` name, cookies that policy strips. The client whose request
 /// brought the response still gets those from the head as it came.
 #[must_use]
-pub fn stored_fields(headers: &HeaderMap, _policy: &Policy) -> HeaderMap {
+pub fn stored_fields(headers: &HeaderMap, policy: &Policy) -> HeaderMap {
     let withheld = ResponseDirectives::of(headers).withheld;
     let mut nominated: Vec<HeaderName> = Vec::new();
     for line in headers.get_all(header::CONNECTION) {
@@ -224,6 +225,7 @@ pub fn stored_fields(headers: &HeaderMap, _policy: &Policy) -> HeaderMap {
             out.append(name.clone(), exact_copy(value));
         }
     }
+    strip_set_cookie(&mut out, policy);
     out
 }
 

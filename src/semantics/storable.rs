@@ -57,7 +57,7 @@ pub enum NotStored {
     CloseDelimited,
     /// It broke off.
     Incomplete,
-    /// Policy passes, or the path is ambiguous.
+    /// Policy passes, gives its status no lifetime, or the path is ambiguous.
     Policy,
     /// The request asked for it not to be stored.
     Request,
@@ -166,18 +166,23 @@ pub fn storable(
     let directives = ResponseDirectives::of(headers);
     judge_request(request, policy)?;
     judge_status(head.status, &directives)?;
+    if policy.status_lifetime.of(head.status) == Some(Duration::ZERO) {
+        return Err(NotStored::Policy);
+    }
     judge_sharing(request, headers, &directives, policy)?;
 
     let date = single_date(headers, &header::DATE, received.wall).unwrap_or(received.wall);
-    let etag = headers.get(header::ETAG).cloned();
+    // An empty one names nothing.
+    let etag = headers.get(header::ETAG).filter(|etag| !etag.is_empty()).cloned();
     let last_modified = single_date(headers, &header::LAST_MODIFIED, received.wall);
     let confirmable = etag.is_some() || last_modified.is_some();
     let found = lifetime(head.status, headers, &directives, policy, date);
     let (lifetime, source) = match found {
         Some(found) => found,
-        // Asked about each time: allowed where the origin said so, or where policy guesses anyway.
-        None if directives.no_cache
-            || (policy.heuristic && confirmable && heuristically_cacheable(head.status)) =>
+        // Asked about each time: allowed where the origin said so, or where policy guesses anyway, and
+        // the status may be stored without a lifetime (section 3).
+        None if (heuristically_cacheable(head.status) || directives.public)
+            && (directives.no_cache || (policy.heuristic && confirmable)) =>
         {
             (Duration::ZERO, FreshnessSource::None)
         }
@@ -197,6 +202,7 @@ pub fn storable(
             || directives.proxy_revalidate
             || directives.s_maxage.is_some(),
         no_cache: directives.no_cache,
+        immutable: directives.immutable,
         authorized: directives.allows_authorized(),
         etag,
         last_modified,
@@ -259,10 +265,19 @@ fn judge_sharing(
         return Err(NotStored::Authorization);
     }
     let cookie = headers.contains_key(header::SET_COOKIE) || headers.contains_key("set-cookie2");
-    if cookie && !policy.store_set_cookie {
+    if cookie && !policy.store_set_cookie && !policy.strip_set_cookie {
         return Err(NotStored::SetCookie);
     }
     Ok(())
+}
+
+/// Removes the cookies from a response that is to be stored, where policy says so. The client that
+/// brought it must get it without them, too, so that all clients get alike.
+pub fn strip_set_cookie(headers: &mut HeaderMap, policy: &Policy) {
+    if policy.strip_set_cookie {
+        headers.remove(header::SET_COOKIE);
+        headers.remove("set-cookie2");
+    }
 }
 
 /// Stale windows: while refreshing, and on errors (RFC 5861), the origin's own or the policy's.

@@ -14,7 +14,7 @@ use crate::semantics::{FreshnessSource, Terms};
 pub(super) const ARRIVAL: u64 = 1_000_000_000;
 
 /// Field lines by name and value.
-pub(super) type Fields<'a> = &'a [(&'a str, &'a str)];
+pub(crate) type Fields<'a> = &'a [(&'a str, &'a str)];
 
 pub(super) fn fields(rows: Fields<'_>) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -51,7 +51,7 @@ pub(super) fn request(method: &str, url: &str, headers: Fields<'_>) -> Request {
     normalise(head).unwrap()
 }
 
-pub(super) fn get(url: &str, headers: Fields<'_>) -> Request {
+pub(crate) fn get(url: &str, headers: Fields<'_>) -> Request {
     request("GET", url, headers)
 }
 

@@ -52,11 +52,11 @@ impl VaryFields {
                 if name.as_str() == "*" || NEVER_SHARED.contains(&name.as_str()) {
                     return Err(NotStored::VaryAny);
                 }
-                if name == header::COOKIE && !policy.vary_on_cookie {
+                if name == header::COOKIE && !policy.vary_on_cookie && !policy.settles(&name) {
                     return Err(NotStored::VaryCookie);
                 }
-                // Host and scheme are in the key.
-                if name != header::HOST && !names.contains(&name) {
+                // Host and scheme are in the key, and what policy puts there.
+                if name != header::HOST && !policy.settles(&name) && !names.contains(&name) {
                     if names.len() == most {
                         return Err(NotStored::VaryTooMany);
                     }
@@ -85,8 +85,9 @@ impl VaryFields {
     }
 
     /// As [`Self::secondary`], with the preference for languages narrowed to its one favourite:
-    /// where [`Self::secondary`] finds nothing, a variant stored under
-    /// [`Self::secondary_in_language`] is what the origin would choose, too. `None` where the
+    /// where [`Self::secondary`] finds nothing, a variant whose
+    /// [`Self::secondary_in_language`] this is is what the origin would choose, too (RFC 9110
+    /// sections 12.1 and 12.5.4). `None` where the
     /// request has no single favourite or languages do not matter.
     #[must_use]
     pub fn secondary_of_favourite(&self, request: &HeaderMap) -> Option<Vec<u8>> {
@@ -102,21 +103,33 @@ impl VaryFields {
         Some(self.values(request, Some(&first.name)))
     }
 
-    /// The second name under which a variant in one language can be found; `None` where `response`
-    /// has not exactly one `Content-Language` or languages do not matter.
+    /// The second name of the variant that is stored under `secondary` and has the fields
+    /// `response`: all other values as they are, the preference for languages replaced by the one
+    /// language that it came in. `None` where it has not exactly one `Content-Language` or
+    /// languages do not matter.
     #[must_use]
-    pub fn secondary_in_language(
-        &self,
-        request: &HeaderMap,
-        response: &HeaderMap,
-    ) -> Option<Vec<u8>> {
+    pub fn secondary_in_language(&self, secondary: &[u8], response: &HeaderMap) -> Option<Vec<u8>> {
         if !self.names.contains(&header::ACCEPT_LANGUAGE) {
             return None;
         }
         let language = joined(response, &header::CONTENT_LANGUAGE)?.to_ascii_lowercase();
         let language = language.trim_ascii();
-        let single = !language.is_empty() && !language.contains(&b',');
-        single.then(|| self.values(request, Some(language)))
+        if language.is_empty() || language.contains(&b',') {
+            return None;
+        }
+        let mut out = Vec::with_capacity(secondary.len() + language.len());
+        let mut rest = secondary;
+        for name in &self.names {
+            let (value, after) = split_value(rest, name)?;
+            if *name == header::ACCEPT_LANGUAGE {
+                push(&mut out, name.as_str().as_bytes());
+                push_language(&mut out, language);
+            } else {
+                out.extend_from_slice(value);
+            }
+            rest = after;
+        }
+        Some(out)
     }
 
     fn values(&self, request: &HeaderMap, language: Option<&[u8]>) -> Vec<u8> {
@@ -125,8 +138,7 @@ impl VaryFields {
             push(&mut out, name.as_str().as_bytes());
             match language {
                 Some(language) if *name == header::ACCEPT_LANGUAGE => {
-                    out.push(2);
-                    push(&mut out, language);
+                    push_language(&mut out, language);
                 }
                 _ => match normalised(request, name) {
                     Some(value) => {
@@ -139,6 +151,27 @@ impl VaryFields {
         }
         out
     }
+}
+
+/// Appends a language in the place of a preference for languages; no preference looks like it.
+fn push_language(out: &mut Vec<u8>, language: &[u8]) {
+    out.push(2);
+    push(out, language);
+}
+
+/// Takes the value of one field, name included, off the front of a row of them.
+fn split_value<'a>(row: &'a [u8], name: &HeaderName) -> Option<(&'a [u8], &'a [u8])> {
+    let part = |row: &[u8]| {
+        let length = row.first_chunk::<4>().map(|length| u32::from_le_bytes(*length))?;
+        usize::try_from(length).ok()?.checked_add(4)
+    };
+    let named = part(row)?;
+    debug_assert_eq!(row.get(4..named), Some(name.as_str().as_bytes()), "the names are the row's");
+    let length = match row.get(named)? {
+        0 => named + 1,
+        _ => part(row.get(named + 1..)?)?.checked_add(named + 1)?,
+    };
+    row.split_at_checked(length)
 }
 
 /// Value of a field as it counts for comparison; `None` where it is absent.
@@ -156,7 +189,7 @@ fn normalised(request: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
 }
 
 /// All lines of a field as one value (RFC 9110 section 5.3).
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+pub(super) fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
     let mut lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
     let mut value = lines.next()?.to_vec();
     for line in lines {
@@ -167,7 +200,7 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
 }
 
 /// A list without blanks around its commas, empty members aside; quoted strings are left alone.
-fn trimmed_list(value: &[u8]) -> Vec<u8> {
+pub(super) fn trimmed_list(value: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(value.len());
     let (mut start, mut quoted, mut escaped) = (0, false, false);
     let mut add = |piece: &[u8]| {
@@ -231,7 +264,7 @@ fn weighted_list(value: &[u8]) -> Option<Vec<Weighted>> {
 }
 
 /// `q=0.8` in thousandths.
-fn weight(parameter: &[u8]) -> Option<u16> {
+pub(super) fn weight(parameter: &[u8]) -> Option<u16> {
     let digits = parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q="))?;
     let (whole, fraction) = match digits.split_first()? {
         (first @ (b'0' | b'1'), []) => (*first, &[][..]),
@@ -382,12 +415,9 @@ mod tests {
     #[test]
     fn a_favourite_language_finds_the_variant_in_it() {
         let vary = vary("accept-language");
-        let stored = vary
-            .secondary_in_language(
-                &fields(&[("accept-language", "en, de")]),
-                &fields(&[("content-language", "DE")]),
-            )
-            .unwrap();
+        let asked = vary.secondary(&fields(&[("accept-language", "en, de")]));
+        let stored =
+            vary.secondary_in_language(&asked, &fields(&[("content-language", "DE")])).unwrap();
         let rows = [
             ("fr;q=0.5, de;q=1.0", true),
             ("de", true),
@@ -399,6 +429,37 @@ mod tests {
             let favourite = vary.secondary_of_favourite(&fields(&[("accept-language", value)]));
             assert_eq!(favourite.as_ref() == Some(&stored), found, "{value}");
         }
+        let languages: [Fields<'_>; 4] = [
+            &[],
+            &[("content-language", "")],
+            &[("content-language", "de, en")],
+            &[("content-language", "de"), ("content-language", "en")],
+        ];
+        for several in languages {
+            assert_eq!(vary.secondary_in_language(&asked, &fields(several)), None, "{several:?}");
+        }
+    }
+
+    #[test]
+    fn a_favourite_language_finds_nothing_where_another_field_differs() {
+        let vary = vary("Foo, Accept-Language, X");
+        let german = fields(&[("content-language", "de")]);
+        let asked = fields(&[("accept-language", "en, de"), ("foo", "1")]);
+        let stored = vary.secondary_in_language(&vary.secondary(&asked), &german).unwrap();
+        let rows: [(Fields<'_>, bool); 5] = [
+            (&[("accept-language", "de"), ("foo", "1")], true),
+            (&[("accept-language", "de"), ("foo", "2")], false),
+            (&[("accept-language", "de")], false),
+            (&[("accept-language", "de"), ("foo", "1"), ("x", "")], false),
+            (&[("accept-language", "en"), ("foo", "1")], false),
+        ];
+        for (request, found) in rows {
+            let favourite = vary.secondary_of_favourite(&fields(request)).unwrap();
+            assert_eq!(favourite == stored, found, "{request:?}");
+        }
+        let other = VaryFields { names: Box::new([header::ACCEPT_ENCODING]) };
+        let asked = other.secondary(&fields(&[("accept-encoding", "gzip")]));
+        assert_eq!(other.secondary_in_language(&asked, &german), None);
     }
 
     proptest! {
@@ -409,6 +470,26 @@ mod tests {
             let vary = VaryFields { names: Box::new([HeaderName::try_from(name.clone()).unwrap()]) };
             let headers = fields(&[(name.as_str(), value.as_str())]);
             prop_assert_eq!(vary.secondary(&headers), vary.secondary(&headers));
+        }
+
+        /// The second name says all that the first one says, but for the language.
+        #[test]
+        fn both_names_of_a_variant_agree_on_all_other_fields(
+            one in "[ -~]{0,12}", other in "[ -~]{0,12}", preference in "[ -~]{0,12}",
+        ) {
+            let vary = vary("Foo, Accept-Language, X");
+            let name = |foo: &str, preference: &str| {
+                let asked = fields(&[("foo", foo), ("accept-language", preference), ("x", "y")]);
+                let german = fields(&[("content-language", "de")]);
+                vary.secondary_in_language(&vary.secondary(&asked), &german).unwrap()
+            };
+            let favourite = |foo: &str| {
+                let asked = fields(&[("foo", foo), ("accept-language", "de"), ("x", "y")]);
+                vary.secondary_of_favourite(&asked).unwrap()
+            };
+            prop_assert_eq!(name(&one, &preference), favourite(&one));
+            prop_assert_eq!(name(&one, &preference) == favourite(&other),
+                favourite(&one) == favourite(&other));
         }
     }
 }

@@ -14,6 +14,7 @@
 //! How a fill ends is a state that its writer sets. A writer that vanishes, by a panic or a
 //! dropped task, sets `Broken`: an absent writer is never taken for a clean end.
 
+mod peek;
 mod read;
 mod room;
 
@@ -25,6 +26,7 @@ use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 
+pub use peek::UnderWay;
 pub use read::FillBody;
 use read::Slot;
 pub use room::Room;
@@ -117,6 +119,8 @@ pub struct Fill {
     key: u128,
     /// Key of its variant, once it is known.
     variant: OnceLock<u128>,
+    /// Primary key of what it brings, before `Vary` and whatever else it is listed under.
+    primary: OnceLock<u128>,
     /// Epoch before its request to the origin was sent.
     pub born: u64,
     /// Its number on this node.
@@ -207,6 +211,16 @@ impl Fills {
         self.shard(key).is_some_and(|shard| lock(shard).contains_key(&key))
     }
 
+    /// Whether any fill under way may bring something for this primary key, whichever variant or
+    /// part. Looks at all fills: for changes, which are few.
+    #[must_use]
+    pub fn concern(&self, primary: u128) -> bool {
+        let concerns = |fill: &Arc<Fill>| {
+            fill.key == primary || fill.primary.get().is_some_and(|own| *own == primary)
+        };
+        self.shards.iter().any(|shard| lock(shard).values().any(concerns))
+    }
+
     /// Heads that have arrived, and the epoch of the oldest fill that has none yet; for the sweep.
     #[must_use]
     pub fn heads(&self) -> (Vec<Arc<Head>>, Option<u64>) {
@@ -240,13 +254,14 @@ impl Fills {
         {
             return Claim::Joined(Arc::clone(there));
         }
-        if self.open() >= self.limits.fills || self.bytes() >= self.limits.bytes {
+        if self.is_full() {
             return Claim::Full;
         }
         let number = self.started.fetch_add(1, Ordering::AcqRel);
         let fill = Arc::new(Fill {
             key,
             variant: OnceLock::new(),
+            primary: OnceLock::new(),
             born,
             number,
             readers: Arc::clone(&self.readers),
@@ -273,6 +288,11 @@ impl Fills {
 }
 
 impl Fill {
+    /// Notes the primary key of what it brings. To be called before its request is sent.
+    pub fn belongs_to(&self, primary: u128) {
+        let _ = self.primary.set(primary);
+    }
+
     /// Waits for the head.
     pub async fn arrived(self: &Arc<Self>) -> Arrived {
         let mut slot = Slot::new(Arc::clone(self));

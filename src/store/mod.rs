@@ -4,11 +4,16 @@
 //! [`Store`] of the stored responses and their variants, [`Purges`] of the purge table and the
 //! epoch, [`Fills`] of what is arriving.
 
+#[cfg(debug_assertions)]
+mod checksum;
 mod fills;
+mod history;
 mod memory;
 mod parts;
+mod peek;
 mod pieces;
 mod purges;
+mod searches;
 mod stored;
 mod sweep;
 mod variants;
@@ -26,16 +31,21 @@ use moka::sync::Cache;
 
 pub use fills::{
     Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills, Room,
+    UnderWay,
 };
+pub use history::{Author, Named, Past};
 pub use parts::Part;
+pub use peek::{Kept, Peek};
 pub use pieces::PieceName;
-pub use purges::{Applied, Purges};
+pub use purges::{Applied, PurgeLimits, Purges};
 pub use stored::{Head, NewHead, Stored, StoredBody};
-pub use sweep::{Sweep, sweep};
+pub use sweep::{Sweep, Tried, sweep, try_out};
 
 use crate::purge::ReadyHasher;
-use crate::semantics::{CacheKey, KeySecret, Verdict};
+use crate::semantics::{CacheKey, KeySecret, NotStored, Verdict};
 use memory::Gauge;
+use purges::Dead;
+use searches::Searches;
 use stored::Slot;
 use variants::Variants;
 
@@ -63,6 +73,15 @@ pub enum Lookup {
     Found(Arc<Stored>, Verdict),
 }
 
+/// That answers under a key are not shared.
+#[derive(Clone, Copy, Debug)]
+pub struct Uncacheable {
+    /// Until when that is remembered, on the boot clock.
+    pub until: Duration,
+    /// Why the last one was not.
+    pub why: NotStored,
+}
+
 /// Bounds of the store.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreLimits {
@@ -83,9 +102,10 @@ pub struct StoreLimits {
 pub struct Store {
     classes: [Class; CLASSES],
     gauge: Arc<Gauge>,
-    uncacheable: Cache<u128, Duration, BuildHasherDefault<ReadyHasher>>,
+    uncacheable: Cache<u128, Uncacheable, BuildHasherDefault<ReadyHasher>>,
     secret: KeySecret,
     limits: StoreLimits,
+    searches: Searches,
     /// Pieces stored since the start.
     pieces: AtomicU64,
     /// Pieces may have lost their head since the last sweep.
@@ -104,10 +124,11 @@ impl Store {
     /// An empty store.
     #[must_use]
     pub fn new(limits: StoreLimits) -> Self {
+        let budget_bytes = limits.budget_bytes - Searches::share(limits.budget_bytes);
         let class = |index: usize| {
             let share = SHARES.get(index).copied().unwrap_or(0);
             Cache::builder()
-                .max_capacity(limits.budget_bytes * share / 100)
+                .max_capacity(budget_bytes * share / 100)
                 .eviction_policy(if index + 1 == CLASSES {
                     EvictionPolicy::lru()
                 } else {
@@ -124,6 +145,7 @@ impl Store {
                 .build_with_hasher(BuildHasherDefault::default()),
             secret: random_secret(),
             limits,
+            searches: Searches::new(limits.budget_bytes),
             pieces: AtomicU64::new(0),
             orphans: AtomicBool::new(false),
             has_parts: AtomicBool::new(false),
@@ -158,13 +180,31 @@ impl Store {
         purges: &Purges,
         epoch: u64,
     ) -> Lookup {
+        self.look(key, request, purges, epoch, Self::bury)
+    }
+
+    /// [`Store::lookup`], which does `dead` to what a purge has killed.
+    fn look(
+        &self,
+        key: &CacheKey,
+        request: &HeaderMap,
+        purges: &Purges,
+        epoch: u64,
+        dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
+    ) -> Lookup {
         match self.slot(key.hash) {
             None | Some(Slot::Piece(_)) => Lookup::Miss,
-            Some(Slot::Response(stored)) => self.judge(stored, key, purges, epoch),
-            Some(Slot::Variants(variants)) => {
-                self.select(&variants, key, request, purges, epoch).unwrap_or(Lookup::VaryMiss)
-            }
+            Some(Slot::Response(stored)) => self.judge(stored, key, purges, epoch, dead),
+            Some(Slot::Variants(variants)) => self
+                .select(&variants, key, request, purges, epoch, dead)
+                .unwrap_or(Lookup::VaryMiss),
         }
+    }
+
+    /// Whether anything is stored under a key, whichever variant and whatever its fate.
+    #[must_use]
+    pub fn holds(&self, key: &CacheKey) -> bool {
+        self.slot(key.hash).is_some() || self.holds_part(key)
     }
 
     /// Key under which a fill for this request is shared: of the variant as far as it is known.
@@ -205,13 +245,14 @@ impl Store {
         self.put(hash, stored)
     }
 
-    /// Removes one stored response, if it is still the one under its key.
-    pub fn remove(&self, stored: &Arc<Stored>) {
+    /// Removes one stored response, if it is still the one under its key. Says whether it was.
+    pub fn remove(&self, stored: &Arc<Stored>) -> bool {
         self.leave_pieces(stored.head());
-        self.take_out(stored);
+        self.take_out(stored)
     }
 
-    fn take_out(&self, stored: &Arc<Stored>) {
+    fn take_out(&self, stored: &Arc<Stored>) -> bool {
+        let mut was_there = false;
         let hash = self.place(stored.head());
         for class in &self.classes {
             let done = class.entry(hash).and_compute_with(|there| {
@@ -222,19 +263,28 @@ impl Store {
             });
             if matches!(done, CompResult::Removed(_)) {
                 self.gauge.removed(1);
+                was_there = true;
             }
         }
+        was_there
     }
 
-    /// Remembers that answers under this key are not shared, so that requests do not queue.
-    pub fn remember_uncacheable(&self, fill_key: u128, now: Duration) {
-        self.uncacheable.insert(fill_key, now + self.limits.uncacheable_memory);
+    /// Remembers that answers under this key are not shared, and why, so that requests do not queue.
+    pub fn remember_uncacheable(&self, fill_key: u128, why: NotStored, now: Duration) {
+        let until = now + self.limits.uncacheable_memory;
+        self.uncacheable.insert(fill_key, Uncacheable { until, why });
     }
 
     /// Whether answers under this key were not shared lately.
     #[must_use]
     pub fn is_uncacheable(&self, fill_key: u128, now: Duration) -> bool {
-        self.uncacheable.get(&fill_key).is_some_and(|until| now < until)
+        self.uncacheable.get(&fill_key).is_some_and(|remembered| now < remembered.until)
+    }
+
+    /// What is remembered of answers under this key that were not shared lately.
+    #[must_use]
+    pub fn uncacheable(&self, fill_key: u128, now: Duration) -> Option<Uncacheable> {
+        self.uncacheable.get(&fill_key).filter(|remembered| now < remembered.until)
     }
 
     /// Forgets that answers under this key are not shared.
@@ -249,6 +299,7 @@ impl Store {
             class.invalidate_all();
         }
         self.uncacheable.invalidate_all();
+        self.searches.clear();
         self.upkeep();
     }
 
@@ -259,6 +310,7 @@ impl Store {
             class.run_pending_tasks();
         }
         self.uncacheable.run_pending_tasks();
+        self.searches.upkeep();
     }
 
     /// Removes stored responses, the largest first, until about `bytes` are given back: memory is
@@ -326,51 +378,46 @@ impl Store {
         self.classes.iter().find_map(|class| class.get(&hash))
     }
 
-    fn judge(&self, stored: Arc<Stored>, key: &CacheKey, purges: &Purges, epoch: u64) -> Lookup {
+    /// Counts and removes what a look-up found killed.
+    fn bury(&self, stored: &Arc<Stored>, purges: &Purges, why: Dead) {
+        self.gauge.met_killed();
+        if self.remove(stored) {
+            purges.count_freed(why, 1, stored.weight());
+        }
+    }
+
+    fn judge(
+        &self,
+        stored: Arc<Stored>,
+        key: &CacheKey,
+        purges: &Purges,
+        epoch: u64,
+        dead: fn(&Self, &Arc<Stored>, &Purges, Dead),
+    ) -> Lookup {
         if stored.head().key.parts != key.parts {
             return Lookup::Miss;
         }
-        match purges.verdict(stored.head(), epoch) {
-            Some(verdict) => Lookup::Found(stored, verdict),
-            None => {
-                self.gauge.met_killed();
-                self.remove(&stored);
+        #[cfg(debug_assertions)]
+        if !stored.is_intact() {
+            self.remove(&stored);
+            return Lookup::Miss;
+        }
+        match purges.judge(&stored, epoch) {
+            Ok(verdict) => Lookup::Found(stored, verdict),
+            Err(why) => {
+                dead(self, &stored, purges, why);
                 Lookup::Miss
             }
         }
     }
 
-    /// The newest of the variants that the request selects (RFC 9111 section 4.1).
-    fn select(
-        &self,
-        variants: &Variants,
-        key: &CacheKey,
-        request: &HeaderMap,
-        purges: &Purges,
-        epoch: u64,
-    ) -> Option<Lookup> {
-        let mut best: Option<(Arc<Stored>, Verdict)> = None;
-        for fields in variants.sets() {
-            let secondary = fields.secondary(request);
-            let hash = key.variant(self.secret, &secondary);
-            let Some(Slot::Response(stored)) = self.slot(hash) else { continue };
-            let Lookup::Found(stored, verdict) = self.judge(stored, key, purges, epoch) else {
-                continue;
-            };
-            let newer = best.as_ref().is_none_or(|(other, _)| {
-                stored.head().terms.received.boot >= other.head().terms.received.boot
-            });
-            if newer && stored.head().is_variant(fields, &secondary) {
-                best = Some((stored, verdict));
-            }
-        }
-        best.map(|(stored, verdict)| Lookup::Found(stored, verdict))
-    }
-
     fn add_variant(&self, head: &Head, hash: u128) {
         let Some(fields) = &head.vary else { return };
         let most = self.limits.variants.max(1);
-        let pushed_out = self.change_variants(head, |variants| variants.add(fields, hash, most));
+        let language =
+            head.secondary_in_language().map(|name| head.key.variant(self.secret, &name));
+        let pushed_out =
+            self.change_variants(head, |variants| variants.add(fields, hash, language, most));
         for hash in pushed_out {
             for class in &self.classes {
                 self.drop_from(class, hash);
@@ -473,5 +520,7 @@ fn random_secret() -> KeySecret {
     KeySecret([word(), word()])
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -115,17 +115,9 @@ impl Store {
         }
     }
 
-    /// Whether anything incomplete is stored under a key, in whatever variant.
-    #[must_use]
-    pub fn has_part(
-        &self,
-        key: &CacheKey,
-        request: &HeaderMap,
-        purges: &Purges,
-        epoch: u64,
-    ) -> bool {
-        self.has_parts.load(Ordering::Acquire)
-            && !matches!(self.lookup(&self.part_key(key), request, purges, epoch), Lookup::Miss)
+    /// Whether something incomplete is stored under a key, whichever variant and whatever its fate.
+    pub(super) fn holds_part(&self, key: &CacheKey) -> bool {
+        self.has_parts.load(Ordering::Acquire) && self.slot(self.part_key(key).hash).is_some()
     }
 
     /// Stores what is incomplete, under the key of its head, which is one of a part; as

@@ -67,6 +67,11 @@ impl Piece {
     pub(super) fn weight(&self) -> u64 {
         self.weight
     }
+
+    /// Lineage of the response that it is a piece of.
+    pub(super) fn lineage(&self) -> u64 {
+        self.lineage
+    }
 }
 
 /// A number that no other representation bears.

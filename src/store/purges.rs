@@ -10,10 +10,39 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
-use super::stored::Head;
+use super::history::{Author, History, Past};
+use super::stored::{Head, Stored};
 use crate::clock::Now;
-use crate::purge::{Secret, Selector, Selectors, Strength, Table};
+use crate::purge::{
+    Bearer, Found, Place, RecentUrls, Row, RowKey, Secret, Selector, Selectors, Strength, Table,
+};
 use crate::semantics::Verdict;
+
+/// Rows that are dropped under one lock: readers wait no longer than for these.
+const DROPPED_AT_ONCE: usize = 1000;
+
+/// Bounds on what purges take in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct PurgeLimits {
+    /// Rows of each site.
+    pub rows_per_site: usize,
+    /// Patterns of each site.
+    pub globs_per_site: usize,
+    /// Purges that are remembered.
+    pub history: usize,
+}
+
+impl Default for PurgeLimits {
+    fn default() -> Self {
+        Self { rows_per_site: 100_000, globs_per_site: 64, history: 1000 }
+    }
+}
+
+/// Why a response may not be used: the epoch of the purge that killed it, 0 where it is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Dead {
+    pub(super) by: u64,
+}
 
 /// What applying a purge gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,20 +61,30 @@ pub struct Purges {
     floor: AtomicU64,
     lease: AtomicBool,
     table: RwLock<Table>,
+    recent: RwLock<RecentUrls>,
     sequence: Mutex<u64>,
+    history: Mutex<History>,
 }
 
 impl Purges {
     /// An empty table that keeps at most `rows_per_site` rows of each site.
     #[must_use]
     pub fn new(secret: Secret, rows_per_site: usize) -> Self {
+        Self::within(secret, PurgeLimits { rows_per_site, ..PurgeLimits::default() })
+    }
+
+    /// An empty table within `limits`.
+    #[must_use]
+    pub fn within(secret: Secret, limits: PurgeLimits) -> Self {
         Self {
             secret,
             epoch: AtomicU64::new(0),
             floor: AtomicU64::new(0),
             lease: AtomicBool::new(true),
-            table: RwLock::new(Table::new(rows_per_site)),
+            recent: RwLock::new(RecentUrls::new(limits.rows_per_site)),
+            table: RwLock::new(Table::new(limits.rows_per_site, limits.globs_per_site)),
             sequence: Mutex::new(0),
+            history: Mutex::new(History::new(limits.history)),
         }
     }
 
@@ -67,6 +106,45 @@ impl Purges {
         self.table.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// Whether rows come so fast that they may fold soon: the sweep must not rest.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).is_crowded()
+    }
+
+    /// Epoch up to which rows may be gone: what was not checked since then counts as dead.
+    #[must_use]
+    pub fn floor(&self) -> u64 {
+        self.floor.load(Ordering::Acquire)
+    }
+
+    /// The rows of these selectors, where there are any, as far as `among` answers to them; and of
+    /// the patterns that match a URL among them.
+    #[must_use]
+    pub fn rows_of(
+        &self,
+        selectors: Vec<Selector>,
+        among: Option<&Selectors>,
+    ) -> Vec<(Selector, Row)> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let mut globs = Vec::new();
+        for selector in &selectors {
+            if let Selector::Url { site, host, target } = selector {
+                let matching = table.globs(RowKey::site(self.secret, site), host, target);
+                globs.extend(
+                    matching.map(|glob| Selector::Glob { site: site.clone(), glob: glob.clone() }),
+                );
+            }
+        }
+        let row = |selector: Selector| {
+            let place = selector.place(self.secret);
+            let counts = among.is_none_or(|among| among.answers_to(&place));
+            let row = counts.then(|| table.row(&place)).flatten()?;
+            Some((selector, row))
+        };
+        selectors.into_iter().chain(globs).filter_map(row).collect()
+    }
+
     /// Rows that a response under `host` and `target` of `site` with `tags` answers to.
     #[must_use]
     pub fn selectors(&self, site: &str, host: &str, target: &str, tags: &[Box<str>]) -> Selectors {
@@ -75,39 +153,146 @@ impl Purges {
 
     /// Applies one purge: all its selectors at one new epoch. In force when this returns.
     pub fn apply(&self, selectors: &[Selector], strength: Strength, now: Now) -> Applied {
+        self.record(selectors, strength, None, now)
+    }
+
+    /// As [`Purges::apply`], remembered for those who ask what was purged.
+    pub fn apply_for(
+        &self,
+        by: Author,
+        selectors: &[Selector],
+        strength: Strength,
+        now: Now,
+    ) -> Applied {
+        self.record(selectors, strength, Some(by), now)
+    }
+
+    fn record(
+        &self,
+        selectors: &[Selector],
+        strength: Strength,
+        by: Option<Author>,
+        now: Now,
+    ) -> Applied {
+        let places: Vec<Place<'_>> =
+            selectors.iter().map(|selector| selector.place(self.secret)).collect();
         let mut sequence = self.writer();
         let epoch = self.epoch.load(Ordering::Acquire) + 1;
+        let applied = Applied { sequence: *sequence + 1, epoch };
+        if let Some(by) = by {
+            // Before it is in force, so that whatever it matches is counted.
+            let past = Past::new(applied, by, now.wall, strength, selectors);
+            self.history().note(past);
+        }
         {
             let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-            for selector in selectors {
-                table.write(self.secret, selector, strength, epoch, now.boot);
+            let row = Row::of(strength, epoch, now.boot);
+            places.into_iter().for_each(|place| table.write(place, row));
+        }
+        self.note_urls(selectors, epoch);
+        self.epoch.store(epoch, Ordering::Release);
+        *sequence = applied.sequence;
+        applied
+    }
+
+    /// Has responses that are used for these URLs without being stored under them not be used for
+    /// them any more. The URLs are not purged: nothing is stored under their names. So this needs no
+    /// epoch of its own; what is asked for before the next one counts as too old, too.
+    pub fn distrust(&self, urls: &[Selector]) {
+        let _writer = self.writer();
+        let epoch = self.epoch.load(Ordering::Acquire) + 1;
+        self.note_urls(urls, epoch);
+        let full = self.recent.read().unwrap_or_else(PoisonError::into_inner).is_full();
+        if full {
+            // Forgetting one by one would leave everything born since distrusted; so all at once,
+            // and what is asked for from here on is born after it.
+            self.recent.write().unwrap_or_else(PoisonError::into_inner).note_any(epoch);
+            self.epoch.store(epoch, Ordering::Release);
+        }
+    }
+
+    /// Whether a URL is known not to have been purged since a response was `born` that is stored
+    /// under another one of the same path. Prefixes, hosts, tags and all wider selectors are that
+    /// response's own business.
+    #[must_use]
+    pub fn is_untouched(&self, site: &str, host: &str, target: &str, born: u64) -> bool {
+        let site = RowKey::site(self.secret, site);
+        let url = RowKey::url(self.secret, site, host, target);
+        self.recent.read().unwrap_or_else(PoisonError::into_inner).untouched_since(url, born)
+    }
+
+    /// Remembers which URLs a purge at `epoch` names. A pattern may match the query of a URL that
+    /// is stored under another one.
+    fn note_urls(&self, selectors: &[Selector], epoch: u64) {
+        let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
+        for selector in selectors {
+            match selector {
+                Selector::Url { site, host, target } => {
+                    let site = RowKey::site(self.secret, site);
+                    recent.note(RowKey::url(self.secret, site, host, target), epoch);
+                }
+                Selector::Glob { .. } => recent.note_any(epoch),
+                Selector::Tag { .. }
+                | Selector::Prefix { .. }
+                | Selector::Host { .. }
+                | Selector::Site { .. }
+                | Selector::All => {}
             }
         }
-        self.epoch.store(epoch, Ordering::Release);
-        *sequence += 1;
-        Applied { sequence: *sequence, epoch }
     }
 
     /// What the purges up to `epoch` (or a little later) say of a response; `None`: it is dead.
     #[must_use]
     pub fn verdict(&self, head: &Head, epoch: u64) -> Option<Verdict> {
-        if head.checked() < epoch && !self.recheck(head, epoch) {
-            return None;
+        if head.checked() < epoch {
+            self.recheck(head, epoch, false).ok()?;
         }
-        Some(match (head.must_check(), head.soft_at()) {
-            (true, _) => Verdict::Check,
-            (false, Some(boot)) => Verdict::Soft { since: moment(head, boot) },
-            (false, None) => Verdict::Alive,
-        })
+        Some(said(head))
+    }
+
+    /// The same of a stored response, and counts it for the purges that it met the first time.
+    /// Whoever removes a dead one counts that with [`Purges::count_freed`].
+    pub(super) fn judge(&self, stored: &Stored, epoch: u64) -> Result<Verdict, Dead> {
+        let head = stored.head();
+        if head.checked() < epoch {
+            self.recheck(head, epoch, true)?;
+        }
+        Ok(said(head))
+    }
+
+    /// Counts stored responses that were removed because a purge had killed them.
+    pub(super) fn count_freed(&self, dead: Dead, responses: u64, bytes: u64) {
+        self.history().count(dead.by, responses, bytes);
     }
 
     /// Whether a hard purge newer than `born` hit these selectors, as far as the rows still tell.
     #[must_use]
     pub fn killed_since(&self, selectors: &Selectors, born: u64) -> bool {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        let hit = table.find(selectors, born).hard;
-        drop(table);
+        self.hit_since(&selectors.bearer(None), born)
+    }
+
+    /// Whether a hard purge newer than `born` hit what this head stands for, as far as the rows
+    /// still tell.
+    #[must_use]
+    pub fn head_killed_since(&self, head: &Head, born: u64) -> bool {
+        self.hit_since(&head.bearer(), born)
+    }
+
+    fn hit_since(&self, bearer: &Bearer<'_>, born: u64) -> bool {
+        let hit = self.find(bearer, born).hard;
         hit || born < self.floor.load(Ordering::Acquire)
+    }
+
+    /// The purges that are remembered and `pass`, newest first, `most` of them.
+    #[must_use]
+    pub fn past(&self, most: usize, pass: impl Fn(&Past) -> bool) -> Vec<Past> {
+        self.history().newest(most, pass)
+    }
+
+    /// The purge with this number, where it is remembered.
+    #[must_use]
+    pub fn past_one(&self, sequence: u64) -> Option<Past> {
+        self.history().find(sequence)
     }
 
     /// Whether a response that is still arriving may answer a request that came at `epoch`.
@@ -116,14 +301,11 @@ impl Purges {
         head.born >= epoch || matches!(self.verdict(head, epoch), Some(Verdict::Alive))
     }
 
-    /// Looks the rows up; `false`: dead. Otherwise `checked` has moved to `epoch`.
-    fn recheck(&self, head: &Head, epoch: u64) -> bool {
-        let found = {
-            let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-            table.find(&head.selectors, head.born)
-        };
+    /// Looks the rows up. Unless it is dead, `checked` has moved to `epoch`.
+    fn recheck(&self, head: &Head, epoch: u64, counts: bool) -> Result<(), Dead> {
+        let found = self.find(&head.bearer(), head.born);
         if found.hard {
-            return false;
+            return Err(Dead { by: found.met.hard });
         }
         head.mark(found);
         // Rows up to `floor` may be gone: only what the sweep moved there is known to be alive.
@@ -131,22 +313,78 @@ impl Purges {
         // The floor is read first: the sweep moves `checked` before it raises the floor.
         let floor = self.floor.load(Ordering::Acquire);
         if head.checked() < floor {
-            return false;
+            return Err(Dead { by: 0 });
         }
-        head.confirm(epoch);
-        true
+        let before = head.confirm(epoch);
+        if counts && (found.check || found.soft_at.is_some()) {
+            // Who moved `checked` over the row's epoch counts it: one, and once.
+            for met in [found.met.check, found.met.soft] {
+                if met > before && met <= epoch {
+                    self.history().count(met, 1, 0);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&self, bearer: &Bearer<'_>, born: u64) -> Found {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).find(self.secret, bearer, born)
     }
 
     /// Lets rows up to `epoch` go. The caller has moved everything alive to that epoch; what was
-    /// born before it and not met counts as dead from now on.
+    /// born before it and not met counts as dead from now on. Purges may come in between: their
+    /// rows are newer.
     pub(super) fn raise_floor(&self, epoch: u64) {
-        let _writer = self.writer();
         self.floor.fetch_max(epoch, Ordering::AcqRel);
-        self.table.write().unwrap_or_else(PoisonError::into_inner).drop_up_to(epoch);
+        let drop_some = || {
+            let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+            table.drop_up_to(epoch, DROPPED_AT_ONCE)
+        };
+        while drop_some() {}
+    }
+
+    /// Notes that a walk begun at `epoch` has seen everything stored.
+    pub(super) fn walked(&self, epoch: u64) {
+        self.history().swept(epoch);
+    }
+
+    /// A table of these selectors alone, to try what they would hit.
+    pub(super) fn trial(&self, selectors: &[Selector]) -> Trial {
+        let mut table = Table::new(usize::MAX, usize::MAX);
+        let row = Row::of(Strength::Hard, 1, std::time::Duration::ZERO);
+        selectors.iter().for_each(|selector| table.write(selector.place(self.secret), row));
+        Trial { secret: self.secret, table }
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn writer(&self) -> MutexGuard<'_, u64> {
         self.sequence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Selectors that are tried and not applied.
+#[derive(Debug)]
+pub(super) struct Trial {
+    secret: Secret,
+    table: Table,
+}
+
+impl Trial {
+    /// Whether one of them names this response.
+    pub(super) fn hits(&self, head: &Head) -> bool {
+        self.table.find(self.secret, &head.bearer(), 0).hard
+    }
+}
+
+/// What has been noted on a head that is alive.
+fn said(head: &Head) -> Verdict {
+    match (head.must_check(), head.soft_at()) {
+        (true, _) => Verdict::Check,
+        (false, Some(boot)) => Verdict::Soft { since: moment(head, boot) },
+        (false, None) => Verdict::Alive,
     }
 }
 

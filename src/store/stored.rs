@@ -12,7 +12,7 @@ use super::pieces::{Piece, draw_lineage};
 use super::variants::Variants;
 use crate::clock::Now;
 use crate::message::{Blocks, Body};
-use crate::purge::{Found, Selectors};
+use crate::purge::{Bearer, Found, Selectors};
 use crate::semantics::{CacheKey, Extent, KeySecret, Segments, Terms, VaryFields};
 
 /// What the store's map itself takes for an entry, measured: two list nodes, bucket, counters.
@@ -58,7 +58,7 @@ pub struct Head {
     pub headers: HeaderMap,
     /// Terms of reuse.
     pub terms: Terms,
-    /// Rows of the purge table that it answers to.
+    /// What it answers to in the purge table, with the key: see [`Head::bearer`].
     pub selectors: Selectors,
     /// Epoch before its request to the origin was sent.
     pub born: u64,
@@ -93,12 +93,12 @@ impl Head {
             soft_at: AtomicU64::new(0),
             refresh_from: AtomicU64::new(0),
             headers,
+            selectors: new.selectors.beside(&new.key),
             key: new.key,
             vary: new.vary,
             secondary: new.secondary,
             status: new.status,
             terms,
-            selectors: new.selectors,
             born: new.born,
             fill: new.fill,
             has_pieces: AtomicBool::new(new.lineage.is_some()),
@@ -121,10 +121,23 @@ impl Head {
         }
     }
 
+    /// Normalised values of the fields that `Vary` names, in the request that it answered.
+    #[must_use]
+    pub fn secondary(&self) -> &[u8] {
+        &self.secondary
+    }
+
     /// Whether it is the variant with these values of these fields.
     #[must_use]
     pub(super) fn is_variant(&self, fields: &VaryFields, secondary: &[u8]) -> bool {
         self.vary.as_deref() == Some(fields) && *self.secondary == *secondary
+    }
+
+    /// What else it may be found under besides its exact values: see
+    /// [`VaryFields::secondary_in_language`].
+    #[must_use]
+    pub(super) fn secondary_in_language(&self) -> Option<Vec<u8>> {
+        self.vary.as_ref()?.secondary_in_language(&self.secondary, &self.headers)
     }
 
     /// Notes that a piece of it is stored.
@@ -143,9 +156,16 @@ impl Head {
         self.checked.load(Ordering::Acquire)
     }
 
-    /// Moves `checked` forward, after [`Head::mark`] has noted what the rows said.
-    pub(super) fn confirm(&self, epoch: u64) {
-        self.checked.fetch_max(epoch, Ordering::AcqRel);
+    /// What it answers to in the purge table.
+    #[must_use]
+    pub fn bearer(&self) -> Bearer<'_> {
+        self.selectors.bearer(Some(&self.key))
+    }
+
+    /// Moves `checked` forward, after [`Head::mark`] has noted what the rows said. Gives where it
+    /// was.
+    pub(super) fn confirm(&self, epoch: u64) -> u64 {
+        self.checked.fetch_max(epoch, Ordering::AcqRel)
     }
 
     /// Notes the verdict of rows that may be dropped later.
@@ -379,6 +399,8 @@ pub struct Stored {
     /// What it has of the whole, where it is incomplete.
     extent: Option<Arc<Extent>>,
     weight: u64,
+    #[cfg(debug_assertions)]
+    checksum: u128,
     _accounted: Accounted,
 }
 
@@ -390,7 +412,28 @@ impl Stored {
         weight: u64,
         accounted: Accounted,
     ) -> Self {
-        Self { head, body, extent, weight, _accounted: accounted }
+        Self {
+            #[cfg(debug_assertions)]
+            checksum: super::checksum::checksum(&head, &body),
+            head,
+            body,
+            extent,
+            weight,
+            _accounted: accounted,
+        }
+    }
+
+    /// Whether it is what was stored; looked at in debug builds only.
+    #[cfg(debug_assertions)]
+    pub(super) fn is_intact(&self) -> bool {
+        super::checksum::checksum(&self.head, &self.body) == self.checksum
+    }
+
+    /// The same response with another head, as if memory had changed.
+    #[cfg(all(test, debug_assertions))]
+    pub(super) fn changed(mut self, head: Arc<Head>) -> Self {
+        self.head = head;
+        self
     }
 
     pub(super) fn extent(&self) -> Option<&Arc<Extent>> {
@@ -401,6 +444,18 @@ impl Stored {
     #[must_use]
     pub fn head(&self) -> &Arc<Head> {
         &self.head
+    }
+
+    /// All of its body, to be sent; its memory counts until that is done.
+    #[must_use]
+    pub fn whole(self: &Arc<Self>) -> Body {
+        self.body.whole().held_by(self)
+    }
+
+    /// A range of its body, to be sent; its memory counts until that is done.
+    #[must_use]
+    pub fn range(self: &Arc<Self>, start: u64, length: u64) -> Body {
+        self.body.range(start, length).held_by(self)
     }
 
     /// Its body.
@@ -450,7 +505,7 @@ pub(super) fn weight(head: &Head, body: &StoredBody) -> u64 {
         .sum();
     let map = allocated(head.headers.capacity() * 112);
     let parts = allocated(head.key.parts.len()) + allocated(head.secondary.len());
-    let rows = allocated(size_of_val(head.selectors.rows()));
+    let rows: u64 = head.selectors.sizes().into_iter().map(allocated).sum();
     allocated(size_of::<Head>() + 16)
         + allocated(size_of::<Stored>() + 16)
         + map

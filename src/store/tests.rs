@@ -1,3 +1,6 @@
+mod searches;
+mod variants;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -15,7 +18,7 @@ use crate::semantics::{FreshnessSource, Policy, Terms, VaryFields};
 
 const SECRET: Secret = Secret(1, 2);
 
-fn terms() -> Terms {
+pub(super) fn terms() -> Terms {
     Terms {
         received: Now::at(100),
         initial_age: Duration::ZERO,
@@ -27,6 +30,7 @@ fn terms() -> Terms {
         stale_if_error: Duration::ZERO,
         must_revalidate: false,
         no_cache: false,
+        immutable: false,
         authorized: false,
         etag: None,
         last_modified: None,
@@ -229,6 +233,56 @@ fn a_forced_collision_of_hashes_is_a_miss() {
     let other = CacheKey { hash: head.key.hash, parts: b"/b"[..].into() };
     let found = world.store.lookup(&other, &HeaderMap::new(), &world.purges, 1);
     assert!(matches!(found, Lookup::Miss));
+}
+
+/// F40: two variants, and two keys with variants, whose hashes are forced to be one.
+#[test]
+fn a_forced_collision_of_variants_is_a_miss() {
+    let world = World::new();
+    let head = world.head("/a", &[], Some(("x-lang", "de")));
+    world.keep(&head, "eins");
+    let other = CacheKey { hash: head.key.hash, parts: b"/b"[..].into() };
+    let german = asks(Some(("x-lang", "de")));
+    let found = world.store.lookup(&other, &german, &world.purges, 1);
+    assert!(!matches!(found, Lookup::Found(..)), "{found:?}");
+    // Under the hash of the English variant lies the German one.
+    let english = world.head("/a", &[], Some(("x-lang", "en")));
+    let body = StoredBody::One(Bytes::from_static(b"eins"));
+    let stored = world.store.stored(Arc::clone(&head), body);
+    assert!(world.store.put(english.variant_hash(world.store.secret()), &stored));
+    assert!(world.body("/a", &asks(Some(("x-lang", "en")))).is_none());
+    assert!(world.body("/a", &german).is_some());
+}
+
+/// F41
+#[cfg(debug_assertions)]
+#[test]
+fn what_changed_in_memory_is_a_miss() {
+    let world = World::new();
+    let keep = |head: &Arc<Head>, changed: Arc<Head>| {
+        let body = StoredBody::One(Bytes::from_static(b"body"));
+        let weight = super::stored::weight(head, &body);
+        let accounted = world.store.account(body.len(), weight);
+        let stored = super::stored::Stored::new(Arc::clone(head), body, None, weight, accounted);
+        assert!(world.store.insert(&Arc::new(stored.changed(changed)), &world.purges));
+    };
+    type Change = fn(&mut Head);
+    let changes: [(&str, Change); 4] = [
+        ("a later end of freshness", |head| head.terms.fresh_for += Duration::from_nanos(1 << 20)),
+        ("a status", |head| head.status = StatusCode::NOT_FOUND),
+        ("a field", |head| drop(head.headers.insert("x-user", HeaderValue::from_static("bob")))),
+        ("a fill", |head| head.fill ^= 1),
+    ];
+    for (what, change) in changes {
+        let (head, same) = (world.head("/a", &[], None), world.head("/a", &[], None));
+        keep(&head, same);
+        assert!(world.body("/a", &HeaderMap::new()).is_some());
+        let mut changed = Arc::into_inner(world.head("/a", &[], None)).unwrap();
+        change(&mut changed);
+        keep(&head, Arc::new(changed));
+        assert!(world.body("/a", &HeaderMap::new()).is_none(), "{what}");
+        assert!(world.body("/a", &HeaderMap::new()).is_none(), "{what} stays");
+    }
 }
 
 #[test]

@@ -19,6 +19,13 @@ pub(super) struct Formatter {
     time: String,
 }
 
+/// A moment in UTC as RFC 3339 writes it, to the millisecond.
+#[must_use]
+pub fn rfc3339(time: SystemTime) -> String {
+    let time = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format!("{}.{:03}Z", Civil::of(time.as_secs()).rfc3339(), time.subsec_millis())
+}
+
 impl Formatter {
     pub(super) fn new(format: AccessFormat) -> Self {
         Self { format, second: u64::MAX, time: String::new() }

@@ -10,6 +10,7 @@ use prometheus::{
     Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
+use super::codings::CodingMetrics;
 use super::collect::Shelf;
 use super::process;
 use super::sites::{SiteMetrics, Sites};
@@ -28,6 +29,8 @@ pub struct Metrics {
     pub doors: DoorMetrics,
     /// Stored responses, fills, purges.
     pub store: StoreMetrics,
+    /// Coded copies of stored responses.
+    pub codings: CodingMetrics,
     /// Sites, at their positions in the configuration.
     pub sites: Vec<SiteMetrics>,
     /// Origins, at their positions in the configuration.
@@ -415,6 +418,7 @@ impl Metrics {
         Arc::new(Self {
             doors: DoorMetrics::new(&shelf),
             store: StoreMetrics::new(&shelf),
+            codings: CodingMetrics::new(&shelf),
             sites,
             origins: config.origins.iter().map(|origin| origins.of(&origin.name)).collect(),
             log: LogMetrics {

@@ -5,6 +5,7 @@
 //! striped, and the access log formats and writes on a thread of its own.
 
 mod access_log;
+mod codings;
 mod collect;
 mod file;
 mod format;
@@ -17,6 +18,8 @@ mod stripes;
 mod trace;
 
 pub use access_log::{AccessLog, Recorder};
+pub use codings::{CodingMetrics, CodingOutcome};
+pub use format::rfc3339;
 pub use log::{LogError, ProcessLog, init_log};
 pub use metrics::{DoorMetrics, LogMetrics, Metrics, NodeMetrics, OriginMetrics, StoreMetrics};
 pub use record::Record;

@@ -29,6 +29,11 @@ async fn every_path_asks_for_the_right_token() {
         (purger, "POST", "/v1/purge", all(), 403),
         (purger, "GET", "/v1/status", None, 403),
         (purger, "GET", "/v1/nothing", None, 404),
+        (None, "GET", "/v1/purges", None, 401),
+        (purger, "GET", "/v1/purges", None, 403),
+        (purger, "GET", "/v1/purges/edge.0.1", None, 403),
+        (reader, "GET", "/v1/purges", None, 200),
+        (reader, "GET", "/v1/purges/edge.0.1", None, 404),
         (None, "GET", "/nothing", None, 404),
     ] {
         let answer = edge.manage_as(token, method, path, body).await;
@@ -165,4 +170,52 @@ async fn the_store_says_its_budget_and_what_purges_took() {
     let purged = edge.metric("atoll_purged_total").await;
     assert!(killed + purged >= 1.0, "{killed} {purged}");
     assert!(edge.metric("atoll_store_budget_bytes").await > 0.0);
+}
+
+#[tokio::test]
+async fn a_purge_that_is_sent_again_is_answered_again_and_done_once() {
+    let origin = Origin::start(|seen| Reply::fresh(format!("v{}", seen.nth)));
+    let edge = Edge::start(&origin);
+    edge.fill("/a").await;
+    let send = async |key: &str, body: Value| {
+        let fields = [("Idempotency-Key", key)];
+        edge.manage_with(Some(TOKEN), "POST", "/v1/purge", &fields, Some(body)).await
+    };
+    let body = json!({ "prefixes": [format!("{HOST}/")] });
+    let first = send("publish-17", body.clone()).await;
+    assert_eq!(first.status(), 200);
+    edge.fill("/a").await.expect(200, "v2", "fwd=uri-miss");
+    let again = send("publish-17", body.clone()).await;
+    assert_eq!((again.status(), again.text()), (200, first.text()));
+    edge.get("/a").await.expect(200, "v2", "hit");
+    let other = send("publish-17", json!({ "hosts": [HOST] })).await;
+    assert_eq!(other.status(), 422, "{other:?}");
+    edge.get("/a").await.expect(200, "v2", "hit");
+    assert_eq!(send("publish-18", body).await.status(), 200);
+    edge.fill("/a").await.expect(200, "v3", "fwd=uri-miss");
+}
+
+#[tokio::test]
+async fn the_purges_of_late_are_told_newest_first() {
+    let origin = Origin::serving(Reply::fresh("x"));
+    let edge = Edge::before(&origin).token("purger-token-0123456", &["purge"], &["main"]).start();
+    edge.fill("/a").await;
+    edge.purge_tag("one").await;
+    let body = Some(json!({ "globs": ["*.css"], "mode": "soft" }));
+    let purger = Some("purger-token-0123456");
+    assert_eq!(edge.manage_as(purger, "POST", "/v1/purge", body).await.status(), 200);
+    assert_eq!(edge.post("/a", "changed").await.status(), 200);
+    assert!((edge.metric("atoll_epoch").await - 3.0).abs() < 0.5, "it invalidated what is stored");
+    let answer = edge.manage("GET", "/v1/purges", None).await;
+    let answer: Value = serde_json::from_slice(&answer.body).unwrap();
+    let purges = answer["purges"].as_array().unwrap();
+    assert_eq!(purges.len(), 2, "what traffic invalidates is not among them: {answer}");
+    assert_eq!((&purges[0]["mode"], &purges[1]["mode"]), (&json!("soft"), &json!("hard")));
+    assert_eq!(purges[0]["selectors"][0]["value"], "*.css");
+    assert_eq!(purges[1]["token"], "all");
+    assert_ne!(purges[0]["token"], "all");
+    let one = edge.manage("GET", "/v1/purges?limit=1", None).await;
+    let one: Value = serde_json::from_slice(&one.body).unwrap();
+    assert_eq!(one["purges"].as_array().unwrap().len(), 1);
+    assert_eq!(one["purges"][0]["id"], purges[0]["id"]);
 }

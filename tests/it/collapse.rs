@@ -367,6 +367,31 @@ async fn what_one_user_may_see_is_not_shared_by_joining() {
     }
 }
 
+/// What must be confirmed on each use may be one user's: the origin did not see the other request.
+#[tokio::test]
+async fn what_must_be_confirmed_is_not_shared_by_joining() {
+    for terms in ["no-cache", "max-age=0"] {
+        let gate = Gate::new();
+        let held = gate.clone();
+        let origin = Origin::start(move |seen| {
+            let user = seen.field("x-who").unwrap();
+            let reply = Reply::ok(user).field("Cache-Control", terms);
+            reply.field("ETag", &format!("\"{user}\"")).gate(&held)
+        });
+        let edge = Arc::new(Edge::start(&origin));
+        let asks = ["ann", "bob", "eve"].map(|user| {
+            let edge = Arc::clone(&edge);
+            async move { (user, edge.get_with("/a", &[("X-Who", user)]).await) }
+        });
+        let all = tokio::spawn(side_by_side(asks));
+        asked_for(&edge, 3.0).await;
+        gate.open();
+        for (user, answer) in all.await.unwrap() {
+            assert_eq!(answer.text(), user, "{terms}: {}", answer.cache());
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_change_at_the_origin_outruns_a_fill_under_way() {
     let gate = Gate::new();

@@ -6,21 +6,39 @@ mod admin;
 #[cfg(test)]
 mod caching;
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
+mod codings;
+#[cfg(test)]
 mod collapse;
 #[cfg(test)]
+mod completing;
+#[cfg(test)]
 mod drain;
+#[cfg(test)]
+mod explain;
 #[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod h2;
 #[cfg(test)]
+mod invalidation;
+#[cfg(test)]
+mod isolation;
+#[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod no_vary_search;
 #[cfg(test)]
 mod partial;
 #[cfg(test)]
 mod passing;
 #[cfg(test)]
 mod purge;
+#[cfg(test)]
+mod purge_selectors;
 #[cfg(test)]
 mod range;
 #[cfg(test)]
@@ -33,3 +51,5 @@ mod stale;
 mod support;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod variants;

@@ -19,9 +19,12 @@ async fn ask(edge: &Edge) -> Connection {
     client
 }
 
-/// How the stories below purge: by tag and by URL, by site and by everything.
-fn purges() -> [serde_json::Value; 4] {
+/// How the stories below purge: by each selector.
+fn purges() -> [serde_json::Value; 7] {
     [
+        json!({ "prefixes": [format!("{HOST}/")] }),
+        json!({ "hosts": [HOST] }),
+        json!({ "globs": [format!("{HOST}/a*")] }),
         json!({ "tags": ["t"] }),
         json!({ "urls": [format!("http://{HOST}/a")] }),
         json!({ "all": true, "site": "main" }),
@@ -349,8 +352,11 @@ async fn a_purge_that_names_nothing_is_refused() {
         json!({ "site": "nobody", "tags": ["t"] }),
         json!({ "all": false }),
         json!({ "all": true, "tags": ["t"] }),
-        json!({ "prefixes": ["http://site.test/"] }),
-        json!({ "tags": ["t"], "dry_run": true }),
+        json!({ "prefixes": ["http://site.test"] }),
+        json!({ "hosts": ["*"] }),
+        json!({ "globs": ["*"] }),
+        json!({ "tags": ["t"], "dry_run": null }),
+        json!({ "tags": ["t"], "refetch": 10 }),
         json!({ "tags": ["t"], "sort": "hard" }),
         json!([{ "tags": ["t"] }]),
         json!(null),

@@ -369,6 +369,30 @@ async fn nothing_is_fetched_ahead_where_policy_says_so() {
 }
 
 #[tokio::test]
+async fn what_is_not_there_as_a_whole_is_never_coded_here() {
+    let version = Version::new(2 * MIB, 1).field("Content-Type", "text/plain");
+    let story = Story::with(version, "compress = [\"gzip\"]");
+    let coded = [("Accept-Encoding", "gzip")];
+    for _ in 0..2 {
+        let answer = story.edge.fill_with("/f", &coded).await;
+        assert_eq!((answer.status(), answer.field("content-encoding")), (200, None));
+        assert!(answer.body == story.file.version().all());
+    }
+    assert_eq!(story.file.sent(), 2 * MIB);
+}
+
+#[tokio::test]
+async fn a_body_in_segments_answers_for_its_own_query_alone() {
+    let version = Version::new(2 * MIB, 1).field("No-Vary-Search", "params=(\"u\")");
+    let story = Story::new(version);
+    for (target, requests) in [("/f?u=1", 1), ("/f?u=2", 1), ("/f?u=1", 1)] {
+        let answer = story.edge.fill_with(target, &[("Range", "bytes=0-99")]).await;
+        story.is_range(&answer, 0, 99);
+        assert_eq!(story.origin.count(target), requests);
+    }
+}
+
+#[tokio::test]
 async fn over_http2_it_is_the_same() {
     let story = Story::new(Version::new(6 * MIB, 1));
     let mut client = H2::plain(story.edge.plain(), HOST).await;

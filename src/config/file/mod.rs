@@ -3,6 +3,8 @@
 //! Reading fills a [`Draft`]: values with their places, references still by name. Flags are laid
 //! over it, then `check` looks at how it hangs together and makes the `Config`.
 
+mod compression;
+mod key;
 mod limits;
 mod origin;
 mod policy;
@@ -46,8 +48,8 @@ pub(super) struct AdminDraft {
     pub(super) address: Option<Found<Option<SocketAddr>>>,
     pub(super) token_file: Option<Found<PathBuf>>,
     pub(super) tokens: Vec<TokenDraft>,
-    pub(super) purges_per_second: u32,
-    pub(super) body_bytes: usize,
+    /// What is not said otherwise here.
+    pub(super) rest: super::Admin,
 }
 
 /// A token as written.
@@ -84,8 +86,7 @@ impl Draft {
                 address: None,
                 token_file: None,
                 tokens: Vec::new(),
-                purges_per_second: super::Admin::PURGES_PER_SECOND,
-                body_bytes: super::Admin::BODY_BYTES,
+                rest: super::Admin::default(),
             },
             watch: None,
             origins: Vec::new(),
@@ -269,8 +270,11 @@ fn read_admin(mut table: Table<'_>, folder: &Path, admin: &mut AdminDraft) {
     let file = table.optional::<PathBuf>("token_file");
     admin.token_file =
         file.map(|found| Found { value: folder.join(found.value), place: found.place });
-    table.count("purges_per_second", &mut admin.purges_per_second, 1..=1_000_000);
-    table.size("body_bytes", &mut admin.body_bytes, 1024..=64 << 20);
+    table.count("purges_per_second", &mut admin.rest.purges_per_second, 1..=1_000_000);
+    table.count("purge_selectors", &mut admin.rest.purge_selectors, 1..=100_000);
+    table.count("purge_history", &mut admin.rest.purge_history, 0..=100_000);
+    table.count("idempotency_keys", &mut admin.rest.idempotency_keys, 0..=100_000);
+    table.size("body_bytes", &mut admin.rest.body_bytes, 1024..=64 << 20);
     let tokens = table.tables("token").unwrap_or_default();
     admin.tokens = tokens.into_iter().filter_map(token).collect();
     table.finish();

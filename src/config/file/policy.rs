@@ -7,6 +7,7 @@ use crate::semantics::{LARGEST_SEGMENT, LEAST_SEGMENT, Policy, WithoutLease};
 
 use super::super::error::Problem;
 use super::super::reader::{MaybeSize, MaybeTime, Table};
+use super::{compression, key};
 
 const SECOND: u64 = 1_000;
 const DAY: u64 = 86_400 * SECOND;
@@ -24,14 +25,18 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>) -> Arc<Policy> {
         stale_while_revalidate,
         stale_if_error,
         error_lifetime,
+        status_lifetime,
         jitter_percent,
         early_refresh,
         honour_request_directives,
         store_set_cookie,
+        strip_set_cookie,
         vary_on_cookie,
+        key,
         keep_tags,
         segment,
         segment_ahead,
+        compression,
         body_bytes,
         without_lease,
     } = &mut policy;
@@ -43,14 +48,18 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>) -> Arc<Policy> {
     maybe(table, "stale_while_revalidate", stale_while_revalidate);
     maybe(table, "stale_if_error", stale_if_error);
     table.time("error_lifetime", error_lifetime, 0..=DAY);
+    table.set("status_lifetime", status_lifetime);
     table.percent("jitter", jitter_percent, 0..=90);
     strength(table, early_refresh);
     table.set("honour_request_directives", honour_request_directives);
     table.set("store_set_cookie", store_set_cookie);
+    table.set("strip_set_cookie", strip_set_cookie);
     table.set("vary_on_cookie", vary_on_cookie);
+    key::read(table, key);
     table.set("keep_tags", keep_tags);
     segment_size(table, segment);
     table.count("segment_ahead", segment_ahead, 0..=16);
+    compression::read(table, compression);
     table.size("body_bytes", body_bytes, 0..=1 << 50);
     let names = [("revalidate", WithoutLease::Revalidate), ("serve", WithoutLease::Serve)];
     table.choose("without_lease", &names, without_lease);
@@ -101,18 +110,39 @@ fn strength(table: &mut Table<'_>, into: &mut f64) {
 
 /// Keys of one table that cannot both have an effect.
 fn contradictions(table: &Table<'_>, policy: &Policy) {
-    let Some(pass) = table.span_of("pass").filter(|_| policy.pass) else { return };
-    for key in
-        ["lifetime", "default_lifetime", "stale_while_revalidate", "stale_if_error", "segment"]
-    {
-        if let Some(span) = table.span_of(key) {
-            table.sink.push(
-                Problem::new(format!("`{key}` has no effect beside `pass = true`"))
-                    .warning()
-                    .at(Some(span))
-                    .other(Some(pass.clone()), "nothing is stored here")
-                    .help("leave one of the two out"),
-            );
+    const IDLE_UNDER_PASS: [&str; 8] = [
+        "lifetime",
+        "default_lifetime",
+        "stale_while_revalidate",
+        "stale_if_error",
+        "status_lifetime",
+        "strip_set_cookie",
+        "segment",
+        "compress",
+    ];
+    if policy.pass {
+        for key in IDLE_UNDER_PASS.iter().chain(&key::KEYS) {
+            idle(table, key, "pass", "pass = true", "nothing is stored here");
         }
     }
+    if policy.strip_set_cookie {
+        let why = "the cookies are removed before anything is stored";
+        idle(table, "store_set_cookie", "strip_set_cookie", "strip_set_cookie = true", why);
+    }
+    if policy.vary_on_cookie && policy.key.as_ref().is_some_and(|key| key.cookies.is_some()) {
+        let why = "these cookies are in the key, and no others reach the origin";
+        idle(table, "vary_on_cookie", "key_cookies", "key_cookies", why);
+    }
+}
+
+/// Warns of `key` where it and what takes its effect away stand in one table.
+fn idle(table: &Table<'_>, key: &str, by: &str, by_text: &str, why: &str) {
+    let (Some(span), Some(by)) = (table.span_of(key), table.span_of(by)) else { return };
+    table.sink.push(
+        Problem::new(format!("`{key}` has no effect beside `{by_text}`"))
+            .warning()
+            .at(Some(span))
+            .other(Some(by), why)
+            .help("leave one of the two out"),
+    );
 }

@@ -1,6 +1,7 @@
 //! What right files and flags come to.
 
 use super::*;
+use crate::semantics::{Keep, KeyPolicy, Names, QueryKey};
 
 fn config(text: &str) -> Config {
     load_text(text).unwrap_or_else(|problems| panic!("{problems}")).config
@@ -51,6 +52,44 @@ fn policy_keys_of_a_site_are_defaults_for_its_rules() {
         ]
     );
     assert!(config.sites[0].rules.iter().all(|rule| rule.policy.jitter_percent == 0));
+}
+
+#[test]
+fn keys_of_the_cache_key_are_handed_down_and_taken_back() {
+    let config = config(&format!(
+        "{SMALL}key_query = {{ without = [\"utm_*\"], sorted = true }}\nkey_cookies = []\nkey_device = true\n
+         status_lifetime = {{ 404 = \"1m\", 5xx = \"0s\" }}\n
+         [[site.rule]]\npath = \"/a\"\nkey_cookies = \"untouched\"\nkey_headers = [\"X-Shop\"]\n
+         key_languages = [\"en\", \"pt-BR\"]\nstatus_lifetime = {{ 410 = \"2m\" }}\n
+         [[site.rule]]\npath = \"/b\"\nkey_query = \"all\"\nkey_cookies = \"untouched\"\n
+         key_device = false\nstatus_lifetime = {{}}\n"
+    ));
+    let [a, b, site] = &config.sites[0].rules[..] else { panic!("three rules") };
+    let query = QueryKey { keep: Keep::Without(Names::new(["utm_*"])), sorted: true };
+    let expected = KeyPolicy {
+        query: query.clone(),
+        cookies: Some(Vec::new()),
+        device: true,
+        ..KeyPolicy::default()
+    };
+    assert_eq!(site.policy.key.as_deref(), Some(&expected));
+    let expected = KeyPolicy {
+        headers: vec![http::HeaderName::from_static("x-shop")],
+        cookies: None,
+        languages: vec![HeaderValue::from_static("en"), HeaderValue::from_static("pt-BR")],
+        ..expected
+    };
+    assert_eq!(a.policy.key.as_deref(), Some(&expected));
+    assert_eq!(b.policy.key, None, "all defaults: nothing to do for a request");
+    let lifetimes = |rule: &Rule| {
+        [404, 410, 503].map(|status| {
+            let status = http::StatusCode::from_u16(status).expect("a status");
+            rule.policy.status_lifetime.of(status).map(|lifetime| lifetime.as_secs())
+        })
+    };
+    assert_eq!(lifetimes(site), [Some(60), None, Some(0)]);
+    assert_eq!(lifetimes(a), [None, Some(120), None]);
+    assert_eq!(lifetimes(b), [None; 3]);
 }
 
 #[test]

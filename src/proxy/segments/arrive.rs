@@ -12,7 +12,7 @@ use super::Reading;
 use super::fetch::{Run, framed_length};
 use crate::message::Body;
 use crate::origin::Answer;
-use crate::semantics::{NotStored, Opening, Segments, Span, make_whole, opening};
+use crate::semantics::{NotStored, Opening, Segments, Span, make_whole, opening, strip_set_cookie};
 use crate::store::{Arrived, Claim, FillHead, FillWriter, StoredBody};
 
 impl Worker {
@@ -26,7 +26,7 @@ impl Worker {
         mut answer: Answer,
         mut moments: Moments,
     ) {
-        while let (Some(asked), Some(grid)) = (span, self.grid(&job.ask)) {
+        while let (Some(asked), Some(grid)) = (span, self.edge.grid(&job.ask.policy)) {
             let (length, now) = (framed_length(answer.framing), moments.received.wall);
             span = match opening(grid, asked, &answer.head, length, now) {
                 Opening::Ordinary => break,
@@ -88,6 +88,7 @@ impl Worker {
                 return self.as_asked(writer, job, why).await;
             }
         };
+        strip_set_cookie(&mut answer.head.headers, &ask.policy);
         let head = self.make_head(ask, &answer.head, kept, born, number, None);
         let reading = Reading::new(self, ask, &head, segments);
         let _ = job.own.send(Own::Fields(answer.head.headers));
@@ -115,7 +116,7 @@ impl Worker {
     /// else's; the next ones go to the origin themselves.
     async fn as_asked(self: &Arc<Self>, writer: FillWriter, job: Job, why: NotStored) {
         let ask = &job.ask;
-        let outgoing = self.outgoing(ask, ask.request.headers.clone(), Body::Empty);
+        let outgoing = self.outgoing(ask, self.passed_fields(ask), Body::Empty);
         let origin = self.edge.config.sites.get(ask.site).map_or(0, |site| site.origin);
         let interim = job.interim.clone();
         let sent =
@@ -130,7 +131,7 @@ impl Worker {
             }
             Ok(answer) => {
                 if why == NotStored::Partial {
-                    self.remember_uncacheable(ask);
+                    self.remember_uncacheable(ask, why);
                 }
                 self.hand_over(writer, job, answer, why, false);
             }
@@ -142,7 +143,7 @@ impl Worker {
     pub(in super::super) fn give_up_segments(&self, writer: FillWriter, job: Job, why: NotStored) {
         self.edge.metrics.store.not_stored(why.label());
         if why.holds_for_key() {
-            self.remember_uncacheable(&job.ask);
+            self.remember_uncacheable(&job.ask, why);
         }
         let _ = job.own.send(Own::Fields(HeaderMap::new()));
         writer.dismiss(Arrived::Private(why));

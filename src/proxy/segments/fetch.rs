@@ -232,6 +232,11 @@ impl Reading {
                 self.may_share(&answer, Moments { requested, received })?;
                 Ok(answer)
             }
+            // Chosen among variants by more than what `Vary` compares, this request may well bring
+            // another one.
+            Continuation::Changed if !self.head.is_selected_by(&ask.request.headers) => {
+                Err(Trouble::Refused)
+            }
             Continuation::Changed => Err(self.changed()),
             Continuation::Refused => Err(Trouble::Refused),
             Continuation::Failed => Err(failed(answer.head.status)),

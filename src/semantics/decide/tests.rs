@@ -181,8 +181,41 @@ fn request_directives_count_only_where_policy_honours_them() {
         let ignored = decided(&request, terms, Verdict::Alive, &Policy::default(), seconds);
         assert_eq!(ignored, plain(terms, Verdict::Alive, seconds), "{line} {seconds}");
     }
+    let window = terms("max-age=60, stale-while-revalidate=100", &[("etag", "\"a\"")]);
+    let soon = get("http://h/", &[("cache-control", "min-fresh=5")]);
+    let soft = Verdict::Soft { since: after(5) };
+    assert_eq!(decided(&soon, &window, Verdict::Alive, &honour, 70), ask, "stale is not fresh");
+    assert_eq!(decided(&soon, &window, soft, &honour, 10), ask, "by a purge neither");
     let pragma = get("http://h/", &[("pragma", "no-cache")]);
     assert_eq!(decided(&pragma, &fresh, Verdict::Alive, &honour, 0), ask);
+}
+
+#[test]
+fn what_is_immutable_is_asked_about_only_when_stale_or_insisted_on() {
+    let honour = Policy { honour_request_directives: true, ..Policy::default() };
+    let lasting = terms("max-age=60, immutable", &[("etag", "\"a\"")]);
+    let ask = Decision::Revalidate(Forward::Request);
+    let soft = Verdict::Soft { since: after(5) };
+    let rows = [
+        ("max-age=0", Verdict::Alive, 10, HIT),
+        ("max-age=9", Verdict::Alive, 10, HIT),
+        ("no-cache", Verdict::Alive, 10, ask),
+        ("max-age=0", Verdict::Alive, 60, ask),
+        ("max-age=0", soft, 10, ask),
+        ("foo", Verdict::Alive, 60, ASK),
+        ("foo", Verdict::Check, 10, ASK),
+    ];
+    for (line, verdict, seconds, expected) in rows {
+        let request = get("http://h/", &[("cache-control", line)]);
+        let found = decided(&request, &lasting, verdict, &honour, seconds);
+        assert_eq!(found, expected, "{line} {verdict:?} {seconds}");
+    }
+    let mut costly = lasting;
+    costly.fetch_time = Duration::from_secs(10);
+    let found = Some((&costly, Verdict::Alive));
+    let policy = Policy::default();
+    let early = decide(&get("http://h/", &[]), found, true, &policy, true, after(59), 0.0);
+    assert_eq!(early, HIT, "nor is it refreshed early");
 }
 
 #[test]
@@ -226,14 +259,49 @@ fn early_refresh_grows_likely_towards_the_end() {
     }
     assert!(!early(0, 0.0, &policy));
     assert!(early(59, 0.0, &policy));
+    for seconds in [10, 55, 57, 59] {
+        let chance = early_refresh_chance(&entry, &policy, after(seconds));
+        assert!(early(seconds, chance * 0.99, &policy) || chance <= 0.0, "{seconds}: {chance}");
+        assert!(!early(seconds, chance * 1.01 + 1e-30, &policy), "{seconds}: {chance}");
+        assert!(early_refresh_chance(&entry, &off, after(seconds)) <= 0.0);
+    }
+}
+
+#[test]
+fn the_rule_behind_a_decision_is_told() {
+    let entry = terms("max-age=60, stale-while-revalidate=30", &[]);
+    let soft = Verdict::Soft { since: after(1) };
+    let rows = [
+        (Verdict::Alive, 10, true, Reason::Fresh),
+        (Verdict::Alive, 70, true, Reason::StaleWindow),
+        (Verdict::Alive, 99, true, Reason::Stale),
+        (soft, 20, true, Reason::StaleWindow),
+        (soft, 40, true, Reason::SoftPurged),
+        (Verdict::Check, 10, true, Reason::CheckPurged),
+        (Verdict::Alive, 10, false, Reason::NoLease),
+    ];
+    let (request, policy) = (get("http://h/", &[]), Policy::default());
+    for (verdict, seconds, lease, expected) in rows {
+        let found = Some((&entry, verdict));
+        let (decision, why) =
+            decide_why(&request, found, true, &policy, lease, after(seconds), 1.0);
+        assert_eq!(why, expected, "{verdict:?} {seconds}");
+        if let Some(forward) = decision.forward() {
+            assert_eq!(forward, why.forward());
+        }
+    }
 }
 
 #[test]
 fn errors_are_bridged_within_the_window() {
     let bridged = terms("max-age=60, stale-if-error=100", &[]);
     let bare = terms("max-age=60", &[]);
+    let shown = terms("max-age=60, stale-while-revalidate=50", &[]);
     let soft = Verdict::Soft { since: after(20) };
     let rows = [
+        (&shown, Verdict::Alive, true, 109, true),
+        (&shown, Verdict::Alive, true, 110, false),
+        (&shown, Verdict::Check, true, 61, false),
         (&bridged, Verdict::Alive, true, 0, true),
         (&bridged, Verdict::Alive, true, 159, true),
         (&bridged, Verdict::Alive, true, 160, false),

@@ -229,6 +229,25 @@ fn cookie_crumbs_become_one_line() {
     assert_eq!(lines, ["a=1; b=2"]);
 }
 
+#[test]
+fn what_asks_us_alone_is_taken_out() {
+    let rows: [(Fields<'_>, bool, Option<&str>); 6] = [
+        (&[], false, None),
+        (&[("atoll-cache-key", "")], true, None),
+        (&[("Atoll-Explain", "secret")], false, Some("secret")),
+        (&[("atoll-explain", "a"), ("atoll-explain", "b")], false, None),
+        (&[("atoll_explain", "secret"), ("Atoll_Cache-Key", "1")], false, None),
+        (&[("connection", "atoll-explain"), ("atoll-explain", "secret")], false, None),
+    ];
+    for (headers, key, explain) in rows {
+        let request = get("http://h/", headers);
+        assert!(request.headers.is_empty(), "{:?}", request.headers);
+        assert_eq!(request.asks.key, key, "{headers:?}");
+        assert_eq!(request.asks.explain.as_deref().map(|v| v.to_str().unwrap()), explain);
+        assert!(!format!("{request:?}").contains("secret"));
+    }
+}
+
 proptest! {
     #[test]
     fn normalising_twice_changes_nothing(

@@ -1,4 +1,6 @@
 use super::*;
+use crate::semantics::shape::stored_fields;
+use crate::semantics::status_lifetime::StatusLifetimes;
 use crate::semantics::test_support::{
     ARRIVAL, Fields, date, fields, get, judged, lifetime, request, response,
 };
@@ -17,7 +19,7 @@ fn lifetime_comes_from_the_first_source_that_speaks() {
     let guess = heuristic();
     use FreshnessSource as From;
     type Row<'a> = (&'a Policy, u16, Fields<'a>, Result<(u64, From), NotStored>);
-    let rows: [Row<'_>; 33] = [
+    let rows: [Row<'_>; 36] = [
         (&plain, 200, &[], Err(NotStored::NoFreshness)),
         (&plain, 200, &[("etag", "\"a\"")], Err(NotStored::NoFreshness)),
         (&plain, 200, &[("cache-control", "max-age=60")], Ok((60, From::MaxAge))),
@@ -52,6 +54,19 @@ fn lifetime_comes_from_the_first_source_that_speaks() {
         ),
         (&plain, 200, &[("cache-control", "no-cache"), ("etag", "\"a\"")], Ok((0, From::None))),
         (&plain, 200, &[("cache-control", "no-cache")], Err(NotStored::NoValidator)),
+        (
+            &plain,
+            302,
+            &[("cache-control", "no-cache"), ("etag", "\"a\"")],
+            Err(NotStored::NoFreshness),
+        ),
+        (
+            &plain,
+            302,
+            &[("cache-control", "no-cache, public"), ("etag", "\"a\"")],
+            Ok((0, From::None)),
+        ),
+        (&plain, 200, &[("cache-control", "no-cache"), ("etag", "")], Err(NotStored::NoValidator)),
         (&plain, 200, &[("cache-control", "max-age=60, no-cache")], Err(NotStored::NoValidator)),
         (&forced, 200, &[("cache-control", "max-age=60")], Ok((7, From::Policy))),
         (&forced, 200, &[], Ok((7, From::Policy))),
@@ -102,6 +117,73 @@ fn errors_stay_briefly_and_only_if_the_origin_says_so() {
     let windows = Policy { stale_if_error: Some(Duration::from_secs(9)), ..Policy::default() };
     assert_eq!(judged(503, fresh, &windows).unwrap().stale_if_error, Duration::ZERO);
     assert_eq!(judged(404, fresh, &windows).unwrap().stale_if_error, Duration::from_secs(9));
+}
+
+#[test]
+fn a_lifetime_by_status_is_lent_to_silence_and_bounds_what_the_origin_says() {
+    use FreshnessSource::{MaxAge, Status};
+    let mut lifetimes = StatusLifetimes::default();
+    lifetimes.set_class(5, Duration::from_secs(5));
+    lifetimes.set_class(3, Duration::from_secs(30));
+    lifetimes.set_status(404, Duration::from_secs(20));
+    lifetimes.set_status(403, Duration::ZERO);
+    lifetimes.set_status(500, Duration::from_secs(15));
+    let policy = Policy {
+        status_lifetime: lifetimes,
+        lifetime: Some(Duration::from_secs(3600)),
+        heuristic: true,
+        ..Policy::default()
+    };
+    let minute: Fields<'_> = &[("cache-control", "max-age=60")];
+    let second: Fields<'_> = &[("cache-control", "max-age=1")];
+    let public: Fields<'_> = &[("cache-control", "public"), ("last-modified", "x")];
+    type Row<'a> = (u16, Fields<'a>, Result<(u64, FreshnessSource), NotStored>);
+    let rows: [Row<'_>; 15] = [
+        (404, &[], Ok((20, Status))),
+        (404, minute, Ok((20, MaxAge))),
+        (404, second, Ok((1, MaxAge))),
+        (404, public, Ok((20, Status))),
+        (404, &[("cache-control", "no-store")], Err(NotStored::NoStore)),
+        (404, &[("cache-control", "private")], Err(NotStored::Private)),
+        (404, &[("set-cookie", "a=b")], Err(NotStored::SetCookie)),
+        (403, minute, Err(NotStored::Policy)),
+        (403, &[], Err(NotStored::Policy)),
+        (500, minute, Ok((15, MaxAge))),
+        (503, &[], Ok((5, Status))),
+        (302, &[], Ok((30, Status))),
+        (410, minute, Ok((60, MaxAge))),
+        (401, minute, Ok((10, MaxAge))),
+        (429, minute, Err(NotStored::Status)),
+    ];
+    for (status, headers, expected) in rows {
+        assert_eq!(lifetime(status, headers, &policy), expected, "{status} {headers:?}");
+    }
+    let windows = Policy { stale_if_error: Some(Duration::from_secs(9)), ..policy };
+    assert_eq!(judged(503, &[], &windows).unwrap().stale_if_error, Duration::ZERO);
+    let at = Now::at(ARRIVAL);
+    let asked = get("http://h/", &[("authorization", "Basic x")]);
+    let found = storable(&asked, &response(404, &[]), &windows, at, at, 0.0);
+    assert_eq!(found.err(), Some(NotStored::Authorization));
+}
+
+#[test]
+fn cookies_are_stripped_from_what_could_be_stored_without_them() {
+    let strip = Policy { strip_set_cookie: true, ..Policy::default() };
+    let rows: [(Fields<'_>, Option<NotStored>); 4] = [
+        (&[("cache-control", "max-age=60"), ("set-cookie", "a=b")], None),
+        (&[("set-cookie", "a=b")], Some(NotStored::NoFreshness)),
+        (&[("cache-control", "private"), ("set-cookie", "a=b")], Some(NotStored::Private)),
+        (&[("cache-control", "max-age=60"), ("set-cookie2", "a=b")], None),
+    ];
+    for (headers, expected) in rows {
+        assert_eq!(judged(200, headers, &strip).err(), expected, "{headers:?}");
+        let mut headers = fields(headers);
+        assert!(
+            !stored_fields(&headers, &strip).keys().any(|name| name.as_str().contains("cookie"))
+        );
+        strip_set_cookie(&mut headers, &Policy::default());
+        assert!(headers.keys().any(|name| name.as_str().contains("cookie")), "{headers:?}");
+    }
 }
 
 #[test]

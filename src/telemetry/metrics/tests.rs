@@ -35,10 +35,9 @@ pub(crate) fn config() -> Config {
             level: "info".into(),
         },
         admin: crate::config::Admin {
-            address: None,
-            tokens: Vec::new(),
             purges_per_second: 10,
             body_bytes: 1024,
+            ..crate::config::Admin::default()
         },
         watch: None,
         origins: vec![Origin {

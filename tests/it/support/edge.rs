@@ -234,6 +234,11 @@ impl Edge {
         Self::before(origin).start()
     }
 
+    /// The plan of one before servers of the story's own.
+    pub(crate) fn before_servers(servers: &[SocketAddr]) -> Plan {
+        Plan::before(servers)
+    }
+
     /// The plan of one, to be refined.
     pub(crate) fn before(origin: &Origin) -> Plan {
         Plan::before(&[origin.address])
@@ -312,10 +317,23 @@ impl Edge {
         target: &str,
         body: Option<Value>,
     ) -> Response {
+        self.manage_with(token, method, target, &[], body).await
+    }
+
+    /// The same with further fields.
+    pub(crate) async fn manage_with(
+        &self,
+        token: Option<&str>,
+        method: &str,
+        target: &str,
+        more: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Response {
         let bearer = token.map(|token| format!("Bearer {token}"));
         let text = body.map(|body| body.to_string());
         let length = text.as_ref().map(|text| text.len().to_string());
         let mut fields = vec![("Connection", "close")];
+        fields.extend(more);
         if let Some(bearer) = &bearer {
             fields.push(("Authorization", bearer));
         }

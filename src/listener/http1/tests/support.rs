@@ -368,7 +368,7 @@ fn config(limits: Limits) -> Config {
             json: false,
             level: String::new(),
         },
-        admin: Admin { address: None, tokens: Vec::new(), purges_per_second: 1, body_bytes: 1 },
+        admin: Admin::default(),
         watch: None,
         origins: Vec::new(),
         sites: Vec::new(),

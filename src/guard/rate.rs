@@ -9,7 +9,7 @@ use crate::clock::Now;
 
 /// Buckets that all refill at one rate.
 #[derive(Debug)]
-pub(super) struct Buckets<K> {
+pub struct Buckets<K> {
     per_second: f64,
     capacity: f64,
     most: usize,
@@ -25,13 +25,17 @@ struct Bucket {
 
 impl<K: Copy + Eq + Hash> Buckets<K> {
     /// At most `most` buckets of `capacity` each.
-    pub(super) fn new(per_second: f64, capacity: f64, most: usize) -> Self {
+    #[must_use]
+    pub fn new(per_second: f64, capacity: f64, most: usize) -> Self {
         Self { per_second, capacity, most, buckets: Mutex::default() }
     }
 
     /// Takes `amount`; else says how long to wait for it. A bucket that is full gives any amount,
     /// and then has to earn what it owes: so a large request is possible and the rate holds.
-    pub(super) fn take(&self, key: K, amount: f64, now: Now) -> Result<(), Duration> {
+    ///
+    /// # Errors
+    /// The time to wait.
+    pub fn take(&self, key: K, amount: f64, now: Now) -> Result<(), Duration> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let level = buckets.get(&key).map_or(self.capacity, |bucket| self.level(*bucket, now));
         let needed = amount.min(self.capacity);
@@ -46,7 +50,10 @@ impl<K: Copy + Eq + Hash> Buckets<K> {
     }
 
     /// Whether one more could be taken; else how long to wait.
-    pub(super) fn check(&self, key: K, now: Now) -> Result<(), Duration> {
+    ///
+    /// # Errors
+    /// The time to wait.
+    pub fn check(&self, key: K, now: Now) -> Result<(), Duration> {
         let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let level = buckets.get(&key).map_or(self.capacity, |bucket| self.level(*bucket, now));
         if level >= 1.0 {

@@ -1,0 +1,117 @@
+//! `GET /v1/purges` and `GET /v1/purges/{id}`: what was purged lately, by whom, and what it came to.
+//!
+//! A token that is bound to sites sees the purges that stay within them; one that reached further
+//! is somebody else's business, and its counts would tell of other sites.
+
+use http::StatusCode;
+use serde::Serialize;
+
+use super::problem::Problem;
+use super::{Admin, Call, Reply, json};
+use crate::config::Token;
+use crate::store::{Named, Past};
+use crate::telemetry::rfc3339;
+
+/// Purges in one answer, unless `limit` says otherwise.
+const LIMIT: usize = 100;
+
+/// A purge as it is told.
+#[derive(Serialize)]
+struct Told {
+    id: String,
+    epoch: u64,
+    at: String,
+    /// Name of the token.
+    token: Box<str>,
+    /// Address that it came from.
+    from: String,
+    mode: &'static str,
+    /// The first selectors.
+    selectors: Vec<ToldSelector>,
+    /// Number of all.
+    count: usize,
+    /// `None` until a sweep has walked the store.
+    matched: Option<u64>,
+    freed: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct ToldSelector {
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    site: Option<String>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    value: Box<str>,
+}
+
+/// `GET /v1/purges`
+pub(super) fn list(admin: &Admin, call: &Call<'_>) -> Result<Reply, Problem> {
+    #[derive(Serialize)]
+    struct List {
+        purges: Vec<Told>,
+    }
+    let most = limit(call.query)?;
+    let past = admin.control.past(most, &|past| may_see(call.token, past));
+    let purges = past.into_iter().map(|past| told(admin, past)).collect();
+    Ok(json(StatusCode::OK, &List { purges }))
+}
+
+/// `GET /v1/purges/{id}`
+pub(super) fn one(admin: &Admin, call: &Call<'_>) -> Result<Reply, Problem> {
+    if call.query.is_some() {
+        return Err(Problem::bad("query", "this takes no query"));
+    }
+    let found = sequence(admin, call.name).and_then(|number| admin.control.past_one(number));
+    match found.filter(|past| may_see(call.token, past)) {
+        Some(past) => Ok(json(StatusCode::OK, &told(admin, past))),
+        None => Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "unknown-purge",
+            "no purge of this id is remembered here",
+        )),
+    }
+}
+
+/// Number of a purge of this node from its id.
+fn sequence(admin: &Admin, id: &str) -> Option<u64> {
+    let (node, number) = id.rsplit_once('.')?;
+    let identity = &admin.identity;
+    (node == format!("{}.{}", identity.name, identity.incarnation)).then(|| number.parse().ok())?
+}
+
+fn may_see(token: &Token, past: &Past) -> bool {
+    match &past.sites {
+        Some(sites) => sites.iter().all(|site| token.covers_site(site)),
+        None => token.sites.is_empty(),
+    }
+}
+
+fn told(admin: &Admin, past: Past) -> Told {
+    let named = |named: Named| ToldSelector {
+        // The site of `site` stands in its value.
+        site: named.site.filter(|_| named.kind != "site").map(|site| site.to_string()),
+        kind: named.kind,
+        value: named.text,
+    };
+    Told {
+        id: admin.purge_id(past.applied),
+        epoch: past.applied.epoch,
+        at: rfc3339(past.at),
+        token: past.by.token,
+        from: past.by.address.to_canonical().to_string(),
+        mode: past.strength.label(),
+        selectors: past.selectors.into_iter().map(named).collect(),
+        count: past.count,
+        matched: past.swept.then_some(past.matched),
+        freed: past.swept.then_some(past.freed_bytes),
+    }
+}
+
+/// `limit=N` of a query, and nothing else.
+fn limit(query: Option<&str>) -> Result<usize, Problem> {
+    let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(LIMIT) };
+    let number = query.strip_prefix("limit=").and_then(|number| number.parse().ok());
+    number.filter(|number| (1..=100_000).contains(number)).ok_or_else(|| {
+        Problem::bad("query", "the query is `limit=` and a number from 1 to 100000, or absent")
+    })
+}

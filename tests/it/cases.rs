@@ -1,0 +1,187 @@
+//! Cases of cache safety by number: what a stranger, a user or a broken origin may try with a shared
+//! cache, and which test proves what becomes of it.
+//!
+//! [`PROOFS`] is the table; a test below checks that all that it names is there.
+
+mod answers;
+mod keys;
+
+use std::path::Path;
+
+/// Case, what it is about, and the tests that prove it: file and name.
+const PROOFS: [(&str, &str, &[&str]); 28] = [
+    ("F01", "Set-Cookie", &["it/caching some_responses_are_never_stored", "it/cases/keys f01_"]),
+    (
+        "F02",
+        "Authorization",
+        &[
+            "it/caching answers_to_authorization_are_shared_only_where_the_origin_says_so",
+            "it/collapse what_one_user_may_see_is_not_shared_by_joining",
+            "it/isolation no_answer_to_one_user_reaches_another",
+        ],
+    ),
+    (
+        "F04",
+        "directives that forbid",
+        &[
+            "src/semantics/properties what_forbids_sharing_wins_over_all_that_allows_it",
+            "src/semantics/properties every_status_is_stored_as_the_rfcs_say",
+            "src/semantics/cache_control/tests what_forbids_is_found_in_any_damage",
+        ],
+    ),
+    ("F05", "Vary", &["it/cases/keys f05_", "it/caching vary_keeps_variants_apart"]),
+    ("F09", "key injection", &["src/semantics/key parts_are_injective", "it/cases/keys f09_"]),
+    (
+        "F10",
+        "spellings of a path",
+        &[
+            "it/caching spellings_of_one_host_and_one_path_share_a_response",
+            "src/semantics/properties what_goes_on_to_the_origin_has_the_key_that_it_was_stored_under",
+            "it/cases/keys f10_",
+        ],
+    ),
+    ("F11", "web cache deception", &["it/cases/keys f11_"]),
+    ("F12", "rules and traversal", &["it/cases/keys f12_"]),
+    (
+        "F15",
+        "spellings of a host",
+        &["it/cases/keys f15_", "src/semantics/normalise/tests host_has_one"],
+    ),
+    ("F16", "a range first", &["it/cases/keys f16_"]),
+    (
+        "F18",
+        "odd ranges",
+        &["it/cases/keys f18_", "src/semantics/range ranges_are_read_against_the_length"],
+    ),
+    (
+        "F19",
+        "interrupted fills",
+        &[
+            "it/cases/answers f19_",
+            "it/collapse an_interrupted_fill_cuts_everyone_off_and_stores_nothing",
+            "it/collapse an_origin_that_fails_before_the_head_fails_all_waiters_at_once",
+        ],
+    ),
+    (
+        "F21",
+        "the one that began leaves",
+        &[
+            "it/collapse a_fill_outlives_the_client_that_began_it",
+            "it/collapse a_fill_that_nobody_waits_for_any_more_is_stored",
+        ],
+    ),
+    (
+        "F26",
+        "fields of a 304",
+        &[
+            "it/cases/answers f26_",
+            "it/revalidation a_304_that_forbids_storing_ends_what_was_stored",
+            "it/revalidation a_cookie_that_comes_with_a_304_reaches_one_client",
+            "src/semantics/conditional only_safe_fields_are_freshened",
+        ],
+    ),
+    (
+        "F27",
+        "unsafe methods",
+        &[
+            "it/cases/answers f27_",
+            "it/caching a_change_at_the_origin_drops_what_is_stored_under_its_url",
+        ],
+    ),
+    (
+        "F28",
+        "stale while revalidating",
+        &[
+            "it/cases/answers f28_",
+            "it/stale a_refresh_that_fails_leaves_the_stale_response_in_its_window",
+            "it/stale a_refresh_that_brings_something_private_ends_the_stale_response",
+            "it/stale windows_end_and_some_responses_have_none",
+        ],
+    ),
+    (
+        "F29",
+        "age and jitter",
+        &[
+            "src/semantics/properties jitter_shortens_what_is_stored_and_nothing_else",
+            "src/proxy/dice a_draw_follows_from_seed_node_key_and_fill",
+            "src/semantics/storable/tests age_on_arrival_is_the_greatest_that_can_be_argued",
+        ],
+    ),
+    ("F32", "a purge while a 304 is under way", &["it/purge a_purge_while_a_304_is_under_way"]),
+    (
+        "F35",
+        "waiters after a purge",
+        &[
+            "it/purge waiters_after_the_purge_share_one_new_fill",
+            "it/purge a_purge_while_the_fill_waits_for_its_head",
+        ],
+    ),
+    (
+        "F37",
+        "a purge takes every form",
+        &[
+            "it/cases/answers f37_",
+            "it/purge a_url_stands_for_all_its_variants_and_ports_and_nothing_else",
+        ],
+    ),
+    (
+        "F39",
+        "eviction under readers",
+        &[
+            "it/cases/answers f39_",
+            "src/store/tests evicted_memory_is_accounted_until_the_last_reader_lets_go",
+        ],
+    ),
+    (
+        "F40",
+        "colliding hashes",
+        &[
+            "src/store/tests a_forced_collision_of_hashes_is_a_miss",
+            "src/store/tests a_forced_collision_of_variants_is_a_miss",
+        ],
+    ),
+    ("F41", "corruption in memory", &["src/store/tests what_changed_in_memory_is_a_miss"]),
+    (
+        "F42",
+        "fields of the way",
+        &[
+            "it/cases/answers f42_",
+            "src/semantics/properties what_is_stored_holds_nothing_of_the_way",
+        ],
+    ),
+    ("F43", "request directives", &["it/caching request_directives_do_not_reach_through"]),
+    (
+        "F44",
+        "collapsing what is not shared",
+        &[
+            "it/cases/answers f44_",
+            "it/collapse what_may_not_be_shared_releases_the_waiters",
+            "it/collapse what_was_uncacheable_is_not_queued_for_again",
+            "it/collapse what_must_be_confirmed_is_not_shared_by_joining",
+        ],
+    ),
+    (
+        "F45",
+        "two sites, one origin address",
+        &["it/cases/answers f45_", "it/caching hosts_sites_and_queries"],
+    ),
+    ("F46", "the public cache tests", &["conformance/main the_published_table_is_true"]),
+];
+
+#[test]
+fn every_case_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (case, about, tests) in PROOFS {
+        assert!(!tests.is_empty(), "{case} {about}");
+        for test in tests {
+            let (file, name) = test.split_once(' ').unwrap();
+            let folder =
+                if file.starts_with("src/") { root.to_owned() } else { root.join("tests") };
+            let path = folder.join(file).with_extension("rs");
+            let text =
+                std::fs::read_to_string(&path).unwrap_or_else(|why| panic!("{path:?}: {why}"));
+            let wanted = format!("fn {name}");
+            assert!(text.contains(&wanted), "{case} {about}: no {name} in {path:?}");
+        }
+    }
+}
