@@ -7,7 +7,7 @@ use http::Method;
 /// Policy of one path rule, complete. Built by `config`, judged by `decide` and `storable`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    /// Methods that are forwarded; others are refused with 405.
+    /// Methods that are forwarded; others are refused with 405. `*` stands for every method.
     pub methods: Vec<Method>,
     /// Never store, never answer from memory.
     pub pass: bool,
@@ -39,6 +39,14 @@ pub struct Policy {
     pub body_bytes: u64,
     /// What to do with hits while the mesh lease is lost.
     pub without_lease: WithoutLease,
+}
+
+impl Policy {
+    /// Whether requests with this method are forwarded.
+    #[must_use]
+    pub fn forwards(&self, method: &Method) -> bool {
+        self.methods.contains(method) || self.methods.iter().any(|known| known.as_str() == "*")
+    }
 }
 
 /// What a node that may have missed purges does with its hits.

@@ -235,7 +235,8 @@ fn what_changed_in_memory_is_a_miss() {
         let stored = super::stored::Stored::new(Arc::clone(head), body, weight, accounted);
         assert!(world.store.insert(&Arc::new(stored.changed(changed)), &world.purges));
     };
-    let changes: [(&str, fn(&mut Head)); 4] = [
+    type Change = fn(&mut Head);
+    let changes: [(&str, Change); 4] = [
         ("a later end of freshness", |head| head.terms.fresh_for += Duration::from_nanos(1 << 20)),
         ("a status", |head| head.status = StatusCode::NOT_FOUND),
         ("a field", |head| drop(head.headers.insert("x-user", HeaderValue::from_static("bob")))),
