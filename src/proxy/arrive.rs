@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::header::SET_COOKIE;
+use http::header::{ETAG, LAST_MODIFIED, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use tokio::sync::oneshot;
@@ -15,7 +15,7 @@ use crate::listener::Interim;
 use crate::message::{Body, ResponseHead};
 use crate::origin::{Answer, Framing, SendError};
 use crate::semantics::{
-    HeadVerdict, NotStored, Request, Terms, VaryFields, conditions, confirms, freshened,
+    HeadVerdict, NotStored, Request, Terms, VaryFields, Verdict, conditions, confirms, freshened,
     judge_head, may_serve_on_error, storable, stored_fields, tags, unconditional,
 };
 use crate::store::{Arrived, FillHead, FillWriter, Head, Lookup, NewHead, Stored};
@@ -310,7 +310,7 @@ impl Worker {
         let edge = &self.edge;
         let request = &ask.request;
         let found = edge.store.lookup(&ask.key, &request.headers, &edge.purges, epoch);
-        let Lookup::Found(stored, _) = found else { return };
+        let Lookup::Found(stored, verdict) = found else { return };
         let (old, length) = (stored.head(), stored.body().len());
         match judge_head(&old.headers, length, head.status, &head.headers) {
             HeadVerdict::Silent => {}
@@ -320,6 +320,14 @@ impl Worker {
                 fresh.headers = freshened(&old.headers, &head.headers);
                 add_date(&mut fresh.headers, moments.received);
                 let request = Request { method: http::Method::GET, ..request.clone() };
+                // Without a validator it speaks of the stored response only if it may itself be
+                // shared, silence about that being no leave, and if no purge has called it in doubt.
+                let named =
+                    [ETAG, LAST_MODIFIED].iter().any(|name| head.headers.contains_key(name));
+                let own = self.judge(ask, &request, head, Some(length), moments, old.fill);
+                if !named && (own.is_err() || verdict != Verdict::Alive) {
+                    return old.make_stale(moments.received.boot);
+                }
                 let judged = self.judge(ask, &request, &fresh, Some(length), moments, old.fill);
                 let kept = match judged {
                     Ok(kept) => kept,

@@ -152,7 +152,8 @@ pub enum HeadVerdict {
     Silent,
 }
 
-/// Judges the answer to a HEAD against a stored GET of `length` bytes.
+/// Judges the answer to a HEAD against a stored GET of `length` bytes. Where neither has a
+/// validator there is none that differs: a HEAD is how such a response can be freshened at all.
 #[must_use]
 pub fn judge_head(
     stored: &HeaderMap,
@@ -170,9 +171,7 @@ pub fn judge_head(
     if !(same(&header::ETAG) && same(&header::LAST_MODIFIED) && same_length) {
         return HeadVerdict::Invalidates;
     }
-    // Without a validator that is really there, nothing says that the body is still the same.
-    let named = [header::ETAG, header::LAST_MODIFIED].iter().any(|name| headers.contains_key(name));
-    if named { HeadVerdict::Freshens } else { HeadVerdict::Silent }
+    HeadVerdict::Freshens
 }
 
 /// Whether a conditional GET or HEAD is answered with 304 from a stored response (RFC 9111
@@ -436,17 +435,24 @@ mod tests {
     #[test]
     fn head_freshens_or_invalidates() {
         let stored = fields(&[("etag", "\"a\"")]);
-        let rows: [(u16, Fields<'_>, HeadVerdict); 5] = [
+        let rows: [(u16, Fields<'_>, HeadVerdict); 6] = [
             (200, &[("etag", "\"a\""), ("content-length", "3")], HeadVerdict::Freshens),
             (200, &[("etag", "\"a\"")], HeadVerdict::Freshens),
             (200, &[("etag", "\"b\"")], HeadVerdict::Invalidates),
             (200, &[("etag", "\"a\""), ("content-length", "4")], HeadVerdict::Invalidates),
+            (200, &[], HeadVerdict::Invalidates),
             (404, &[], HeadVerdict::Silent),
         ];
         for (status, headers, expected) in rows {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(judge_head(&stored, 3, status, &fields(headers)), expected, "{headers:?}");
         }
+        let bare = fields(&[]);
+        for (length, expected) in [("3", HeadVerdict::Freshens), ("4", HeadVerdict::Invalidates)] {
+            let head = fields(&[("content-length", length)]);
+            assert_eq!(judge_head(&bare, 3, StatusCode::OK, &head), expected);
+        }
+        assert_eq!(judge_head(&bare, 3, StatusCode::OK, &bare), HeadVerdict::Freshens);
     }
 
     proptest! {

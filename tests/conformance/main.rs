@@ -9,14 +9,14 @@
 
 mod data;
 mod edge;
+mod http2;
 mod origin;
 mod report;
 mod run;
 mod wire;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use data::{Category, Kind, Test};
 use origin::Origin;
@@ -51,7 +51,7 @@ fn load() -> Vec<Category> {
 }
 
 /// Runs every test, side by side.
-fn run_all(categories: &[Category], edge: SocketAddr, origin: &Origin) -> Verdicts {
+fn run_all(categories: &[Category], edge: &impl edge::Reach, origin: &Origin) -> Verdicts {
     let only = std::env::var("ONLY").ok();
     let tests: VecDeque<&Test> = categories
         .iter()
@@ -60,10 +60,10 @@ fn run_all(categories: &[Category], edge: SocketAddr, origin: &Origin) -> Verdic
         .collect();
     let queue = Mutex::new(tests);
     let outcomes = Mutex::new(BTreeMap::new());
-    let salt = std::process::id();
+    let salt = format!("{:04x}{:x}", std::process::id() & 0xffff, edge.number());
     std::thread::scope(|scope| {
         for worker in 0..SIDE_BY_SIDE {
-            let (queue, outcomes) = (&queue, &outcomes);
+            let (queue, outcomes, salt) = (&queue, &outcomes, &salt);
             scope.spawn(move || {
                 let mut count = 0;
                 loop {
@@ -72,7 +72,7 @@ fn run_all(categories: &[Category], edge: SocketAddr, origin: &Origin) -> Verdic
                     // Times are real: a slow moment of the machine deserves another try.
                     for _ in 0..3 {
                         count += 1;
-                        let uuid = format!("{salt:08x}-{worker:04x}-4000-8000-{count:012x}");
+                        let uuid = format!("{salt:0>8}-{worker:04x}-4000-8000-{count:012x}");
                         outcome = run::run(test, edge, origin, &uuid);
                         if outcome.is_ok() {
                             break;
@@ -127,11 +127,25 @@ fn verdict(
 fn the_published_table_is_true() {
     let categories = load();
     let (origin, address) = Origin::start().unwrap();
-    let mut columns = Vec::new();
-    for profile in [edge::Profile::Conformance, edge::Profile::Default] {
-        let edge = edge::Edge::start(profile, address);
-        columns.push((profile, run_all(&categories, edge.address(), &origin)));
+    if let Ok(peer) = std::env::var("PEER") {
+        // Another cache, which its user has started before this origin (see `peers`).
+        let peer = edge::Peer(peer.parse().expect("PEER is an address"));
+        report::print("peer", &categories, &run_all(&categories, &peer, &origin));
+        return;
     }
-    let columns = Arc::new(columns);
+    let profiles = [edge::Profile::Conformance, edge::Profile::Http2, edge::Profile::Default];
+    let run = |profile| {
+        let edge = edge::Edge::start(profile, address);
+        (profile, run_all(&categories, &edge, &origin))
+    };
+    let columns = std::thread::scope(|scope| {
+        let running = profiles.map(|profile| {
+            scope.spawn({
+                let run = &run;
+                move || run(profile)
+            })
+        });
+        running.map(|column| column.join().unwrap())
+    });
     report::hold(&categories, &columns);
 }

@@ -37,7 +37,8 @@ pub(crate) struct Origin {
 
 impl Origin {
     pub(crate) fn start() -> io::Result<(Self, SocketAddr)> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let own = std::env::var("ORIGIN").unwrap_or_else(|_any| "127.0.0.1:0".to_owned());
+        let listener = TcpListener::bind(own)?;
         let address = listener.local_addr()?;
         let origin = Self::default();
         let shared = origin.clone();

@@ -13,12 +13,7 @@ const END: &str = "<!-- end of outcomes -->";
 /// Holds `docs/conformance.md` against what was seen, or writes it.
 pub(crate) fn hold(categories: &[Category], columns: &[(Profile, Verdicts)]) {
     for (profile, verdicts) in columns {
-        println!("{profile:?}: {}", summary(categories, verdicts));
-        for (id, (verdict, why)) in verdicts {
-            if !verdict.succeeded() {
-                println!("  {verdict:?} {id}: {why}");
-            }
-        }
+        print(profile.title(), categories, verdicts);
     }
     if std::env::var("ONLY").is_ok() {
         return;
@@ -41,6 +36,16 @@ fn count(categories: &[Category], verdicts: &Verdicts, kind: Kind) -> (usize, us
     let judged: Vec<Verdict> =
         of_kind.filter_map(|test| verdicts.get(&test.id)).map(|(verdict, _)| *verdict).collect();
     (judged.iter().filter(|verdict| verdict.succeeded()).count(), judged.len())
+}
+
+/// Says how many tests passed, and why others did not.
+pub(crate) fn print(title: &str, categories: &[Category], verdicts: &Verdicts) {
+    println!("{title}: {}", summary(categories, verdicts));
+    for (id, (verdict, why)) in verdicts {
+        if !verdict.succeeded() {
+            println!("  {verdict:?} {id}: {why}");
+        }
+    }
 }
 
 fn summary(categories: &[Category], verdicts: &Verdicts) -> String {
@@ -67,12 +72,12 @@ fn table(categories: &[Category], columns: &[(Profile, Verdicts)]) -> String {
         };
         let (required, optimal, check) =
             (cell(Kind::Required), cell(Kind::Optimal), cell(Kind::Check));
-        let _ = writeln!(out, "| {profile:?} | {required} | {optimal} | {check} |");
+        let _ = writeln!(out, "| {} | {required} | {optimal} | {check} |", profile.title());
     }
     for category in categories {
         let _ = write!(out, "\n### {} (`{}`)\n\n| test | kind |", category.name, category.id);
         for (profile, _) in columns {
-            let _ = write!(out, " {profile:?} |");
+            let _ = write!(out, " {} |", profile.title());
         }
         out.push_str("\n|---|---|");
         out.push_str(&"---|".repeat(columns.len()));

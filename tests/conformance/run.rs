@@ -1,13 +1,13 @@
 //! Runs one test through the cache and judges it, with the verdicts of the published suite.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::data::{self, Exchange, Test};
+use crate::edge::{Connection, Reach};
 use crate::origin::{Noted, Origin};
-use crate::wire::{Fields, PATIENCE, Response, Wire, latin1, response};
+use crate::wire::{Fields, PATIENCE, Response};
 
 /// Why a test did not succeed.
 #[derive(Clone, Debug)]
@@ -28,12 +28,12 @@ fn fail<T>(setup: bool, why: impl Into<String>) -> Result<T, Failure> {
 /// Runs a test once, under a fresh identifier.
 pub(crate) fn run(
     test: &Test,
-    edge: SocketAddr,
+    edge: &impl Reach,
     origin: &Origin,
     uuid: &str,
 ) -> Result<(), Failure> {
     origin.expect(uuid, test.requests.clone());
-    let mut client = Client { edge, wire: None };
+    let mut client = Client { edge, connection: None };
     let mut responses: Vec<Response> = Vec::new();
     for (index, exchange) in test.requests.iter().enumerate() {
         let fields = request_fields(test, exchange, index + 1, responses.last());
@@ -47,12 +47,12 @@ pub(crate) fn run(
     check_origin(test, &responses, &origin.noted(uuid))
 }
 
-struct Client {
-    edge: SocketAddr,
-    wire: Option<Wire>,
+struct Client<'a, E> {
+    edge: &'a E,
+    connection: Option<Connection>,
 }
 
-impl Client {
+impl<E: Reach> Client<'_, E> {
     fn exchange(
         &mut self,
         exchange: &Exchange,
@@ -66,27 +66,27 @@ impl Client {
         if let Some(query) = &exchange.query_arg {
             target = format!("{target}?{query}");
         }
-        let mut out = latin1(&format!("{} {target} HTTP/1.1\r\n", exchange.method()));
-        out.extend(latin1(&format!("host: {}\r\n", self.edge)));
-        fields.write(&mut out);
-        out.extend(b"\r\n");
-        out.extend(exchange.request_body.clone().unwrap_or_default().into_bytes());
         let started = std::time::Instant::now();
-        match self.once(&out, exchange.method()) {
+        match self.once(exchange, &target, fields) {
             Ok(response) => Ok(response),
             Err(_) if started.elapsed() >= PATIENCE => Err(Failure::Timeout),
             Err(error) => fail(exchange.setup, format!("no response: {error}")),
         }
     }
 
-    fn once(&mut self, request: &[u8], method: &str) -> std::io::Result<Response> {
-        let mut wire = match self.wire.take() {
-            Some(wire) => wire,
-            None => Wire::connect(self.edge)?,
+    fn once(
+        &mut self,
+        exchange: &Exchange,
+        target: &str,
+        fields: &Fields,
+    ) -> std::io::Result<Response> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.edge.connect()?,
         };
-        wire.send(request)?;
-        let (response, alive) = response(&mut wire, method)?;
-        self.wire = alive.then_some(wire);
+        let body = exchange.request_body.as_deref();
+        let (response, alive) = connection.exchange(exchange.method(), target, fields, body)?;
+        self.connection = alive.then_some(connection);
         Ok(response)
     }
 }
