@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::header::{self, SET_COOKIE};
+use http::header::{self, ETAG, LAST_MODIFIED, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use tokio::sync::oneshot;
@@ -370,10 +370,6 @@ impl Worker {
         let found = edge.store.lookup(&ask.key, &request.headers, &edge.purges, epoch);
         let Lookup::Found(stored, verdict) = found else { return };
         let (old, length) = (stored.head(), stored.body().len());
-        // A purge says that the body may have changed, and only a validator says that it has not.
-        if verdict != Verdict::Alive && !old.terms.has_validator() {
-            return;
-        }
         match judge_head(&old.headers, length, head.status, &head.headers) {
             HeadVerdict::Silent => {}
             HeadVerdict::Invalidates => old.make_stale(moments.received.boot),
@@ -383,6 +379,14 @@ impl Worker {
                 add_date(&mut fresh.headers, moments.received);
                 let request = Request { method: http::Method::GET, ..request.clone() };
                 let held = Some(stored.body().held_bytes());
+                // Without a validator it speaks of the stored response only if it may itself be
+                // shared, silence about that being no leave, and if no purge has called it in doubt.
+                let named =
+                    [ETAG, LAST_MODIFIED].iter().any(|name| head.headers.contains_key(name));
+                let own = self.judge(ask, &request, head, held, moments, old.fill);
+                if !named && (own.is_err() || verdict != Verdict::Alive) {
+                    return old.make_stale(moments.received.boot);
+                }
                 let judged = self.judge(ask, &request, &fresh, held, moments, old.fill);
                 let kept = match judged {
                     Ok(kept) => kept,

@@ -45,7 +45,7 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
         return worker.refusal(Refusal::UnknownHost, record, arrived);
     }
     let policy = Arc::clone(worker.edge.routes.policy(site, &request.path));
-    if !policy.methods.contains(&request.method) {
+    if !policy.forwards(&request.method) {
         return worker.method_not_allowed(&policy, record, arrived);
     }
     if body.exact_size().is_some_and(|size| size > policy.body_bytes) {

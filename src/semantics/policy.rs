@@ -13,7 +13,7 @@ use crate::semantics::coding::Compression;
 /// Policy of one path rule, complete. Built by `config`, judged by `decide` and `storable`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    /// Methods that are forwarded; others are refused with 405.
+    /// Methods that are forwarded; others are refused with 405. `*` stands for every method.
     pub methods: Vec<Method>,
     /// Never store, never answer from memory.
     pub pass: bool,
@@ -71,6 +71,12 @@ impl Policy {
     /// Whether requests under one key never differ in a field.
     pub(super) fn settles(&self, name: &HeaderName) -> bool {
         self.key_in_force().is_some_and(|key| key.settles(name))
+    }
+
+    /// Whether requests with this method are forwarded.
+    #[must_use]
+    pub fn forwards(&self, method: &Method) -> bool {
+        self.methods.contains(method) || self.methods.iter().any(|known| known.as_str() == "*")
     }
 }
 
