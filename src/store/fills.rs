@@ -452,16 +452,17 @@ impl FillWriter {
 
     fn append(&self, chunk: Bytes, most: u64) {
         let size = chunk.len() as u64;
+        if lock(&self.fill.state).kept_bytes.saturating_add(size) > most {
+            // Late readers could not begin at the first byte any more. Before the state is locked:
+            // whoever looks at all fills locks the table first and each state within.
+            self.fills.forget(&self.fill);
+        }
         let (wakers, freed) = {
             let mut state = lock(&self.fill.state);
             state.arrived_bytes += size;
             state.kept_bytes += size;
             state.chunks.push(chunk);
             let freed = shrink(&mut state, most);
-            if state.outgrown {
-                // Late readers could not begin at the first byte any more.
-                self.fills.forget(&self.fill);
-            }
             (state.wake_readers(), freed)
         };
         self.fills.bytes.fetch_add(size, Ordering::Relaxed);
