@@ -166,7 +166,7 @@ impl Worker {
         let shape = shape(request, head.status, &head.headers, length, terms, &ask.policy, now);
         let body = match shape.part {
             Asked::None => Body::Empty,
-            Asked::Whole => stored.body().whole(),
+            Asked::Whole => stored.whole(),
             // Only of a 200 is anything cut.
             Asked::Range { .. } | Asked::Multipart { .. } => return None,
         };
