@@ -15,9 +15,9 @@ use crate::listener::Interim;
 use crate::message::{Body, ResponseHead};
 use crate::origin::{Answer, Framing, SendError};
 use crate::semantics::{
-    Gap, HeadVerdict, NotStored, Request, Span, Terms, VaryFields, Verdict, conditions, confirms,
-    freshened, judge_head, may_serve_on_error, storable, stored_fields, strip_set_cookie, tags,
-    unconditional,
+    Gap, HeadVerdict, NotStored, Request, Span, Terms, VaryFields, Verdict, concerns, conditions,
+    confirms, freshened, judge_head, may_serve_on_error, storable, stored_fields, strip_set_cookie,
+    tags, unconditional,
 };
 use crate::store::{Arrived, FillHead, FillWriter, Head, Lookup, NewHead, Part, Stored};
 
@@ -178,21 +178,10 @@ impl Worker {
                     let cookies = answer.head.headers.get_all(SET_COOKIE);
                     fields.extend(cookies.iter().map(|own| (SET_COOKIE, own.clone())));
                 }
-                let head = self.make_head(
-                    &job.ask,
-                    &head,
-                    kept,
-                    fill.born,
-                    fill.number,
-                    Some(old.lineage),
-                );
+                let head = self.make_head(&job.ask, &head, kept, fill.born, fill.number, Some(old));
                 let _ = job.own.send(Own::Fields(fields));
                 let stored = self.edge.store.stored(Arc::clone(&head), stale.body().clone());
-                // A purge that came meanwhile counts by the old selectors, too: the 304 may have
-                // dropped the very tag that it named.
-                if !self.edge.purges.head_killed_since(old, head.born) {
-                    self.edge.store.insert(&stored, &self.edge.purges);
-                }
+                self.edge.store.insert(&stored, &self.edge.purges);
                 let segments = stale.body().segments();
                 writer.head(FillHead { head, length, confirmed: true, segments });
                 writer.adopt(stale.body());
@@ -357,7 +346,7 @@ impl Worker {
         let purges = &self.edge.purges;
         purges.verdict(stale.head(), purges.epoch()).is_some_and(|verdict| {
             let terms = &stale.head().terms;
-            may_serve_on_error(terms, verdict, &ask.policy, purges.lease(), now)
+            may_serve_on_error(&ask.request, terms, verdict, &ask.policy, purges.lease(), now)
                 && self.is_at_hand(ask, stale, now)
         })
     }
@@ -370,6 +359,10 @@ impl Worker {
         let found = edge.store.lookup(&ask.key, &request.headers, &edge.purges, epoch);
         let Lookup::Found(stored, verdict) = found else { return };
         let (old, length) = (stored.head(), stored.body().len());
+        // What a user is told of himself is not what strangers are told.
+        if !concerns(request, &old.terms) {
+            return;
+        }
         match judge_head(&old.headers, length, head.status, &head.headers) {
             HeadVerdict::Silent => {}
             HeadVerdict::Invalidates => old.make_stale(moments.received.boot),
@@ -398,10 +391,7 @@ impl Worker {
                         return;
                     }
                 };
-                let head = self.make_head(ask, &fresh, kept, epoch, old.fill, Some(old.lineage));
-                if edge.purges.head_killed_since(old, epoch) {
-                    return;
-                }
+                let head = self.make_head(ask, &fresh, kept, epoch, old.fill, Some(old));
                 let stored = edge.store.stored(head, stored.body().clone());
                 edge.store.insert(&stored, &edge.purges);
             }
@@ -430,7 +420,9 @@ impl Worker {
         Ok(Kept { terms, vary, tags })
     }
 
-    /// The head as it will be stored; `lineage` is that of the head it confirms.
+    /// The head as it will be stored; `confirmed` is the one that it confirms, whose bytes it takes
+    /// over. A purge that came since it was asked about counts by its selectors, too: the answer may
+    /// have dropped the very tag that it named.
     pub(super) fn make_head(
         &self,
         ask: &Ask,
@@ -438,9 +430,17 @@ impl Worker {
         kept: Kept,
         born: u64,
         fill: u64,
-        lineage: Option<u64>,
+        confirmed: Option<&Head>,
     ) -> Arc<Head> {
-        let head = Arc::new(Head::new(self.new_head(ask, head, kept, born, fill, lineage)));
+        let lineage = confirmed.map(|old| old.lineage);
+        let mut new = self.new_head(ask, head, kept, born, fill, lineage);
+        if let Some(old) = confirmed
+            && self.edge.purges.is_head_hit_since(old, born)
+            && let Some(both) = new.selectors.joined(&old.selectors, usize::MAX)
+        {
+            new.selectors = both;
+        }
+        let head = Arc::new(Head::new(new));
         self.learn_search(ask, &head);
         head
     }

@@ -13,7 +13,6 @@ use crate::listener::{Interim, Pressure, Response};
 use crate::message::Body;
 use crate::semantics::{
     CacheStatus, Decision, Forward, Gap, NotStored, Outcome, Policy, Request, Verdict, decide,
-    may_serve_on_error,
 };
 use crate::store::{Arrived, Claim, Fill, FillHead, FillWriter, Part, Stored};
 use crate::telemetry::Record;
@@ -287,15 +286,7 @@ impl Worker {
         let now = clock::now();
         record.origin_error = Some(word);
         if let Some(stored) = stale
-            && let Some(verdict) = self.edge.purges.verdict(stored.head(), self.edge.purges.epoch())
-            && may_serve_on_error(
-                &stored.head().terms,
-                verdict,
-                &ask.policy,
-                self.edge.purges.lease(),
-                now,
-            )
-            && self.is_at_hand(ask, stored, now)
+            && self.may_stand_in(ask, stored, now)
         {
             return self.answer_stored_on_error(ask, stored, why, now, record);
         }

@@ -26,8 +26,10 @@ use super::partial::lone_range;
 use super::{Ask, Worker};
 use crate::message::{Body, BodyError, ResponseHead};
 use crate::origin::{Answer, Framing};
-use crate::semantics::{CacheStatus, ContentRange, Extent, StrongValidator, Verdict, freshened};
-use crate::store::{Head, NewHead, Part, Room, StoredBody};
+use crate::semantics::{
+    CacheStatus, ContentRange, Extent, StrongValidator, Verdict, freshened, strip_set_cookie,
+};
+use crate::store::{Head, NewHead, Part, Passing, Room, StoredBody};
 
 /// A 206 that is copied on its way.
 struct Keep {
@@ -40,27 +42,26 @@ struct Keep {
     consistent: bool,
     validator: Option<StrongValidator>,
     moments: Moments,
-    born: u64,
-    fill: u64,
+    passing: Passing,
     /// Memory for the copy.
     _room: Room,
 }
 
 impl Worker {
-    /// Has a 206 copied while it streams, where it may be stored. `born` and `fill` were read
-    /// before the request was sent.
+    /// Has a 206 copied while it streams, where it may be stored.
     pub(super) fn copy_206(
         self: &Arc<Self>,
         ask: &Arc<Ask>,
         mut answer: Answer,
-        born: u64,
-        fill: u64,
+        passing: Passing,
         moments: Moments,
         mut status: CacheStatus,
     ) -> (Answer, CacheStatus) {
-        let Some((keep, length, ttl)) = self.to_keep(ask, &answer, born, fill, moments) else {
+        let Some((keep, length, ttl)) = self.to_keep(ask, &answer, passing, moments) else {
             return (answer, status);
         };
+        // The client that brought it gets what all get.
+        strip_set_cookie(&mut answer.head.headers, &ask.policy);
         status.stored = true;
         status.ttl = Some(ttl);
         let by_length = matches!(answer.framing, Framing::Length(_));
@@ -76,8 +77,7 @@ impl Worker {
         self: &Arc<Self>,
         ask: &Arc<Ask>,
         answer: &Answer,
-        born: u64,
-        fill: u64,
+        passing: Passing,
         moments: Moments,
     ) -> Option<(Keep, u64, i64)> {
         let (request, headers) = (&ask.request, &answer.head.headers);
@@ -100,7 +100,8 @@ impl Worker {
         if length == 0 || !self.is_self_contained(ask, validator.as_ref()) {
             return None;
         }
-        let kept = self.judge(ask, request, &head, Some(length), moments, fill).ok()?;
+        let number = passing.number;
+        let kept = self.judge(ask, request, &head, Some(length), moments, number).ok()?;
         let keep = Keep {
             worker: Arc::clone(self),
             ask: Arc::clone(ask),
@@ -109,8 +110,7 @@ impl Worker {
             consistent,
             validator,
             moments,
-            born,
-            fill,
+            passing,
             _room: self.edge.fills.room(length)?,
         };
         Some((keep, length, kept.terms.ttl(moments.received)))
@@ -274,9 +274,9 @@ impl Keep {
 
     fn new_head(&self, head: &ResponseHead, length: u64) -> Option<NewHead> {
         let (worker, ask) = (&self.worker, &self.ask);
-        let length = Some(length);
-        let kept = worker.judge(ask, &ask.request, head, length, self.moments, self.fill).ok()?;
-        Some(worker.new_head(ask, head, kept, self.born, self.fill, None))
+        let (length, born, number) = (Some(length), self.passing.born, self.passing.number);
+        let kept = worker.judge(ask, &ask.request, head, length, self.moments, number).ok()?;
+        Some(worker.new_head(ask, head, kept, born, number, None))
     }
 }
 

@@ -23,8 +23,8 @@ use crate::clock::Now;
 use crate::listener::Response;
 use crate::message::{Body, ResponseHead};
 use crate::semantics::{
-    CacheStatus, Decision, Forward, HeadVerdict, Outcome, Part as Asked, Shape, Verdict, decide,
-    judge_head, lookup_allowed, may_serve_on_error, shape, shape_part,
+    CacheStatus, Decision, Forward, HeadVerdict, Outcome, Part as Asked, Shape, Verdict, concerns,
+    decide, judge_head, lookup_allowed, may_serve_on_error, shape, shape_part,
 };
 use crate::store::{Head, Part, Stored};
 use crate::telemetry::Record;
@@ -84,10 +84,8 @@ impl Worker {
             return Err(record);
         }
         let (lease, epoch) = (self.edge.purges.lease(), self.edge.purges.epoch());
-        let named = ask.request.headers.contains_key(header::AUTHORIZATION);
         let usable = |head: &Head, verdict| {
-            (head.terms.authorized || !named)
-                && may_serve_on_error(&head.terms, verdict, &ask.policy, lease, now)
+            may_serve_on_error(&ask.request, &head.terms, verdict, &ask.policy, lease, now)
         };
         let Ok(Found { shape, body, ttl }) = self.partly(ask, epoch, now, usable) else {
             return Err(record);
@@ -166,7 +164,7 @@ impl Worker {
         let shape = shape(request, head.status, &head.headers, length, terms, &ask.policy, now);
         let body = match shape.part {
             Asked::None => Body::Empty,
-            Asked::Whole => stored.body().whole(),
+            Asked::Whole => stored.whole(),
             // Only of a 200 is anything cut.
             Asked::Range { .. } | Asked::Multipart { .. } => return None,
         };
@@ -191,6 +189,9 @@ impl Worker {
     pub(super) fn part_head_seen(&self, ask: &Ask, head: &ResponseHead, moments: Moments) {
         let Some((part, _)) = self.part(ask) else { return };
         let (old, total) = (part.head(), part.extent().total());
+        if !concerns(&ask.request, &old.terms) {
+            return;
+        }
         let mut headers = head.headers.clone();
         if total.is_none() {
             headers.remove(header::CONTENT_LENGTH);

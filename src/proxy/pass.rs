@@ -67,7 +67,9 @@ impl Worker {
         let outgoing = self.outgoing(ask, self.passed_fields(ask), body);
         let origin = self.edge.config.sites.get(ask.site).map_or(0, |site| site.origin);
         let interim = ask.interim.clone();
-        let (epoch, fill) = (self.edge.purges.epoch(), self.edge.fills.next_number());
+        let passing =
+            alone.then(|| self.edge.fills.passing(ask.key.hash, || self.edge.purges.epoch()));
+        let epoch = self.edge.purges.epoch();
         let requested = clock::now();
         let sent =
             self.origins.send(origin, ask.site, outgoing, move |head| interim.send(head)).await;
@@ -103,10 +105,10 @@ impl Worker {
             }
         }
         let moments = Moments { requested, received };
-        if alone && answer.head.status == StatusCode::PARTIAL_CONTENT {
-            // What began after this was asked is newer.
-            let fill = fill.saturating_sub(1);
-            let (answer, status) = self.copy_206(ask, answer, epoch, fill, moments, status);
+        if let Some(passing) = passing
+            && answer.head.status == StatusCode::PARTIAL_CONTENT
+        {
+            let (answer, status) = self.copy_206(ask, answer, passing, moments, status);
             let outcome = if status.stored { Outcome::Miss } else { Outcome::Pass };
             return self.relay(ask, answer, status, outcome, record);
         }

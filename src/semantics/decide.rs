@@ -149,8 +149,7 @@ pub fn decide_why(
         let why = if variants_exist { Reason::NotSelected } else { Reason::NothingStored };
         return (forward(request, None, policy, why.forward()), why);
     };
-    // What an origin showed to strangers may not be what it shows to this user.
-    if !terms.authorized && request.headers.contains_key(header::AUTHORIZATION) {
+    if !concerns(request, terms) {
         let why = Reason::Authorization;
         let decision = match request.forbids_forwarding() {
             true => Decision::OnlyIfCached,
@@ -169,6 +168,13 @@ pub fn decide_why(
         why => forward(request, Some(terms), policy, why.forward()),
     };
     (decision, why)
+}
+
+/// Whether a request and a stored response have anything to say to each other: what an origin
+/// showed to strangers may not be what it shows to a user who names himself.
+#[must_use]
+pub fn concerns(request: &Request, terms: &Terms) -> bool {
+    terms.authorized || !request.headers.contains_key(header::AUTHORIZATION)
 }
 
 /// How a request goes to the origin. HEAD and ranges pass as they came: turning a HEAD or a few
@@ -288,6 +294,7 @@ pub fn early_refresh_chance(terms: &Terms, policy: &Policy, now: Now) -> f64 {
 /// (RFC 5861 section 4). Never without the origin's word where that is demanded.
 #[must_use]
 pub fn may_serve_on_error(
+    request: &Request,
     terms: &Terms,
     verdict: Verdict,
     policy: &Policy,
@@ -297,7 +304,8 @@ pub fn may_serve_on_error(
     // What may be shown while it is renewed may be shown when that fails, too: a stored error must
     // not take its place.
     let window = terms.stale_if_error.max(terms.stale_while_revalidate);
-    needs_confirmation(terms, verdict, policy, lease).is_none()
+    concerns(request, terms)
+        && needs_confirmation(terms, verdict, policy, lease).is_none()
         && staleness(terms, verdict, now).is_none_or(|stale| stale < window)
 }
 

@@ -43,7 +43,7 @@ pub use coding::{
 };
 pub use conditional::{HeadVerdict, conditions, confirms, freshened, judge_head, unconditional};
 pub use decide::{
-    Decision, Verdict, decide, decide_why, early_refresh_chance, lookup_allowed,
+    Decision, Verdict, concerns, decide, decide_why, early_refresh_chance, lookup_allowed,
     may_serve_on_error, passes,
 };
 pub use explain::{Content, Explanation, Facts, Section, Value};

@@ -141,7 +141,7 @@ proptest! {
             let decision = decide(&asked, found, true, &policy, lease, now, dice);
             let after = (
                 rank(decision),
-                may_serve_on_error(&terms, verdict, &policy, lease, now),
+                may_serve_on_error(&asked, &terms, verdict, &policy, lease, now),
                 terms.ttl(now),
             );
             prop_assert!(after.0 <= before.0 && after.1 <= before.1 && after.2 <= before.2,

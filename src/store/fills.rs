@@ -14,6 +14,7 @@
 //! How a fill ends is a state that its writer sets. A writer that vanishes, by a panic or a
 //! dropped task, sets `Broken`: an absent writer is never taken for a clean end.
 
+mod passing;
 mod peek;
 mod read;
 mod room;
@@ -26,6 +27,7 @@ use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 
+pub use passing::Passing;
 pub use peek::UnderWay;
 pub use read::FillBody;
 use read::Slot;
@@ -62,6 +64,8 @@ pub struct Fills {
     bytes: AtomicU64,
     /// Those of `bytes` that are copied while they pass.
     copied: AtomicU64,
+    /// Requests whose answers may be kept though they are not fills, by primary key.
+    passing: Mutex<HashMap<u128, usize>>,
     started: AtomicU64,
     /// Readers of all fills.
     readers: Arc<AtomicUsize>,
@@ -169,6 +173,7 @@ impl Fills {
             open: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
             copied: AtomicU64::new(0),
+            passing: Mutex::default(),
             started: AtomicU64::new(0),
             readers: Arc::default(),
         }
@@ -211,14 +216,15 @@ impl Fills {
         self.shard(key).is_some_and(|shard| lock(shard).contains_key(&key))
     }
 
-    /// Whether any fill under way may bring something for this primary key, whichever variant or
+    /// Whether anything under way may bring something for this primary key, whichever variant or
     /// part. Looks at all fills: for changes, which are few.
     #[must_use]
     pub fn concern(&self, primary: u128) -> bool {
         let concerns = |fill: &Arc<Fill>| {
             fill.key == primary || fill.primary.get().is_some_and(|own| *own == primary)
         };
-        self.shards.iter().any(|shard| lock(shard).values().any(concerns))
+        self.is_passing(primary)
+            || self.shards.iter().any(|shard| lock(shard).values().any(concerns))
     }
 
     /// Heads that have arrived, and the epoch of the oldest fill that has none yet; for the sweep.
@@ -456,16 +462,17 @@ impl FillWriter {
 
     fn append(&self, chunk: Bytes, most: u64) {
         let size = chunk.len() as u64;
+        if lock(&self.fill.state).kept_bytes.saturating_add(size) > most {
+            // Late readers could not begin at the first byte any more. Before the state is locked:
+            // whoever looks at all fills locks the table first and each state within.
+            self.fills.forget(&self.fill);
+        }
         let (wakers, freed) = {
             let mut state = lock(&self.fill.state);
             state.arrived_bytes += size;
             state.kept_bytes += size;
             state.chunks.push(chunk);
             let freed = shrink(&mut state, most);
-            if state.outgrown {
-                // Late readers could not begin at the first byte any more.
-                self.fills.forget(&self.fill);
-            }
             (state.wake_readers(), freed)
         };
         self.fills.bytes.fetch_add(size, Ordering::Relaxed);

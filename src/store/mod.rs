@@ -30,8 +30,8 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 pub use fills::{
-    Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills, Room,
-    UnderWay,
+    Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills, Passing,
+    Room, UnderWay,
 };
 pub use history::{Author, Named, Past};
 pub use parts::Part;

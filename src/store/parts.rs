@@ -45,11 +45,12 @@ impl Part {
         &self.extent
     }
 
-    /// Bytes of the whole, to be sent; `None` where it has not all of them.
+    /// Bytes of the whole, to be sent, their memory accounted until then; `None` where it has not
+    /// all of them.
     #[must_use]
     pub fn range(&self, start: u64, length: u64) -> Option<Body> {
         let offset = self.extent.offset(start, length)?;
-        Some(self.stored.body().range(offset, length))
+        Some(self.stored.range(offset, length))
     }
 
     /// The body that it makes together with a new one.

@@ -265,21 +265,12 @@ impl Purges {
         self.history().count(dead.by, responses, bytes);
     }
 
-    /// Whether a hard purge newer than `born` hit these selectors, as far as the rows still tell.
+    /// Whether a purge newer than `born`, of whatever strength, hit what this head stands for, as far
+    /// as the rows still tell.
     #[must_use]
-    pub fn killed_since(&self, selectors: &Selectors, born: u64) -> bool {
-        self.hit_since(&selectors.bearer(None), born)
-    }
-
-    /// Whether a hard purge newer than `born` hit what this head stands for, as far as the rows
-    /// still tell.
-    #[must_use]
-    pub fn head_killed_since(&self, head: &Head, born: u64) -> bool {
-        self.hit_since(&head.bearer(), born)
-    }
-
-    fn hit_since(&self, bearer: &Bearer<'_>, born: u64) -> bool {
-        let hit = self.find(bearer, born).hard;
+    pub fn is_head_hit_since(&self, head: &Head, born: u64) -> bool {
+        let found = self.find(&head.bearer(), born);
+        let hit = found.hard || found.check || found.soft_at.is_some();
         hit || born < self.floor.load(Ordering::Acquire)
     }
 

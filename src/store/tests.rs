@@ -421,3 +421,31 @@ fn fills_are_bounded() {
     drop(writers);
     assert!(matches!(world.fills.join_or_start(9, 1), Claim::Started(_)));
 }
+
+/// The sweep and whoever outgrows what is kept hold the same two locks.
+#[test]
+fn fills_are_looked_at_while_they_outgrow_what_is_kept() {
+    let fills = Arc::new(Fills::new(FillLimits { fills: 4, bytes: 1 << 20, body_bytes: 8 }));
+    let (done, ended) = std::sync::mpsc::channel();
+    for looks in [false, true] {
+        let (fills, done) = (Arc::clone(&fills), done.clone());
+        std::thread::spawn(move || {
+            for _ in 0..30_000 {
+                if looks {
+                    let _ = fills.heads();
+                    continue;
+                }
+                let Claim::Started(writer) = fills.join_or_start(1, 1) else { panic!("two") };
+                let mut body = writer.fill().read(0, None);
+                for _ in 0..4 {
+                    assert!(push(&writer, b"12345678").is_ready());
+                    assert!(matches!(read(&mut body), Poll::Ready(Some(Ok(_)))));
+                }
+            }
+            done.send(()).unwrap();
+        });
+    }
+    for _ in 0..2 {
+        ended.recv_timeout(Duration::from_secs(60)).expect("they wait for each other");
+    }
+}

@@ -70,6 +70,12 @@ impl Variants {
         self.stored.drain(..beyond).map(|named| named.hash).collect()
     }
 
+    /// Whether a variant is stored under this hash. What is there and not named here is left of an
+    /// earlier record that was evicted; nobody could tell since then what changed about it.
+    pub(super) fn names(&self, hash: u128) -> bool {
+        self.stored.iter().any(|named| named.hash == hash)
+    }
+
     /// Hash under which the newest variant with this second name is stored.
     pub(super) fn in_language(&self, language: u128) -> Option<u128> {
         let newest = self.stored.iter().rev().find(|named| named.language == Some(language))?;
@@ -97,6 +103,9 @@ impl Store {
         let exact = variants.sets().filter_map(|fields| {
             let secondary = fields.secondary(request);
             let hash = key.variant(self.secret, &secondary);
+            if !variants.names(hash) {
+                return None;
+            }
             let (stored, verdict) = self.alive(hash, key, purges, epoch, dead)?;
             stored.head().is_variant(fields, &secondary).then_some((stored, verdict))
         });

@@ -348,3 +348,28 @@ async fn a_client_that_leaves_does_not_spoil_what_its_post_brings() {
     edge.settled().await;
     edge.get("/a").await.expect(200, "posted", "hit");
 }
+
+#[tokio::test]
+async fn a_change_while_a_range_is_under_way_is_not_missed() {
+    let part = |body| {
+        let part = Reply::new(206).body(body).field("Content-Range", "bytes 0-2/10");
+        part.field("Cache-Control", "max-age=60").field("ETag", "\"1\"")
+    };
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::start(move |seen| match (&*seen.method, seen.nth) {
+        ("GET", 1) => part("old").gate(&held),
+        ("GET", _) => part("new"),
+        _ => Reply::new(204),
+    });
+    let edge = Edge::start(&origin);
+    let range = [("Range", "bytes=0-2")];
+    let mut before: Connection = edge.connect().await;
+    before.ask(HOST, "/a", &range).await;
+    gate.reached(1).await;
+    edge.post("/a", "x").await;
+    gate.open();
+    assert_eq!(before.response("GET").await.text(), "old");
+    edge.fill_with("/a", &range).await.expect(206, "new", "fwd=uri-miss");
+    edge.get_with("/a", &range).await.expect(206, "new", "hit");
+}

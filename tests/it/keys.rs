@@ -419,3 +419,23 @@ async fn a_304_with_a_cookie_brings_it_to_nobody_where_cookies_are_stripped() {
         assert!(!has_cookie(&answer), "{cache}");
     }
 }
+
+#[tokio::test]
+async fn a_part_that_is_kept_without_its_cookies_is_sent_without_them() {
+    let origin = Origin::start(|seen| {
+        let part = Reply::new(206).body("abc").field("Content-Range", "bytes 0-2/10");
+        let part = part.field("ETag", "\"1\"").field("Set-Cookie", "sid=alice");
+        match &*seen.target {
+            "/own" => part.field("Cache-Control", "private"),
+            _ => part.field("Cache-Control", "max-age=60"),
+        }
+    });
+    let edge = Edge::before(&origin).site("strip_set_cookie = true").start();
+    let range = [("Range", "bytes=0-2")];
+    for cache in ["stored", "hit"] {
+        let answer = edge.fill_with("/a", &range).await;
+        answer.expect(206, "abc", cache);
+        assert!(!has_cookie(&answer), "{cache}");
+    }
+    assert!(has_cookie(&edge.fill_with("/own", &range).await), "it is not stored");
+}

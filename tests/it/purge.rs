@@ -416,3 +416,32 @@ async fn the_sweep_gives_memory_back() {
     edge.metric_becomes("atoll_purge_rows", 0.0).await;
     edge.fill("/1").await.expect(200, "v2", "fwd=uri-miss");
 }
+
+/// The 304 takes the tag away by which what it confirms was killed meanwhile.
+#[tokio::test]
+async fn a_purge_by_a_tag_that_the_304_under_way_takes_away() {
+    for mode in ["hard", "check", "soft"] {
+        let gate = Gate::new();
+        let held = gate.clone();
+        let origin = Origin::start(move |seen| match (seen.nth, seen.field("if-none-match")) {
+            (1, _) => Reply::stale("v1", "\"1\"").field("Surrogate-Key", "t"),
+            (2, Some(_)) => Reply::not_modified().field("Surrogate-Key", "u").gate(&held),
+            _ => Reply::fresh("v2").field("ETag", "\"2\"").field("Surrogate-Key", "u"),
+        });
+        let edge = Edge::start(&origin);
+        edge.fill("/a").await.expect(200, "v1", "fwd=uri-miss");
+        let mut before = ask(&edge).await;
+        gate.reached(1).await;
+        edge.purge(json!({ "tags": ["t"], "mode": mode })).await;
+        let mut after = ask(&edge).await;
+        until("the third request", || async {
+            edge.metric("atoll_client_requests_total{version=\"1\"}").await >= 3.0
+        })
+        .await;
+        gate.open();
+        before.response("GET").await;
+        assert_eq!(after.response("GET").await.text(), "v2", "{mode}");
+        edge.settled().await;
+        edge.get("/a").await.expect(200, "v2", "hit");
+    }
+}

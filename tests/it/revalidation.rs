@@ -185,3 +185,17 @@ async fn preconditions_for_changes_go_to_the_origin() {
     assert_eq!(edge.ask("GET", HOST, "/a", &[("If-Match", "\"old\"")]).await.status(), 412);
     edge.get("/a").await.expect(200, "v1", "hit");
 }
+
+#[tokio::test]
+async fn a_head_with_credentials_says_nothing_about_what_is_everybodys() {
+    let origin = Origin::start(|seen| match seen.field("authorization") {
+        Some(_) => Reply::ok("mine, and longer").field("ETag", "\"mine\""),
+        None => Reply::fresh("everybody's").field("ETag", "\"1\""),
+    });
+    let edge = Edge::start(&origin);
+    edge.fill("/a").await;
+    let head = edge.ask("HEAD", HOST, "/a", &[("Authorization", "Basic YTpi")]).await;
+    assert_eq!(head.field("etag"), Some("\"mine\""));
+    edge.get("/a").await.expect(200, "everybody's", "hit");
+    assert_eq!(origin.count("/a"), 2);
+}

@@ -166,3 +166,23 @@ async fn a_hot_response_is_refreshed_before_it_turns_stale() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_user_with_credentials_is_not_shown_what_strangers_saw_when_the_origin_fails() {
+    let origin = Origin::start(|seen| match (&*seen.target, seen.nth) {
+        ("/stale", 1) => stale("everybody's", "stale-if-error=600"),
+        (_, 1) => Reply::fresh("everybody's"),
+        _ => Reply::new(503).body("oh"),
+    });
+    let edge = Edge::start(&origin);
+    let secret = [("Authorization", "Basic YTpi")];
+    for target in ["/stale", "/fresh"] {
+        edge.fill(target).await.expect(200, "everybody's", "stored");
+        assert_eq!(edge.get_with(target, &secret).await.status(), 503, "{target}");
+    }
+    edge.fill("/stale").await.expect(200, "everybody's", "detail=stale-if-error");
+    origin.stop().await;
+    for target in ["/stale", "/fresh"] {
+        assert_eq!(edge.get_with(target, &secret).await.status(), 503, "{target}");
+    }
+}

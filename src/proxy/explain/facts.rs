@@ -235,7 +235,7 @@ impl Edge {
         let stands_in = match &peek.lookup {
             Lookup::Found(stored, verdict) => {
                 let terms = &stored.head().terms;
-                may_serve_on_error(terms, *verdict, subject.policy, lease, now)
+                may_serve_on_error(subject.request, terms, *verdict, subject.policy, lease, now)
             }
             Lookup::Miss | Lookup::VaryMiss => false,
         };

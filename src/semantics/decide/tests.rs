@@ -312,8 +312,13 @@ fn errors_are_bridged_within_the_window() {
         (&bare, Verdict::Alive, true, 60, false),
     ];
     for (terms, verdict, lease, seconds, expected) in rows {
-        let found = may_serve_on_error(terms, verdict, &Policy::default(), lease, after(seconds));
-        assert_eq!(found, expected, "{verdict:?} {lease} {seconds}");
+        let found = |fields: Fields<'_>| {
+            let (request, policy) = (get("http://h/", fields), Policy::default());
+            may_serve_on_error(&request, terms, verdict, &policy, lease, after(seconds))
+        };
+        assert_eq!(found(&[]), expected, "{verdict:?} {lease} {seconds}");
+        let shared = expected && terms.authorized;
+        assert_eq!(found(&[("authorization", "x")]), shared, "{verdict:?} {lease} {seconds}");
     }
 }
 
@@ -360,6 +365,6 @@ proptest! {
         let now = after(seconds);
         let decision = decide(&get("http://h/", &[]), found, true, &policy, lease, now, draw);
         prop_assert_eq!(rank(decision), 0);
-        prop_assert!(!may_serve_on_error(&entry, Verdict::Check, &policy, lease, now));
+        prop_assert!(!may_serve_on_error(&get("http://h/", &[]), &entry, Verdict::Check, &policy, lease, now));
     }
 }

@@ -158,3 +158,21 @@ fn room_is_taken_and_given_back() {
     assert_eq!(world.fills.bytes(), 0);
     assert!(world.fills.room(1 << 18).is_some());
 }
+
+#[test]
+fn memory_of_a_part_is_accounted_until_its_last_reader_lets_go() {
+    let world = World::new();
+    let like = world.head("/a", &[], None);
+    let head = under(world.store.part_key(&like.key), &like);
+    let blocks: std::sync::Arc<[Bytes]> =
+        [Bytes::from_static(b"01"), Bytes::from_static(b"234")].into();
+    let extent = Extent::part(&range(0, 4), validator());
+    let body = StoredBody::Many(blocks, 5);
+    assert!(world.store.insert_part(head, body, extent, &world.purges));
+    let reader = part(&world, &like.key).unwrap().range(0, 5).unwrap();
+    let before = world.store.bytes();
+    world.store.clear();
+    assert_eq!(world.store.bytes(), before);
+    drop(reader);
+    world.settles(|store| store.bytes() == 0);
+}

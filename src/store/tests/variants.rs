@@ -137,3 +137,18 @@ fn an_origin_may_change_its_mind_about_what_selects() {
         assert_eq!(world.selected(&both(a, "1")).unwrap(), "for all again");
     }
 }
+
+/// The record may be evicted by itself: what it named must not come back with the next one, as
+/// purges of a URL under which nothing seems to be stored are left out.
+#[test]
+fn a_variant_that_no_record_names_is_not_found() {
+    let world = World::new();
+    world.answered(&[("a", "1")], &[("vary", "a")], "a1");
+    world.answered(&[], &[], "for all");
+    let Lookup::Found(stored, _) = world.look("/v", &HeaderMap::new()) else { panic!("no") };
+    assert!(world.store.remove(&stored));
+    assert!(!world.store.holds(&world.key("/v")));
+    world.answered(&[("a", "2")], &[("vary", "a")], "a2");
+    assert_eq!(world.selected(&[("a", "2")]).unwrap(), "a2");
+    assert!(world.selected(&[("a", "1")]).is_none());
+}
