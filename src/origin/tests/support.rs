@@ -152,7 +152,7 @@ pub(super) fn tuned(
     tune(&mut config.limits, &mut config.origins[0]);
     let metrics = Metrics::new(&config);
     let limits = Arc::new(config.limits.clone());
-    let origins = Origins::new(&config.origins, limits, Arc::clone(&metrics)).unwrap();
+    let origins = Origins::new(&config.origins, limits, Arc::clone(&metrics), Events::new(16)).unwrap();
     Side { worker: origins.worker(), origins, metrics }
 }
 
