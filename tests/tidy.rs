@@ -15,7 +15,17 @@ use std::path::{Path, PathBuf};
 
 /// Rooms by floor, from the ground up.
 const FLOORS: [&[&str]; 6] = [
-    &["message", "http1", "semantics", "purge", "replication", "route", "balance", "health", "hooks"],
+    &[
+        "message",
+        "http1",
+        "semantics",
+        "purge",
+        "replication",
+        "route",
+        "balance",
+        "health",
+        "hooks",
+    ],
     &["config", "telemetry", "clock"],
     &["store", "guard"],
     &["listener", "origin", "mesh"],

@@ -80,9 +80,7 @@ impl fmt::Display for Refusal {
             Self::Unfit(Kind::Tag) => {
                 "a value of the event has a blank, a comma or a control character, which no tag has"
             }
-            Self::Unfit(Kind::Host) => {
-                "a value of the event has a character that no host name has"
-            }
+            Self::Unfit(Kind::Host) => "a value of the event has a character that no host name has",
             Self::Unfit(Kind::Url | Kind::Prefix) => {
                 "a value of the event would make a path with \".\" or \"..\" in it"
             }
@@ -141,8 +139,9 @@ impl Template {
         if of_element {
             let (each, below) = pointer.split();
             if self.each.as_ref().is_some_and(|known| *known != each) {
-                return Err("all pointers with a \"*\" in one template go through the same list"
-                    .to_owned());
+                return Err(
+                    "all pointers with a \"*\" in one template go through the same list".to_owned()
+                );
             }
             self.each = Some(each);
             pointer = below;
@@ -164,12 +163,7 @@ impl Template {
     ///
     /// # Errors
     /// Why the event is not carried out.
-    pub fn expand(
-        &self,
-        event: &Value,
-        most: usize,
-        out: &mut Vec<String>,
-    ) -> Result<(), Refusal> {
+    pub fn expand(&self, event: &Value, most: usize, out: &mut Vec<String>) -> Result<(), Refusal> {
         let elements = self.each.as_ref().map_or_else(|| vec![event], |each| each.find(event));
         for element in elements {
             let Some(text) = self.write(event, element)? else { continue };

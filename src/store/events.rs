@@ -82,9 +82,7 @@ impl What {
     fn bytes(&self) -> usize {
         match self {
             Self::Purge(told) => told.selectors.iter().map(|named| 48 + named.text.len()).sum(),
-            Self::Health { origin, why, .. } => {
-                origin.len() + why.as_ref().map_or(0, String::len)
-            }
+            Self::Health { origin, why, .. } => origin.len() + why.as_ref().map_or(0, String::len),
             Self::Reset { .. } | Self::Drain => 0,
         }
     }
@@ -290,7 +288,10 @@ mod tests {
         assert!(told.iter().all(|part| (1..=SELECTORS).contains(&part.len())));
         let long: Vec<Selector> = (0..9).map(|at| tag("s", &at.to_string().repeat(3000))).collect();
         assert_eq!(parts(&long).len(), 9);
-        assert_eq!(sites(&parts(&[tag("b", "x"), tag("a", "x")])).map(|sites| sites.len()), Some(2));
+        assert_eq!(
+            sites(&parts(&[tag("b", "x"), tag("a", "x")])).map(|sites| sites.len()),
+            Some(2)
+        );
         assert_eq!(sites(&parts(&[tag("b", "x"), Selector::All])), None);
     }
 

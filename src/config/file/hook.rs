@@ -129,8 +129,7 @@ fn mapping(mut table: Table<'_>) -> Mapping {
     let hosts = templates(&mut table, "hosts", Kind::Host);
     let mut all = false;
     table.set("all", &mut all);
-    let modes =
-        [("hard", Strength::Hard), ("check", Strength::Check), ("soft", Strength::Soft)];
+    let modes = [("hard", Strength::Hard), ("check", Strength::Check), ("soft", Strength::Soft)];
     let mut mode = Strength::Hard;
     table.choose("mode", &modes, &mut mode);
     let lists = ["urls", "tags", "prefixes", "hosts"];
@@ -171,7 +170,8 @@ struct When(Vec<Condition>);
 
 impl Read for When {
     fn read(entry: &Entry<'_>) -> Option<Self> {
-        const FORM: &str = "a table: { \"/event\" = \"entry.publish\", \"X-GitHub-Event\" = \"push\" }";
+        const FORM: &str =
+            "a table: { \"/event\" = \"entry.publish\", \"X-GitHub-Event\" = \"push\" }";
         let mut conditions = Vec::new();
         for (place, words) in entry.pairs(FORM)? {
             match (place_of(place.value), Words::read(&words)) {
@@ -202,11 +202,8 @@ struct Words(Vec<String>);
 
 impl Read for Words {
     fn read(entry: &Entry<'_>) -> Option<Self> {
-        let words = if entry.is_list() {
-            Vec::<String>::read(entry)?
-        } else {
-            vec![String::read(entry)?]
-        };
+        let words =
+            if entry.is_list() { Vec::<String>::read(entry)? } else { vec![String::read(entry)?] };
         if words.is_empty() || words.len() > MOST {
             let help = format!("expected 1 to {MOST} words");
             entry.report(format!("`{}` is not valid", entry.place.key), "not valid", help);
