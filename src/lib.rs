@@ -9,7 +9,7 @@
 //! 4 doors    listener  origin
 //! 3 state    store  guard
 //! 2 basics   config  telemetry  clock
-//! 1 ground   message  http1  semantics  purge  route  balance  health
+//! 1 ground   message  http1  semantics  purge  route  balance  health  hooks
 //! ```
 
 pub mod admin;
@@ -20,6 +20,7 @@ pub mod clock;
 pub mod config;
 pub mod guard;
 pub mod health;
+pub mod hooks;
 pub mod http1;
 pub mod listener;
 pub mod message;

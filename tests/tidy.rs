@@ -15,7 +15,17 @@ use std::path::{Path, PathBuf};
 
 /// Rooms by floor, from the ground up.
 const FLOORS: [&[&str]; 6] = [
-    &["message", "http1", "semantics", "purge", "replication", "route", "balance", "health"],
+    &[
+        "message",
+        "http1",
+        "semantics",
+        "purge",
+        "replication",
+        "route",
+        "balance",
+        "health",
+        "hooks",
+    ],
     &["config", "telemetry", "clock"],
     &["store", "guard"],
     &["listener", "origin", "mesh"],
@@ -24,11 +34,13 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// Neighbours on one floor that know each other: (who imports, whom).
-const NEIGHBOURS: [(&str, &str); 7] = [
+const NEIGHBOURS: [(&str, &str); 8] = [
     ("semantics", "http1"),
     ("purge", "semantics"),
     ("replication", "purge"),
     ("route", "semantics"),
+    // An event names how strong its purge is.
+    ("hooks", "purge"),
     // What is measured has a row per site and origin of the configuration.
     ("telemetry", "config"),
     // The roof wires everything, itself included.

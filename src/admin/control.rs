@@ -11,7 +11,7 @@ use crate::message::RequestHead;
 use crate::origin::OriginStatus;
 use crate::purge::{Selector, Strength};
 use crate::semantics::Explanation;
-use crate::store::{Applied, Author, Past, Tried};
+use crate::store::{Applied, Author, Events, Past, Tried};
 
 /// What a node can be told and asked.
 pub trait Control: Send + Sync + 'static {
@@ -51,6 +51,9 @@ pub trait Control: Send + Sync + 'static {
 
     /// What would be done with a request without a body that came now. Changes nothing.
     fn explain(&self, request: RequestHead, now: Now) -> Explanation;
+
+    /// What happens on the node.
+    fn events(&self) -> Arc<Events>;
 
     /// Brings gauges up to date that nobody counts on the way; called before metrics are shown.
     fn observe(&self);

@@ -2,13 +2,16 @@
 //!
 //! A listener and a router of its own, so that nothing that a client of a site sends can reach it.
 //! `/metrics`, `/healthz` and `/readyz` are open; everything under `/v1/` needs a bearer token
-//! with the scope that its row in [`ROUTES`] names. Errors are problem details (RFC 9457). What a
+//! with the scope that its row in [`ROUTES`] names, but for hooks, which have proofs of their own. Errors are problem details (RFC 9457). What a
 //! request sets in motion is the business of the [`Control`] that it is given.
 
 mod auth;
+mod body;
 mod control;
+mod events;
 mod explain;
 mod health;
+mod hooks;
 mod past;
 mod problem;
 mod purge;
@@ -27,7 +30,9 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use tokio::sync::Semaphore;
 
+pub use body::ReplyBody;
 pub use control::{Control, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass};
+pub use hooks::Knock;
 pub use problem::Problem;
 pub use server::{Surface, serve};
 
@@ -41,7 +46,7 @@ use crate::telemetry::Metrics;
 const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// An answer of the admin listener.
-type Reply = Response<Full<Bytes>>;
+type Reply = Response<ReplyBody>;
 
 /// One row of the route table.
 #[derive(Clone, Debug)]
@@ -75,14 +80,16 @@ pub enum Access {
     Scoped(Scope, fn(&Admin, &Call<'_>) -> Result<Reply, Problem>),
     /// The same, of what may need a walk over the store.
     Walking(Scope, fn(&Admin, &Call<'_>) -> Result<Work, Problem>),
+    /// Who proves that an event comes from where a hook expects it; what answers judges the proof.
+    Proven(fn(&Admin, &Knock<'_>) -> Result<Reply, Problem>),
 }
 
 impl Access {
-    /// The scope that a token must have; `None` where everybody may ask.
+    /// The scope that a token must have; `None` where none is needed.
     #[must_use]
     pub fn scope(self) -> Option<Scope> {
         match self {
-            Self::Open(_) => None,
+            Self::Open(_) | Self::Proven(_) => None,
             Self::Scoped(scope, _) | Self::Walking(scope, _) => Some(scope),
         }
     }
@@ -97,7 +104,7 @@ pub enum Work {
 }
 
 /// Every route; `docs/openapi.yaml` describes the same.
-pub static ROUTES: [Route; 11] = [
+pub static ROUTES: [Route; 13] = [
     Route { method: Method::GET, path: "/metrics", access: Access::Open(health::metrics) },
     Route { method: Method::GET, path: "/healthz", access: Access::Open(health::alive) },
     Route { method: Method::GET, path: "/readyz", access: Access::Open(health::ready) },
@@ -115,6 +122,16 @@ pub static ROUTES: [Route; 11] = [
         method: Method::GET,
         path: "/v1/purges/{id}",
         access: Access::Scoped(Scope::Read, past::one),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/hooks/{name}",
+        access: Access::Proven(hooks::receive),
+    },
+    Route {
+        method: Method::GET,
+        path: "/v1/events",
+        access: Access::Scoped(Scope::Read, events::follow),
     },
     Route {
         method: Method::POST,
@@ -159,6 +176,19 @@ pub struct Call<'a> {
     now: Now,
 }
 
+impl<'a> Knock<'a> {
+    fn new(head: &'a http::request::Parts, client: SocketAddr, body: &'a [u8]) -> Self {
+        let path = head.uri.path();
+        Self {
+            client: client.ip(),
+            headers: &head.headers,
+            name: path.rsplit_once('/').map_or(path, |(_, name)| name),
+            body,
+            now: clock::now(),
+        }
+    }
+}
+
 impl<'a> Call<'a> {
     fn new(
         head: &'a http::request::Parts,
@@ -198,6 +228,12 @@ pub struct Admin {
     repeats: repeat::Repeats<purge::Receipt>,
     /// One walk at a time: it takes a core for as long as it lasts.
     walks: Arc<Semaphore>,
+    doors: Vec<hooks::Door>,
+    /// Apart from that of the tokens: events come from strangers' machines, often through a proxy whose
+    /// address operators share.
+    hook_guard: Guard,
+    /// Places of those who follow the events.
+    followers: Arc<Semaphore>,
     control: Arc<dyn Control>,
     metrics: Arc<Metrics>,
 }
@@ -228,6 +264,7 @@ impl Admin {
     ) -> Arc<Self> {
         let origin =
             |at: usize| config.origins.get(at).map_or_else(String::new, |o| o.name.clone());
+        let tokens = config.admin.tokens.len();
         let rate = f64::from(config.admin.purges_per_second.max(1));
         Arc::new(Self {
             identity,
@@ -243,11 +280,14 @@ impl Admin {
                 .map(|site| AdminSite { name: site.name.clone(), origin: origin(site.origin) })
                 .collect(),
             guard: Guard::default(),
-            purge_rates: Buckets::new(rate, rate, config.admin.tokens.len().max(1)),
+            purge_rates: Buckets::new(rate, rate, (tokens + config.admin.hooks.len()).max(1)),
             purge_selectors: config.admin.purge_selectors,
             purge_globs: config.limits.purge_globs,
             repeats: repeat::Repeats::new(config.admin.idempotency_keys),
             walks: Arc::new(Semaphore::new(1)),
+            doors: hooks::Door::all(&config.admin.hooks, tokens),
+            hook_guard: Guard::default(),
+            followers: Arc::new(Semaphore::new(config.admin.event_followers)),
             control,
             metrics,
         })
@@ -268,6 +308,10 @@ impl Admin {
         let (head, body) = request.into_parts();
         let answer = match self.admit(&head, client, surface, clock::now()) {
             Ok(Admitted::Open(act)) => Ok(act(self)),
+            Ok(Admitted::Proven(act)) => {
+                let body = self.read(body).await;
+                body.and_then(|body| act(self, &Knock::new(&head, client, &body)))
+            }
             Ok(Admitted::Scoped(bearer, act)) => {
                 let body = self.read(body).await;
                 body.and_then(|body| act(self, &Call::new(&head, client, bearer, &body)))
@@ -295,6 +339,15 @@ impl Admin {
         now: Now,
     ) -> Result<Admitted<'_>, Problem> {
         let path = head.uri.path();
+        if let Some(act) = proven(head, surface) {
+            let waits = self.hook_guard.may_try(client.ip(), now);
+            waits.map_err(|wait| {
+                self.metrics.node.admin_denied.inc();
+                let detail = "too many events without proof came from this address";
+                Problem::wait("too-many-failures", detail, wait)
+            })?;
+            return Ok(Admitted::Proven(act));
+        }
         let bearer = if surface == Surface::Full && path.starts_with("/v1/") {
             let found = auth::judge(&self.guard, &self.tokens, &head.headers, client.ip(), now);
             Some(found.inspect_err(|_| self.metrics.node.admin_denied.inc())?)
@@ -316,7 +369,9 @@ impl Admin {
             (Access::Open(act), _) => Ok(Admitted::Open(act)),
             (Access::Scoped(_, act), Some(bearer)) => Ok(Admitted::Scoped(bearer, act)),
             (Access::Walking(_, act), Some(bearer)) => Ok(Admitted::Walking(bearer, act)),
-            (Access::Scoped(..) | Access::Walking(..), None) => Err(Problem::no_token()),
+            (Access::Scoped(..) | Access::Walking(..), None) | (Access::Proven(_), _) => {
+                Err(Problem::no_token())
+            }
         }
     }
 
@@ -337,8 +392,7 @@ impl Admin {
 
     /// Identity of a purge that this node accepted.
     fn purge_id(&self, applied: Applied) -> String {
-        let Identity { name, incarnation, .. } = &self.identity;
-        format!("{name}.{incarnation}.{}", applied.sequence)
+        purge_id(&self.identity, applied)
     }
 
     async fn read<B>(&self, body: B) -> Result<Bytes, Problem>
@@ -364,8 +418,30 @@ impl Admin {
     }
 }
 
+type ProvenAct = fn(&Admin, &Knock<'_>) -> Result<Reply, Problem>;
+
+/// What answers a request that brings its own proof.
+fn proven(head: &http::request::Parts, surface: Surface) -> Option<ProvenAct> {
+    let mut routes = ROUTES.iter().filter(|route| surface.shows(route));
+    let route = routes.find(|route| match route.access {
+        Access::Proven(_) => route.method == head.method && route.leads(head.uri.path()),
+        Access::Open(_) | Access::Scoped(..) | Access::Walking(..) => false,
+    })?;
+    match route.access {
+        Access::Proven(act) => Some(act),
+        Access::Open(_) | Access::Scoped(..) | Access::Walking(..) => None,
+    }
+}
+
+/// Identity of a purge that a node accepted.
+fn purge_id(node: &Identity, applied: Applied) -> String {
+    let Identity { name, incarnation, .. } = node;
+    format!("{name}.{incarnation}.{}", applied.sequence)
+}
+
 /// A request that may be answered.
 enum Admitted<'a> {
+    Proven(ProvenAct),
     Open(fn(&Admin) -> Reply),
     Scoped((usize, &'a Token), fn(&Admin, &Call<'_>) -> Result<Reply, Problem>),
     Walking((usize, &'a Token), fn(&Admin, &Call<'_>) -> Result<Work, Problem>),
@@ -373,7 +449,7 @@ enum Admitted<'a> {
 
 /// An answer with a body that must not be kept by anybody on the way.
 fn reply(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Reply {
-    let mut reply = Response::new(Full::new(body.into()));
+    let mut reply = Response::new(ReplyBody::Whole(Full::new(body.into())));
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));

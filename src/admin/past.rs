@@ -35,13 +35,24 @@ struct Told {
     freed: Option<u64>,
 }
 
-#[derive(Serialize)]
-struct ToldSelector {
-    kind: &'static str,
+#[derive(Debug, Serialize)]
+pub(super) struct ToldSelector {
+    pub(super) kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    site: Option<String>,
+    pub(super) site: Option<String>,
     #[serde(skip_serializing_if = "str::is_empty")]
-    value: Box<str>,
+    pub(super) value: Box<str>,
+}
+
+impl ToldSelector {
+    pub(super) fn new(named: Named) -> Self {
+        Self {
+            // The site of `site` stands in its value.
+            site: named.site.filter(|_| named.kind != "site").map(|site| site.to_string()),
+            kind: named.kind,
+            value: named.text,
+        }
+    }
 }
 
 /// `GET /v1/purges`
@@ -87,12 +98,6 @@ fn may_see(token: &Token, past: &Past) -> bool {
 }
 
 fn told(admin: &Admin, past: Past) -> Told {
-    let named = |named: Named| ToldSelector {
-        // The site of `site` stands in its value.
-        site: named.site.filter(|_| named.kind != "site").map(|site| site.to_string()),
-        kind: named.kind,
-        value: named.text,
-    };
     Told {
         id: admin.purge_id(past.applied),
         epoch: past.applied.epoch,
@@ -100,7 +105,7 @@ fn told(admin: &Admin, past: Past) -> Told {
         token: past.by.token,
         from: past.by.address.to_canonical().to_string(),
         mode: past.strength.label(),
-        selectors: past.selectors.into_iter().map(named).collect(),
+        selectors: past.selectors.into_iter().map(ToldSelector::new).collect(),
         count: past.count,
         matched: past.swept.then_some(past.matched),
         freed: past.swept.then_some(past.freed_bytes),

@@ -80,6 +80,12 @@ impl Problem {
         }
     }
 
+    /// 401: an event that does not prove where it comes from.
+    pub(super) fn no_proof() -> Self {
+        let detail = "this needs a known hook, and the proof that it is configured with";
+        Self { hint: Hint::Token, ..Self::new(StatusCode::UNAUTHORIZED, "proof", detail) }
+    }
+
     /// 403: a token without the scope.
     pub(super) fn scope(scope: Scope) -> Self {
         let name = scope_name(scope);

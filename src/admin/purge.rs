@@ -17,6 +17,7 @@ use super::resolve::{Scope, not_covered};
 use super::{Admin, Call, Work, json, milliseconds};
 use crate::clock;
 use crate::config::{Scope as TokenScope, Token, parse_duration};
+use crate::hooks::Wanted;
 use crate::purge::{Selector, Strength};
 use crate::store::Author;
 
@@ -29,7 +30,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// A purge request as it is written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Written {
+pub(super) struct Written {
     #[serde(deserialize_with = "given")]
     site: Option<String>,
     urls: Vec<String>,
@@ -49,6 +50,12 @@ struct Written {
 }
 
 impl Written {
+    /// What an event names, within a site.
+    pub(super) fn by_event(site: Option<String>, wanted: Wanted) -> Self {
+        let Wanted { urls, tags, prefixes, hosts, all, mode: _ } = wanted;
+        Self { site, urls, tags, prefixes, hosts, all, ..Self::default() }
+    }
+
     /// Selectors that are written out.
     fn named(&self) -> usize {
         let lists = [&self.urls, &self.tags, &self.prefixes, &self.hosts, &self.globs];
@@ -127,6 +134,17 @@ pub(super) fn purge(admin: &Admin, call: &Call<'_>) -> Result<Work, Problem> {
         None => act()?,
     };
     Ok(Work::Done(json(StatusCode::OK, &receipt)))
+}
+
+/// Purges what somebody names by other means than a request to this route, judged as if it were one.
+pub(super) fn carry_out(
+    admin: &Admin,
+    call: &Call<'_>,
+    written: &Written,
+    strength: Strength,
+) -> Result<Receipt, Problem> {
+    let selectors = selectors(admin, call.token, written)?;
+    apply(admin, call, &selectors, strength, Level::Acknowledged)
 }
 
 fn apply(

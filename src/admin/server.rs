@@ -11,11 +11,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use super::events::Cut;
 use super::{Access, Admin, Route};
 
 /// Connections at once; more are closed at once.
@@ -27,7 +28,7 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Time for a request's head, and for the next request on a kept connection.
 const HEAD: Duration = Duration::from_secs(30);
 
-/// Age at which a connection is closed after its current request.
+/// Age at which a connection is closed after its current request; a stream may go on.
 const AGE: Duration = Duration::from_secs(300);
 
 /// Time that a connection has for its last answer.
@@ -92,6 +93,15 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// Waits until a stream of this connection is found to be stuck.
+async fn cut(stream: &mut watch::Receiver<Option<Arc<Notify>>>) {
+    let found = stream.wait_for(Option::is_some).await.ok().and_then(|cut| cut.clone());
+    match found {
+        Some(cut) => cut.notified().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn connect(
     stream: TcpStream,
     client: SocketAddr,
@@ -122,9 +132,17 @@ async fn converse<IO>(
 ) where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
+    let (streaming, mut stream) = watch::channel(None);
+    let streaming = Arc::new(streaming);
     let service = service_fn(move |request| {
-        let admin = Arc::clone(&admin);
-        async move { Ok::<_, Infallible>(admin.answer(request, client, surface).await) }
+        let (admin, streaming) = (Arc::clone(&admin), Arc::clone(&streaming));
+        async move {
+            let reply = admin.answer(request, client, surface).await;
+            if let Some(Cut(cut)) = reply.extensions().get() {
+                streaming.send_replace(Some(Arc::clone(cut)));
+            }
+            Ok::<_, Infallible>(reply)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -140,9 +158,17 @@ async fn converse<IO>(
             }
             return;
         }
+        () = cut(&mut stream) => return,
         () = sleep(AGE) => {}
         () = stopped(&mut stop) => {}
     }
     connection.as_mut().graceful_shutdown();
+    if stream.borrow().is_some() {
+        tokio::select! {
+            _ended = &mut connection => return,
+            () = cut(&mut stream) => return,
+            () = stopped(&mut stop) => {}
+        }
+    }
     let _ = timeout(GRACE, connection).await;
 }

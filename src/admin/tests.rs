@@ -10,7 +10,7 @@ use crate::message::RequestHead;
 use crate::origin::OriginStatus;
 use crate::purge::{Secret, Selector, Strength};
 use crate::semantics::{Explanation, Facts};
-use crate::store::{Applied, Author, Past, Purges, Tried};
+use crate::store::{Applied, Author, Events, Past, Purges, Tried};
 use crate::telemetry::test_config;
 
 /// A node that remembers what it was told.
@@ -22,6 +22,7 @@ pub(super) struct Played {
     table: Purges,
     told: Mutex<Vec<&'static str>>,
     draining: Mutex<bool>,
+    events: Arc<Events>,
 }
 
 impl Default for Played {
@@ -32,6 +33,7 @@ impl Default for Played {
             table: Purges::new(Secret(1, 2), 100),
             told: Mutex::default(),
             draining: Mutex::default(),
+            events: Events::new(16),
         }
     }
 }
@@ -110,6 +112,10 @@ impl Control for Played {
         let mut told = Explanation::default();
         told.add("decision", Facts::new().with("decision", "hit"));
         told
+    }
+
+    fn events(&self) -> Arc<Events> {
+        Arc::clone(&self.events)
     }
 
     fn observe(&self) {
@@ -213,7 +219,9 @@ impl Bench {
         let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap();
         let client = SocketAddr::from(([127, 0, 0, 1], 1));
         let (head, body) = self.admin.answer(request, client, surface).await.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
+        // A stream has no end to wait for.
+        let streams = matches!(body, ReplyBody::Pieces(_));
+        let body = if streams { Bytes::new() } else { body.collect().await.unwrap().to_bytes() };
         Answer {
             status: head.status.as_u16(),
             headers: head.headers,

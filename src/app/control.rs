@@ -19,7 +19,7 @@ use crate::message::RequestHead;
 use crate::origin::OriginStatus;
 use crate::purge::{Selector, Strength};
 use crate::semantics::Explanation;
-use crate::store::{Applied, Author, CLASSES, Past, Tried, try_out};
+use crate::store::{Applied, Author, CLASSES, Events, Past, Tried, What, try_out};
 
 /// The admin and watch listeners, bound.
 pub(super) struct Doors {
@@ -103,6 +103,7 @@ impl Control for Shared {
         // The row also reaches fills under way, which the store does not hold yet.
         let applied = self.purges.apply(&[Selector::All], Strength::Hard, now);
         self.store.clear();
+        self.events.publish(What::Reset { epoch: applied.epoch }, now.wall);
         applied.epoch
     }
 
@@ -156,6 +157,10 @@ impl Control for Shared {
 
     fn explain(&self, request: RequestHead, now: Now) -> Explanation {
         self.edge.explain(request, now)
+    }
+
+    fn events(&self) -> Arc<Events> {
+        Arc::clone(&self.events)
     }
 
     fn observe(&self) {

@@ -31,7 +31,7 @@ use crate::listener::{
 use crate::origin::{OriginConfigError, Origins};
 use crate::proxy::Edge;
 use crate::purge::Secret;
-use crate::store::{FillLimits, Fills, PurgeLimits, Purges, Store, StoreLimits};
+use crate::store::{Events, FillLimits, Fills, PurgeLimits, Purges, Store, StoreLimits, What};
 use crate::telemetry::{AccessLog, LogError, Metrics};
 
 pub use demo::run_with_origin;
@@ -114,6 +114,7 @@ pub(crate) struct Shared {
     metrics: Arc<Metrics>,
     origins: Arc<Origins>,
     edge: Arc<Edge>,
+    events: Arc<Events>,
     log: AccessLog,
     addresses: Listening,
     incarnation: String,
@@ -142,7 +143,9 @@ impl Running {
         let limits = Arc::new(config.limits.clone());
         let log = AccessLog::start(&config.log, config.node.workers, Arc::clone(&metrics))
             .map_err(StartError::System)?;
-        let origins = Origins::new(&config.origins, Arc::clone(&limits), Arc::clone(&metrics))
+        let events = Events::new(config.admin.events);
+        let told = (Arc::clone(&metrics), Arc::clone(&events));
+        let origins = Origins::new(&config.origins, Arc::clone(&limits), told.0, told.1)
             .map_err(StartError::Origin)?;
         let (tls, fingerprint) = tls(&config)?;
         let sockets = bind(&config.listeners, config.node.workers).map_err(StartError::Bind)?;
@@ -151,7 +154,7 @@ impl Running {
 
         let (drain, draining) = watch::channel(Drain::Open);
         let context = Context::new(Arc::clone(&limits), Arc::clone(&metrics), draining);
-        let (store, purges, fills) = state(&config);
+        let (store, purges, fills) = state(&config, &events);
         let edge = Arc::new(Edge::new(
             Arc::clone(&config),
             Arc::clone(&store),
@@ -179,6 +182,7 @@ impl Running {
             metrics,
             origins,
             edge,
+            events,
             log,
             addresses,
             drain,
@@ -253,13 +257,14 @@ impl Shared {
         if began {
             self.metrics.node.ready.set(0);
             self.metrics.node.draining.set(1);
+            self.events.publish(What::Drain, since.wall);
             tracing::info!(deadline = ?self.config.limits.drain, "draining");
         }
     }
 }
 
 /// The shared state, within its shares of the memory budget.
-fn state(config: &Config) -> (Arc<Store>, Arc<Purges>, Arc<Fills>) {
+fn state(config: &Config, events: &Arc<Events>) -> (Arc<Store>, Arc<Purges>, Arc<Fills>) {
     let limits = &config.limits;
     let budget = config.memory.budget_bytes;
     let store = Store::new(StoreLimits {
@@ -284,6 +289,7 @@ fn state(config: &Config) -> (Arc<Store>, Arc<Purges>, Arc<Fills>) {
             history: config.admin.purge_history,
         },
     );
+    let purges = purges.telling(Arc::clone(events));
     (Arc::new(store), Arc::new(purges), Arc::new(fills))
 }
 

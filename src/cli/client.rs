@@ -117,17 +117,43 @@ pub(super) fn call_with(
     let deadline = clock::now().boot + most;
     let mut connection = Connection { stream: connect(base)?, buffer: BytesMut::new(), deadline };
     connection.send(&encode(base, method, path, token, field, body)?)?;
+    let (status, framing) = connection.head(method)?;
+    let body = connection.body(framing)?;
+    Ok(Answer { status, body })
+}
+
+/// Reads an answer that does not end by itself: each piece goes to `take` as it comes, until that says
+/// no, or nothing comes for `silence`. `Ok(None)`: the answer ended, or `take` said no. An answer that is not a
+/// success comes as a whole.
+pub(super) fn follow(
+    base: &Base,
+    path: &str,
+    token: &str,
+    field: Option<(HeaderName, HeaderValue)>,
+    silence: Duration,
+    take: &mut dyn FnMut(&[u8]) -> bool,
+) -> Result<Option<Answer>, CallError> {
+    let deadline = clock::now().boot + silence;
+    let mut connection = Connection { stream: connect(base)?, buffer: BytesMut::new(), deadline };
+    connection.send(&encode(base, &Method::GET, path, Some(token), field, None)?)?;
+    let (status, framing) = connection.head(&Method::GET)?;
+    if !status.is_success() {
+        let body = connection.body(framing)?;
+        return Ok(Some(Answer { status, body }));
+    }
+    let Some(mut decoder) = Decoder::of(framing) else { return Ok(None) };
     loop {
-        let head = parse_response(&mut connection.buffer, method, &HEAD_LIMITS).map_err(garbled)?;
-        match head {
-            Some(response) if response.head.status.is_informational() => {}
-            Some(response) => {
-                let body = connection.body(response.framing)?;
-                return Ok(Answer { status: response.head.status, body });
+        connection.deadline = clock::now().boot + silence;
+        match decoder.decode(&mut connection.buffer)? {
+            Chunk::Data(data) => {
+                if !take(&data) {
+                    return Ok(None);
+                }
             }
-            None => {
+            Chunk::End => return Ok(None),
+            Chunk::More => {
                 if connection.fill()? == 0 {
-                    return Err(CallError::Unreachable("it closed without an answer".to_owned()));
+                    return Ok(None);
                 }
             }
         }
@@ -220,18 +246,23 @@ impl Connection {
         Ok(count)
     }
 
+    /// Reads up to the end of the final head.
+    fn head(&mut self, method: &Method) -> Result<(StatusCode, ResponseFraming), CallError> {
+        loop {
+            match parse_response(&mut self.buffer, method, &HEAD_LIMITS).map_err(garbled)? {
+                Some(response) if response.head.status.is_informational() => {}
+                Some(response) => return Ok((response.head.status, response.framing)),
+                None if self.fill()? == 0 => {
+                    return Err(CallError::Unreachable("it closed without an answer".to_owned()));
+                }
+                None => {}
+            }
+        }
+    }
+
     fn body(&mut self, framing: ResponseFraming) -> Result<Vec<u8>, CallError> {
         let mut body = Vec::new();
-        let mut decoder = match framing {
-            ResponseFraming::None => return Ok(body),
-            ResponseFraming::Length(length) => Decoder::Length(LengthDecoder::new(length)),
-            ResponseFraming::Chunked => {
-                let limits =
-                    ChunkLimits { extension_bytes: 4096, trailer_bytes: 8192, trailer_fields: 32 };
-                Decoder::Chunked(ChunkedDecoder::new(limits))
-            }
-            ResponseFraming::Close => Decoder::Close,
-        };
+        let Some(mut decoder) = Decoder::of(framing) else { return Ok(body) };
         loop {
             match decoder.decode(&mut self.buffer)? {
                 Chunk::Data(data) if body.len() + data.len() > LARGEST_BODY => {
@@ -260,6 +291,20 @@ enum Decoder {
 }
 
 impl Decoder {
+    /// What reads a body in this framing; `None` where there is no body.
+    fn of(framing: ResponseFraming) -> Option<Self> {
+        match framing {
+            ResponseFraming::None => None,
+            ResponseFraming::Length(length) => Some(Self::Length(LengthDecoder::new(length))),
+            ResponseFraming::Chunked => {
+                let limits =
+                    ChunkLimits { extension_bytes: 4096, trailer_bytes: 8192, trailer_fields: 32 };
+                Some(Self::Chunked(ChunkedDecoder::new(limits)))
+            }
+            ResponseFraming::Close => Some(Self::Close),
+        }
+    }
+
     fn decode(&mut self, buffer: &mut BytesMut) -> Result<Chunk, CallError> {
         match self {
             Self::Length(decoder) => Ok(decoder.decode(buffer)),

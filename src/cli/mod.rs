@@ -4,6 +4,7 @@ mod check;
 mod client;
 mod demo;
 mod demonstrate;
+mod events;
 mod explain;
 mod greeting;
 mod purge;
@@ -64,6 +65,7 @@ enum Command {
     Check(check::Check),
     Purge(Box<purge::Purge>),
     Purges(purges::Purges),
+    Events(events::Events),
     Explain(explain::Explain),
     Status(status::Status),
     Drain(status::Drain),
@@ -88,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Purge(purge) => purge.run(),
         Command::Purges(purges) => purges.run(),
+        Command::Events(events) => events.run(),
         Command::Explain(explain) => explain.run(),
         Command::Status(status) => status.run(),
         Command::Drain(drain) => drain.run(),
@@ -142,6 +145,7 @@ mod tests {
             ("purge --tag a --idempotency-key é", "255 visible"),
             ("purges --limit 0", "1..=100000"),
             ("purges a/b", "an id looks like"),
+            ("events --since é", "an id looks like"),
             ("purge --tag a --admin 127.0.0.1:9080", "http://127.0.0.1:9080"),
             ("explain", "URL"),
             ("explain https://a/b -H x", "Name: value"),
@@ -171,6 +175,8 @@ mod tests {
             "purges",
             "purges --limit 5 --json",
             "purges n.1.2",
+            "events",
+            "events --json --since 5c0ffee5c0ffee00.42",
             "explain https://a/b -H a:b --header c:d --method HEAD --json",
             "status",
             "status --json",

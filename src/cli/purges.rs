@@ -52,7 +52,7 @@ pub(super) struct Purges {
 }
 
 /// An id goes into a path as it is.
-fn id(text: &str) -> Result<String, String> {
+pub(super) fn id(text: &str) -> Result<String, String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     if text.is_empty() || !text.bytes().all(plain) {
         return Err("an id looks like edge-1.5c0ffee5c0ffee00.42".to_owned());
@@ -143,7 +143,7 @@ fn one(purge: &Value) -> String {
 }
 
 /// The first selectors in words, and how many more there are.
-fn selectors(purge: &Value, most: usize) -> Vec<String> {
+pub(super) fn selectors(purge: &Value, most: usize) -> Vec<String> {
     let text = |selector: &Value, name: &str| {
         selector.get(name).and_then(Value::as_str).map(plain).unwrap_or_default()
     };

@@ -12,11 +12,11 @@ use crate::clock::Now;
 
 use super::certificates::{CertificateFacts, inspect_certificate, read_file};
 use super::error::{Problem, nearest, shown};
-use super::file::{AdminDraft, Draft, SiteDraft};
+use super::file::{AdminDraft, Draft, HookDraft, SiteDraft};
 use super::flags::{self, ADMIN};
 use super::reader::{Found, Place, Sink};
 use super::token::check_token;
-use super::{Admin, Config, Listener, Memory, Origin, Site, Token, format_size, machine};
+use super::{Admin, Config, Hook, Listener, Memory, Origin, Site, Token, format_size, machine};
 
 /// Smallest budget with which a node can work.
 const LEAST_BUDGET: u64 = 32 << 20;
@@ -242,21 +242,14 @@ fn admin(
 ) -> Admin {
     let names = draft.tokens.iter().map(|token| (token.name.value.as_str(), &token.name.place));
     check_unique("token", names, sink);
+    let names = draft.hooks.iter().map(|hook| (hook.name.value.as_str(), &hook.name.place));
+    check_unique("hook", names, sink);
     let mut tokens = Vec::new();
+    let hooks = draft.hooks.into_iter().map(|draft| hook(draft, sites, sink));
+    let hooks = hooks.collect::<Vec<_>>().into_iter().flatten().collect();
     for token in draft.tokens {
         for site in &token.sites {
-            if sites.iter().any(|known| known.name == site.value) {
-                continue;
-            }
-            let names = || sites.iter().map(|site| site.name.as_str());
-            let mut problem = Problem::new(format!("there is no site {}", shown(&site.value)))
-                .at(site.place.span.clone())
-                .label("no such site");
-            if let Some(near) = nearest(&site.value, names()) {
-                problem = problem.help(format!("did you mean \"{near}\"?"));
-            }
-            let list = names().take(20).collect::<Vec<_>>().join(", ");
-            sink.push(problem.help(format!("sites of this file: {list}")));
+            known_site(site, sites, sink);
         }
         tokens.push(Token {
             name: token.name.value,
@@ -273,7 +266,39 @@ fn admin(
             ),
         }
     }
-    Admin { address, tokens, ..draft.rest }
+    Admin { address, tokens, hooks, ..draft.rest }
+}
+
+/// Whether there is a site of that name; reports it if not.
+fn known_site(site: &Found<String>, sites: &[CheckedSite], sink: &Sink) -> bool {
+    if sites.iter().any(|known| known.name == site.value) {
+        return true;
+    }
+    let names = || sites.iter().map(|site| site.name.as_str());
+    let mut problem = Problem::new(format!("there is no site {}", shown(&site.value)))
+        .at(site.place.span.clone())
+        .label("no such site");
+    if let Some(near) = nearest(&site.value, names()) {
+        problem = problem.help(format!("did you mean \"{near}\"?"));
+    }
+    let list = names().take(20).collect::<Vec<_>>().join(", ");
+    sink.push(problem.help(format!("sites of this file: {list}")));
+    false
+}
+
+/// A hook whose site is known; the only one where it names none.
+fn hook(draft: HookDraft, sites: &[CheckedSite], sink: &Sink) -> Option<Hook> {
+    let site = match (draft.site, sites) {
+        (Some(site), _) => known_site(&site, sites, sink).then_some(site.value)?,
+        (None, [only]) => only.name.clone(),
+        (None, _) => {
+            let message = format!("the hook {} does not say its `site`", shown(&draft.name.value));
+            let help = "with several sites it must name the one that its events purge in";
+            sink.missing(Problem::new(message).at(draft.name.place.span).help(help));
+            return None;
+        }
+    };
+    Some(Hook { name: draft.name.value, site, proof: draft.proof, on: draft.on })
 }
 
 /// The token in a file: its first line.

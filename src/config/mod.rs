@@ -8,6 +8,7 @@ mod check;
 mod error;
 mod file;
 mod flags;
+mod hook;
 mod limits;
 mod load;
 mod machine;
@@ -29,6 +30,7 @@ use http::HeaderValue;
 pub use certificates::{CertificateFacts, inspect_certificate};
 pub use error::{Problem, Problems, Severity};
 pub use flags::Flags;
+pub use hook::{Encoding, Hook, Proof, ProofKind, Secret};
 pub use limits::Limits;
 pub use load::{LARGEST_FILE_BYTES, Loaded, load, read};
 pub use names::{parse_address, parse_host, parse_host_field, parse_server};
@@ -160,6 +162,12 @@ pub struct Admin {
     pub idempotency_keys: usize,
     /// Largest request body in bytes.
     pub body_bytes: usize,
+    /// Events that are kept for followers who were away.
+    pub events: usize,
+    /// Followers of the event stream at once.
+    pub event_followers: usize,
+    /// Doors for the events of other systems.
+    pub hooks: Vec<Hook>,
 }
 
 impl Default for Admin {
@@ -172,6 +180,9 @@ impl Default for Admin {
             purge_history: 1000,
             idempotency_keys: 1000,
             body_bytes: 1024 * 1024,
+            events: 1000,
+            event_followers: 16,
+            hooks: Vec::new(),
         }
     }
 }

@@ -448,6 +448,11 @@ impl<'r> Entry<'r> {
         self.value.as_str().is_some_and(|text| text.ends_with('%'))
     }
 
+    /// Whether the value is a list.
+    pub(super) fn is_list(&self) -> bool {
+        self.value.is_array()
+    }
+
     /// The value as a table of its own, such as `probe = { path = "/" }`.
     pub(super) fn as_table(&self, title: &str) -> Option<Table<'r>> {
         let entries = self.value.as_table()?;

@@ -2,6 +2,7 @@
 
 mod broken;
 mod fuzz;
+mod hooks;
 mod meaning;
 mod reference;
 

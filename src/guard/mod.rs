@@ -7,6 +7,7 @@
 //! Each door has a guard of its own: strangers who guess at the door for clients must not lock
 //! operators out of the admin listener, whom they may share an address with behind a balancer.
 
+mod proof;
 mod rate;
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
+pub use proof::proves;
 pub use rate::Buckets;
 
 use crate::clock::Now;
@@ -71,6 +73,19 @@ impl Guard {
             let _ = self.failures.take(address, 1.0, now);
             Denied::Unknown
         })
+    }
+
+    /// Whether `client` may try to prove something by other means than a token.
+    ///
+    /// # Errors
+    /// The time after which it may.
+    pub fn may_try(&self, client: IpAddr, now: Now) -> Result<(), Duration> {
+        self.failures.check(network(client), now)
+    }
+
+    /// Counts a proof of `client` that failed.
+    pub fn note_failure(&self, client: IpAddr, now: Now) {
+        let _ = self.failures.take(network(client), 1.0, now);
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::config::{self, Limits};
+use crate::store::Events;
 use crate::telemetry::Metrics;
 
 use super::dice::Dice;
@@ -37,6 +38,7 @@ pub struct Origins {
 
 impl Origins {
     /// Prepares the origins of a configuration; reads certificate authorities, opens no socket.
+    /// Changes of their endpoints are told to `events`.
     ///
     /// # Errors
     /// When an origin's `ca` cannot be used, or a server's host cannot be in a certificate.
@@ -44,13 +46,14 @@ impl Origins {
         origins: &[config::Origin],
         limits: Arc<Limits>,
         metrics: Arc<Metrics>,
+        events: Arc<Events>,
     ) -> Result<Arc<Self>, OriginConfigError> {
         let mut settings = TlsSettings::default();
         let shared = Arc::clone(&limits);
         let build = move |(index, config): (usize, &config::Origin)| {
             let tls = identities(config, &mut settings)?;
-            let (limits, metrics) = (Arc::clone(&shared), Arc::clone(&metrics));
-            Ok(Arc::new(Origin::new(index, config.clone(), tls, limits, metrics)))
+            let told = (Arc::clone(&metrics), Arc::clone(&events));
+            Ok(Arc::new(Origin::new(index, config.clone(), tls, Arc::clone(&shared), told)))
         };
         let origins = origins.iter().enumerate().map(build).collect::<Result<Vec<_>, _>>()?;
         Ok(Arc::new(Self { origins, limits, dice: Arc::new(Dice::new()) }))

@@ -10,10 +10,12 @@ use smallvec::SmallVec;
 use tokio::sync::watch;
 
 use crate::balance::{Candidate, Draws, pick};
+use crate::clock;
 use crate::config::{self, Limits};
 use crate::health::{
     HealthRules, Member, Observed, ProbeRules, RetryBudget, State, Tier, may_eject, usable,
 };
+use crate::store::{Events, What};
 use crate::telemetry::{Metrics, OriginMetrics};
 
 use super::dice::Dice;
@@ -39,6 +41,7 @@ pub(super) struct Origin {
     rules: HealthRules,
     index: usize,
     metrics: Arc<Metrics>,
+    events: Arc<Events>,
 }
 
 /// A server as configured, and how its name stands.
@@ -65,7 +68,7 @@ impl Origin {
         config: config::Origin,
         tls: Vec<Option<TlsIdentity>>,
         limits: Arc<Limits>,
-        metrics: Arc<Metrics>,
+        (metrics, events): (Arc<Metrics>, Arc<Events>),
     ) -> Self {
         let servers: Vec<_> = config
             .servers
@@ -95,6 +98,7 @@ impl Origin {
             panic: AtomicBool::new(false),
             index,
             metrics,
+            events,
         };
         for position in 0..origin.servers.len() {
             if let Some(addresses) = origin.fixed_addresses(position) {
@@ -308,6 +312,7 @@ impl Origin {
         } else if before != after && after == State::Up {
             tracing::info!(origin = self.config.name, endpoint = %endpoint.address, "endpoint is back");
             self.measure_endpoints(now);
+            self.tell(endpoint, None, now);
         }
     }
 
@@ -337,6 +342,18 @@ impl Origin {
         tracing::warn!(
             origin = self.config.name, endpoint = %endpoint.address, why, "endpoint ejected"
         );
+        self.tell(endpoint, Some(why), now);
+    }
+
+    /// Tells those who follow the node how an endpoint stands now.
+    fn tell(&self, endpoint: &Endpoint, why: Option<String>, now: Duration) {
+        let what = What::Health {
+            origin: self.config.name.clone(),
+            address: endpoint.address,
+            state: endpoint.status(now).state,
+            why: why.filter(|why| !why.is_empty()),
+        };
+        self.events.publish(what, clock::now().wall);
     }
 
     /// Takes in how a probe went.
@@ -362,7 +379,8 @@ impl Origin {
         }
         let Some(well) = changed else { return };
         self.measure_endpoints(now);
-        let why = outcome.err().map(|error| error.to_string()).unwrap_or_default();
+        let why = outcome.err().map(|error| format!("probe: {error}")).unwrap_or_default();
+        self.tell(endpoint, Some(why.clone()), now);
         let (origin, endpoint) = (&self.config.name, endpoint.address);
         if well {
             tracing::info!(origin, %endpoint, "probes find the endpoint well again");

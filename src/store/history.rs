@@ -89,6 +89,16 @@ impl Past {
     }
 }
 
+impl Named {
+    pub(super) fn whole(selector: &Selector) -> Self {
+        Self {
+            kind: selector.kind(),
+            site: selector.site().map(Arc::clone),
+            text: selector.text().into_boxed_str(),
+        }
+    }
+}
+
 fn named(selectors: &[Selector]) -> Box<[Named]> {
     let mut left = TEXT_BYTES;
     let cut = |selector: &Selector| {

@@ -6,6 +6,7 @@
 
 #[cfg(debug_assertions)]
 mod checksum;
+mod events;
 mod fills;
 mod history;
 mod memory;
@@ -29,6 +30,7 @@ use moka::ops::compute::{CompResult, Op};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
+pub use events::{Event, Events, PurgeTold, Since, What};
 pub use fills::{
     Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills, Passing,
     Room, UnderWay,

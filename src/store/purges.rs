@@ -8,8 +8,9 @@
 //! kept.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use super::events::{Events, parts};
 use super::history::{Author, History, Past};
 use super::stored::{Head, Stored};
 use crate::clock::Now;
@@ -64,6 +65,8 @@ pub struct Purges {
     recent: RwLock<RecentUrls>,
     sequence: Mutex<u64>,
     history: Mutex<History>,
+    /// Where purges that are remembered are told, too.
+    events: Option<Arc<Events>>,
 }
 
 impl Purges {
@@ -85,7 +88,14 @@ impl Purges {
             table: RwLock::new(Table::new(limits.rows_per_site, limits.globs_per_site)),
             sequence: Mutex::new(0),
             history: Mutex::new(History::new(limits.history)),
+            events: None,
         }
+    }
+
+    /// Tells the purges that are remembered to those who follow `events`, too.
+    #[must_use]
+    pub fn telling(self, events: Arc<Events>) -> Self {
+        Self { events: Some(events), ..self }
     }
 
     /// Epoch in force. Read it before the store and before sending to an origin.
@@ -176,6 +186,8 @@ impl Purges {
     ) -> Applied {
         let places: Vec<Place<'_>> =
             selectors.iter().map(|selector| selector.place(self.secret)).collect();
+        let events = self.events.as_ref().filter(|_| by.is_some());
+        let told = events.map(|_| (by.clone(), parts(selectors)));
         let mut sequence = self.writer();
         let epoch = self.epoch.load(Ordering::Acquire) + 1;
         let applied = Applied { sequence: *sequence + 1, epoch };
@@ -192,6 +204,10 @@ impl Purges {
         self.note_urls(selectors, epoch);
         self.epoch.store(epoch, Ordering::Release);
         *sequence = applied.sequence;
+        if let (Some(events), Some((Some(by), parts))) = (events, told) {
+            // In force by now, and in the order of their epochs.
+            events.purged(applied, &by, now.wall, strength, parts);
+        }
         applied
     }
 

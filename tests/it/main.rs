@@ -16,11 +16,15 @@ mod completing;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod explain;
 #[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod h2;
+#[cfg(test)]
+mod hooks;
 #[cfg(test)]
 mod invalidation;
 #[cfg(test)]

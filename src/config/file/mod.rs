@@ -4,6 +4,7 @@
 //! over it, then `check` looks at how it hangs together and makes the `Config`.
 
 mod compression;
+mod hook;
 mod key;
 mod limits;
 mod origin;
@@ -13,6 +14,8 @@ mod site;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+pub(super) use hook::HookDraft;
 
 use crate::semantics::Policy;
 
@@ -48,6 +51,7 @@ pub(super) struct AdminDraft {
     pub(super) address: Option<Found<Option<SocketAddr>>>,
     pub(super) token_file: Option<Found<PathBuf>>,
     pub(super) tokens: Vec<TokenDraft>,
+    pub(super) hooks: Vec<HookDraft>,
     /// What is not said otherwise here.
     pub(super) rest: super::Admin,
 }
@@ -86,6 +90,7 @@ impl Draft {
                 address: None,
                 token_file: None,
                 tokens: Vec::new(),
+                hooks: Vec::new(),
                 rest: super::Admin::default(),
             },
             watch: None,
@@ -109,6 +114,9 @@ pub(super) fn read(mut file: Table<'_>, folder: &Path) -> Draft {
     limits::read(file.table("limits"), &mut draft.limits);
     read_log(file.table("log"), folder, &mut draft.log);
     read_admin(file.table("admin"), folder, &mut draft.admin);
+    for table in file.tables("hook").unwrap_or_default() {
+        draft.admin.hooks.extend(hook::read(table, folder));
+    }
     draft.watch = watch(file.table("watch"));
     read_origins(&mut file, folder, &mut draft);
     read_sites(&mut file, &mut draft);
@@ -275,6 +283,8 @@ fn read_admin(mut table: Table<'_>, folder: &Path, admin: &mut AdminDraft) {
     table.count("purge_history", &mut admin.rest.purge_history, 0..=100_000);
     table.count("idempotency_keys", &mut admin.rest.idempotency_keys, 0..=100_000);
     table.size("body_bytes", &mut admin.rest.body_bytes, 1024..=64 << 20);
+    table.count("events", &mut admin.rest.events, 16..=100_000);
+    table.count("event_followers", &mut admin.rest.event_followers, 0..=128);
     let tokens = table.tables("token").unwrap_or_default();
     admin.tokens = tokens.into_iter().filter_map(token).collect();
     table.finish();

@@ -23,6 +23,7 @@ fn uncommented() -> String {
     out.replace("example.org.pem", "example.pem")
         .replace("example.org.key", "example.key")
         .replace("origin-ca.pem", "example.pem")
+        .replace("hook.secret", "admin.token")
 }
 
 #[test]

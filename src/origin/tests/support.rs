@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::config::{self, Limits};
 use crate::message::{Body, BodyError, ResponseHead};
 use crate::origin::{Answer, Origins, Outgoing, SendError, WorkerOrigins};
+use crate::store::Events;
 use crate::telemetry::Metrics;
 
 /// No test waits longer than this.
@@ -152,7 +153,8 @@ pub(super) fn tuned(
     tune(&mut config.limits, &mut config.origins[0]);
     let metrics = Metrics::new(&config);
     let limits = Arc::new(config.limits.clone());
-    let origins = Origins::new(&config.origins, limits, Arc::clone(&metrics)).unwrap();
+    let origins =
+        Origins::new(&config.origins, limits, Arc::clone(&metrics), Events::new(16)).unwrap();
     Side { worker: origins.worker(), origins, metrics }
 }
 

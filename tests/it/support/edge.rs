@@ -25,6 +25,10 @@ pub(crate) struct Plan {
     limits: String,
     drain_notice: &'static str,
     admin: String,
+    /// Keys of `[admin]`.
+    admin_keys: String,
+    /// Tables of their own.
+    tables: String,
     listeners: String,
     certificates: String,
     origins: String,
@@ -49,6 +53,8 @@ impl Plan {
             limits: String::new(),
             drain_notice: "0s",
             admin: String::new(),
+            admin_keys: String::new(),
+            tables: String::new(),
             listeners: "[[listener]]\naddress = \"127.0.0.1:0\"\n".to_owned(),
             certificates: String::new(),
             origins: String::new(),
@@ -159,6 +165,18 @@ impl Plan {
         self
     }
 
+    /// Keys of the admin listener.
+    pub(crate) fn admin(mut self, keys: &str) -> Self {
+        let _ = writeln!(self.admin_keys, "{keys}");
+        self
+    }
+
+    /// Further tables, such as hooks.
+    pub(crate) fn tables(mut self, toml: &str) -> Self {
+        let _ = writeln!(self.tables, "{toml}");
+        self
+    }
+
     /// One listener with these keys instead of the plain one.
     pub(crate) fn listener(mut self, address: &str, keys: &str) -> Self {
         self.listeners = format!("[[listener]]\naddress = \"{address}\"\n{keys}\n");
@@ -188,14 +206,15 @@ impl Plan {
              [memory]\nbudget = \"{}\"\n\
              [log]\n{}\nlevel = \"error\"\n\
              [limits]\ndrain_notice = \"{}\"\n{}\n\
-             [admin]\naddress = \"127.0.0.1:0\"\n\
+             [admin]\naddress = \"127.0.0.1:0\"\n{}\n\
              [[admin.token]]\nname = \"all\"\nhash = \"{hash}\"\n\
              scopes = [\"read\", \"purge\", \"purge-all\", \"config\", \"drain\"]\n{}\n\
-             {}\n{}\n{}\n[[site]]\n{}{}\n{}\n{}\n",
+             {}\n{}\n{}\n[[site]]\n{}{}\n{}\n{}\n{}\n",
             self.budget,
             self.log,
             self.drain_notice,
             self.limits,
+            self.admin_keys,
             self.admin,
             self.listeners,
             self.certificates,
@@ -204,6 +223,7 @@ impl Plan {
             self.site,
             self.rules,
             self.sites,
+            self.tables,
         )
     }
 
