@@ -31,6 +31,7 @@ pub use control::{Control, Identity, ListenerStatus, NodeStatus, Readiness, Stor
 pub use problem::Problem;
 pub use server::{Surface, serve};
 
+use crate::audit::{Act, Written};
 use crate::clock::{self, Now};
 use crate::config::{Config, Scope, Token};
 use crate::guard::{Buckets, Guard};
@@ -73,7 +74,7 @@ pub enum Access {
     Open(fn(&Admin) -> Reply),
     /// Who has a token with this scope.
     Scoped(Scope, fn(&Admin, &Call<'_>) -> Result<Reply, Problem>),
-    /// The same, of what may need a walk over the store.
+    /// The same, of what may need a walk over the store, or leaves a line in the audit log.
     Walking(Scope, fn(&Admin, &Call<'_>) -> Result<Work, Problem>),
 }
 
@@ -94,6 +95,8 @@ pub enum Work {
     Done(Reply),
     /// It is answered by something that takes its time, on a thread that may block.
     Walk(Box<dyn FnOnce() -> Reply + Send>),
+    /// It was carried out, and is answered when the audit log has it.
+    Acted(Act, Box<dyn FnOnce(Written) -> Reply + Send>),
 }
 
 /// Every route; `docs/openapi.yaml` describes the same.
@@ -124,12 +127,12 @@ pub static ROUTES: [Route; 11] = [
     Route {
         method: Method::POST,
         path: "/v1/reset",
-        access: Access::Scoped(Scope::Config, reset::reset),
+        access: Access::Walking(Scope::Config, reset::reset),
     },
     Route {
         method: Method::POST,
         path: "/v1/drain",
-        access: Access::Scoped(Scope::Drain, reset::drain),
+        access: Access::Walking(Scope::Drain, reset::drain),
     },
     Route {
         method: Method::GET,
@@ -160,6 +163,11 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
+    /// An act of who sent this, for the audit log.
+    fn act(&self, name: &'static str) -> Act {
+        Act::new(name, &self.token.name, self.client, self.now)
+    }
+
     fn new(
         head: &'a http::request::Parts,
         client: SocketAddr,
@@ -277,6 +285,9 @@ impl Admin {
                 match body.and_then(|body| act(self, &Call::new(&head, client, bearer, &body))) {
                     Ok(Work::Done(reply)) => Ok(reply),
                     Ok(Work::Walk(walk)) => self.walk(walk).await,
+                    Ok(Work::Acted(act, reply)) => {
+                        Ok(reply(self.control.audit().note(act).await))
+                    }
                     Err(problem) => Err(problem),
                 }
             }
@@ -394,6 +405,11 @@ fn json(status: StatusCode, value: &impl serde::Serialize) -> Reply {
             Problem::internal().into_reply()
         }
     }
+}
+
+/// The member `audit` of an answer: there only where the audit log lacks what was done.
+fn unwritten(written: Written) -> Option<bool> {
+    (written == Written::No).then_some(false)
 }
 
 /// Milliseconds, to the microsecond.

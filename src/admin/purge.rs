@@ -14,7 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::problem::Problem;
 use super::repeat;
 use super::resolve::{Scope, not_covered};
-use super::{Admin, Call, Work, json, milliseconds};
+use super::{Admin, Call, Work, json, milliseconds, unwritten};
+use crate::audit::Act;
 use crate::clock;
 use crate::config::{Scope as TokenScope, Token, parse_duration};
 use crate::purge::{Selector, Strength};
@@ -92,6 +93,9 @@ pub(super) struct Receipt {
     matched: Option<u64>,
     /// Bytes that were given back; not known until the sweep has walked the store.
     freed: Option<u64>,
+    /// Present where the audit log lacks it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit: Option<bool>,
 }
 
 /// What a purge would do.
@@ -121,12 +125,26 @@ pub(super) fn purge(admin: &Admin, call: &Call<'_>) -> Result<Work, Problem> {
     if written.dry_run {
         return Ok(preview(admin, call, selectors, strength));
     }
-    let act = || apply(admin, call, &selectors, strength, state);
+    let mut acted = false;
+    let mut act = || {
+        acted = true;
+        apply(admin, call, &selectors, strength, state)
+    };
     let receipt = match key {
         Some(key) => admin.repeats.once(call.position, key, call.body, call.now, act)?,
         None => act()?,
     };
-    Ok(Work::Done(json(StatusCode::OK, &receipt)))
+    if !acted {
+        return Ok(Work::Done(json(StatusCode::OK, &receipt)));
+    }
+    let (name, purge) = (&call.token.name, (selectors.as_slice(), strength));
+    let act = Act::purge(name, call.client, purge, &receipt.id, call.now);
+    Ok(Work::Acted(
+        act,
+        Box::new(move |written| {
+            json(StatusCode::OK, &Receipt { audit: unwritten(written), ..receipt })
+        }),
+    ))
 }
 
 fn apply(
@@ -148,7 +166,7 @@ fn apply(
         mode = strength.label(), selectors = selectors.len(), first = ?selectors.first(), "purged"
     );
     let took_ms = milliseconds(clock::now().since(call.now));
-    Ok(Receipt { id, epoch: applied.epoch, took_ms, state, matched: None, freed: None })
+    Ok(Receipt { id, epoch: applied.epoch, took_ms, state, matched: None, freed: None, audit: None })
 }
 
 /// Counts in a walk over the store; the walk is for a thread that may take its time.

@@ -6,6 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::*;
+use crate::audit::Audit;
 use crate::message::RequestHead;
 use crate::origin::OriginStatus;
 use crate::purge::{Secret, Selector, Strength};
@@ -22,6 +23,7 @@ pub(super) struct Played {
     table: Purges,
     told: Mutex<Vec<&'static str>>,
     draining: Mutex<bool>,
+    audit: Audit,
 }
 
 impl Default for Played {
@@ -32,6 +34,7 @@ impl Default for Played {
             table: Purges::new(Secret(1, 2), 100),
             told: Mutex::default(),
             draining: Mutex::default(),
+            audit: Audit::off(),
         }
     }
 }
@@ -110,6 +113,10 @@ impl Control for Played {
         let mut told = Explanation::default();
         told.add("decision", Facts::new().with("decision", "hit"));
         told
+    }
+
+    fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     fn observe(&self) {

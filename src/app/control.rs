@@ -12,6 +12,7 @@ use super::{Listening, Shared, StartError};
 use crate::admin::{
     Admin, Control, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass, Surface, serve,
 };
+use crate::audit::Audit;
 use crate::clock::Now;
 use crate::config::Config;
 use crate::listener::Drain;
@@ -156,6 +157,10 @@ impl Control for Shared {
 
     fn explain(&self, request: RequestHead, now: Now) -> Explanation {
         self.edge.explain(request, now)
+    }
+
+    fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     fn observe(&self) {
