@@ -1,3 +1,6 @@
+mod document;
+mod roles;
+
 use std::sync::Mutex;
 
 use http::HeaderMap;
@@ -177,6 +180,11 @@ pub(super) fn bench_of(mut config: Config) -> Bench {
     config.admin.tokens.push(token("all", &all, &[]));
     config.admin.tokens.push(token("blogger", &all, &["blog"]));
     config.admin.tokens.push(token("stranger", &all, &["gone"]));
+    bench_of_tokens(config)
+}
+
+/// The same with the tokens of the configuration.
+fn bench_of_tokens(config: Config) -> Bench {
     let control = Arc::new(Played::default());
     let identity = Identity { name: "n1".into(), pop: "p1".into(), incarnation: "00ff".into() };
     let metrics = Metrics::new(&config);

@@ -305,11 +305,7 @@ fn state(config: &Config) -> (Arc<Store>, Arc<Purges>, Arc<Fills>) {
 }
 
 /// The audit log of this life of the node.
-fn audit(
-    config: &Config,
-    incarnation: &str,
-    metrics: &Arc<Metrics>,
-) -> Result<Audit, StartError> {
+fn audit(config: &Config, incarnation: &str, metrics: &Arc<Metrics>) -> Result<Audit, StartError> {
     let settings = config.admin.audit.as_ref();
     let signature =
         Signature { node: config.node.name.clone(), incarnation: incarnation.to_owned() };

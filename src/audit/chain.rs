@@ -53,10 +53,10 @@ pub struct Chain {
     lines: u64,
     missing: u64,
     torn: u64,
-    /// No newline came behind the last line.
-    unended: bool,
     /// Bytes that are no line, and where they begin.
     loose: Option<(u64, u64)>,
+    /// A newline came behind what was read last.
+    ended: bool,
 }
 
 impl Chain {
@@ -75,6 +75,7 @@ impl Chain {
     /// Where the chain breaks. It goes on with this line, so that more breaks can be found.
     pub fn take(&mut self, raw: &[u8], ended: bool) -> Result<(), Broken> {
         self.line += 1;
+        self.ended = ended;
         let Some((place, hash)) = line::decode(raw) else {
             let bytes = raw.len() as u64 + u64::from(ended);
             let (before, begin) = self.loose.unwrap_or((0, self.line));
@@ -87,7 +88,6 @@ impl Chain {
         self.lines += 1;
         self.missing += place.missing;
         self.torn += u64::from(place.torn > 0);
-        self.unended = !ended;
         judged
     }
 
@@ -141,7 +141,14 @@ impl Chain {
 
     /// Whether the last line lacks its end.
     pub(super) fn unended(&self) -> bool {
-        self.unended
+        self.lines > 0 && self.loose.is_none() && !self.ended
+    }
+
+    /// Whether there are bytes at the end that are no line, and end as one does: no write broke off
+    /// there.
+    #[must_use]
+    pub fn loose_ended(&self) -> bool {
+        self.loose.is_some() && self.ended
     }
 
     /// Bytes at the end that are no line: a write that broke off, or one that is under way.

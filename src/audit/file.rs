@@ -80,7 +80,9 @@ impl Log {
             text.insert(0, '\n');
         }
         text.push('\n');
-        let Some((file, length)) = &mut self.open else { return Err(io::ErrorKind::NotFound.into()) };
+        let Some((file, length)) = &mut self.open else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
         file.write_all(text.as_bytes())?;
         *length += text.len() as u64;
         self.last = (self.last.0 + 1, hash);
@@ -198,8 +200,11 @@ fn lock(file: &File) -> io::Result<()> {
     }
 }
 
-/// Hands every line on, with whether a newline ended it.
-pub(super) fn read_lines(file: &File, mut take: impl FnMut(&[u8], bool)) -> io::Result<()> {
+/// Hands every line of a log's file on, with whether a newline ended it.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read_lines(file: &File, mut take: impl FnMut(&[u8], bool)) -> io::Result<()> {
     let mut input = BufReader::with_capacity(1 << 16, file);
     let mut raw = Vec::new();
     while input.read_until(b'\n', &mut raw)? > 0 {

@@ -108,8 +108,7 @@ pub(super) fn decode(raw: &[u8]) -> Option<(Place, Hash)> {
     }
     let hashed = raw.get(..raw.len().checked_sub(TAIL)?)?;
     let line: Line = serde_json::from_slice(raw).ok()?;
-    let place =
-        Place { seq: line.seq, prev: line.prev, torn: line.torn, missing: line.missing };
+    let place = Place { seq: line.seq, prev: line.prev, torn: line.torn, missing: line.missing };
     let end = format!("{MARK}{}\"}}", line.hash);
     (raw.ends_with(end.as_bytes()) && hash(hashed) == line.hash).then_some((place, line.hash))
 }

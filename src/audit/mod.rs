@@ -35,6 +35,7 @@ use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 pub use chain::{Broken, Chain};
+pub use file::read_lines;
 pub use line::{Part, parts};
 
 use crate::clock::Now;
@@ -228,7 +229,7 @@ impl Writer {
 }
 
 /// Names of a log's older files, the newest first.
-pub(crate) fn older(path: &std::path::Path, number: usize) -> PathBuf {
+fn older(path: &std::path::Path, number: usize) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number}"));
     PathBuf::from(name)
