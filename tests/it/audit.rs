@@ -157,7 +157,7 @@ async fn an_edge_does_not_start_without_the_audit_log_that_it_should_keep() {
         String::from_utf8(output.stderr).unwrap()
     };
     let message = refused(text).await;
-    assert!(message.contains("audit log") && message.contains("not a regular file"), "{message}");
+    assert!(message.contains("the audit log"), "{message}");
     // Nor with an admin listener that other machines reach, since it speaks in plain.
     for address in ["0.0.0.0:0", "192.0.2.1:9080", "[::]:0", "[::ffff:192.0.2.1]:9080"] {
         let open = text.replacen("127.0.0.1:0", address, 1);
