@@ -114,7 +114,8 @@ impl Control for Played {
         }
         self.explained.lock().unwrap().push(text);
         let mut told = Explanation::default();
-        told.add("decision", Facts::new().with("decision", "hit"));
+        let facts = Facts::new().with("decision", "hit").with("reason", "fresh");
+        told.add("decision", facts.with("text", "from memory").with("outcome", "hit"));
         told
     }
 

@@ -125,6 +125,16 @@ struct Open {
     done: std::sync::Mutex<Receiver<()>>,
 }
 
+impl Open {
+    /// Notes that a line never came to the writer.
+    fn lose(&self) -> Written {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        self.metrics.node.audit_failures.inc();
+        tracing::error!("the audit log takes no more lines: one is lost");
+        Written::No
+    }
+}
+
 /// What goes to the writer.
 enum Message {
     Line(Box<Act>, oneshot::Sender<bool>),
@@ -179,14 +189,13 @@ impl Audit {
         let Some(open) = &self.0 else { return Written::Off };
         let (answer, written) = oneshot::channel();
         if open.sender.try_send(Message::Line(Box::new(act), answer)).is_err() {
-            open.lost.fetch_add(1, Ordering::Relaxed);
-            open.metrics.node.audit_failures.inc();
-            tracing::error!("the audit log is behind: a line is lost");
-            return Written::No;
+            return open.lose();
         }
         match tokio::time::timeout(PATIENCE, written).await {
             Ok(Ok(true)) => Written::Yes,
-            Ok(_) | Err(_) => Written::No,
+            // The writer ended before it came to this one.
+            Ok(Err(_)) => open.lose(),
+            Ok(Ok(false)) | Err(_) => Written::No,
         }
     }
 
