@@ -27,7 +27,7 @@ const FLOORS: [&[&str]; 6] = [
         "hooks",
     ],
     &["config", "telemetry", "clock"],
-    &["store", "guard"],
+    &["store", "guard", "audit"],
     &["listener", "origin", "mesh"],
     &["proxy", "admin"],
     &["cli", "app", "main"],

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::audit::Audit;
 use crate::clock::Now;
 use crate::message::RequestHead;
 use crate::origin::OriginStatus;
@@ -54,6 +55,9 @@ pub trait Control: Send + Sync + 'static {
 
     /// What happens on the node.
     fn events(&self) -> Arc<Events>;
+
+    /// Where is written down what was done.
+    fn audit(&self) -> &Audit;
 
     /// Brings gauges up to date that nobody counts on the way; called before metrics are shown.
     fn observe(&self);

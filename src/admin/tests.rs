@@ -1,3 +1,6 @@
+mod document;
+mod roles;
+
 use std::sync::Mutex;
 
 use http::HeaderMap;
@@ -6,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::*;
+use crate::audit::Audit;
 use crate::message::RequestHead;
 use crate::origin::OriginStatus;
 use crate::purge::{Secret, Selector, Strength};
@@ -23,6 +27,7 @@ pub(super) struct Played {
     told: Mutex<Vec<&'static str>>,
     draining: Mutex<bool>,
     events: Arc<Events>,
+    audit: Audit,
 }
 
 impl Default for Played {
@@ -34,6 +39,7 @@ impl Default for Played {
             told: Mutex::default(),
             draining: Mutex::default(),
             events: Events::new(16),
+            audit: Audit::off(),
         }
     }
 }
@@ -110,12 +116,17 @@ impl Control for Played {
         }
         self.explained.lock().unwrap().push(text);
         let mut told = Explanation::default();
-        told.add("decision", Facts::new().with("decision", "hit"));
+        let facts = Facts::new().with("decision", "hit").with("reason", "fresh");
+        told.add("decision", facts.with("text", "from memory").with("outcome", "hit"));
         told
     }
 
     fn events(&self) -> Arc<Events> {
         Arc::clone(&self.events)
+    }
+
+    fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     fn observe(&self) {
@@ -176,6 +187,11 @@ pub(super) fn bench_of(mut config: Config) -> Bench {
     config.admin.tokens.push(token("all", &all, &[]));
     config.admin.tokens.push(token("blogger", &all, &["blog"]));
     config.admin.tokens.push(token("stranger", &all, &["gone"]));
+    bench_of_tokens(config)
+}
+
+/// The same with the tokens of the configuration.
+fn bench_of_tokens(config: Config) -> Bench {
     let control = Arc::new(Played::default());
     let identity = Identity { name: "n1".into(), pop: "p1".into(), incarnation: "00ff".into() };
     let metrics = Metrics::new(&config);

@@ -12,6 +12,7 @@ use super::{Listening, Shared, StartError};
 use crate::admin::{
     Admin, Control, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass, Surface, serve,
 };
+use crate::audit::Audit;
 use crate::clock::Now;
 use crate::config::Config;
 use crate::listener::Drain;
@@ -161,6 +162,10 @@ impl Control for Shared {
 
     fn events(&self) -> Arc<Events> {
         Arc::clone(&self.events)
+    }
+
+    fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     fn observe(&self) {

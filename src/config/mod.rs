@@ -168,6 +168,19 @@ pub struct Admin {
     pub event_followers: usize,
     /// Doors for the events of other systems.
     pub hooks: Vec<Hook>,
+    /// File of the audit log; `None` keeps none.
+    pub audit: Option<AuditFile>,
+}
+
+/// Files of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditFile {
+    /// Name of the one that is written to.
+    pub path: PathBuf,
+    /// Its size in bytes at which the next is begun.
+    pub bytes: u64,
+    /// Older ones that are kept; at least one.
+    pub files: usize,
 }
 
 impl Default for Admin {
@@ -183,6 +196,7 @@ impl Default for Admin {
             events: 1000,
             event_followers: 16,
             hooks: Vec::new(),
+            audit: None,
         }
     }
 }

@@ -57,8 +57,9 @@ pub struct ProcessLog {
 /// The filter is malformed, the thread does not start, or there is a process log already.
 pub fn init_log(log: &Log) -> Result<ProcessLog, LogError> {
     let filter = EnvFilter::try_new(&log.level).map_err(LogError::Filter)?;
-    let (process_log, lines) = ProcessLog::start(io::stderr()).map_err(LogError::Thread)?;
     let colours = !log.json && io::IsTerminal::is_terminal(&io::stderr());
+    let (process_log, lines) =
+        ProcessLog::start(io::stderr(), colours).map_err(LogError::Thread)?;
     let layer = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines);
     let set = if log.json {
         set_global_default(layer.json().flatten_event(true).finish())
@@ -69,10 +70,10 @@ pub fn init_log(log: &Log) -> Result<ProcessLog, LogError> {
 }
 
 impl ProcessLog {
-    fn start(target: impl io::Write + Send + 'static) -> io::Result<(Self, Lines)> {
+    fn start(target: impl io::Write + Send + 'static, colours: bool) -> io::Result<(Self, Lines)> {
         let (sender, receiver) = sync_channel(LINES);
         let (end, done) = sync_channel(1);
-        let lines = Lines { sender, dropped: Arc::default() };
+        let lines = Lines { sender, dropped: Arc::default(), colours };
         let dropped = Arc::clone(&lines.dropped);
         thread::Builder::new().name("process-log".into()).spawn(move || {
             write_lines(&receiver, &dropped, target);
@@ -103,6 +104,8 @@ enum Message {
 struct Lines {
     sender: SyncSender<Message>,
     dropped: Arc<AtomicU64>,
+    /// The subscriber colours its lines.
+    colours: bool,
 }
 
 impl<'a> MakeWriter<'a> for Lines {
@@ -132,11 +135,44 @@ impl io::Write for Line<'_> {
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
-        let text = std::mem::take(&mut self.text);
+        let mut text = std::mem::take(&mut self.text);
+        one_line(&mut text, self.lines.colours);
         if !text.is_empty() && self.lines.sender.try_send(Message::Line(text)).is_err() {
             self.lines.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// Blanks out control characters within a line: a text from elsewhere, shown as it is, must neither
+/// look like another line of ours nor steer the terminal of who reads it. The subscriber's own
+/// colours stay, where it uses any.
+fn one_line(text: &mut [u8], colours: bool) {
+    let Some((_end, inside)) = text.split_last_mut() else { return };
+    let mut rest = inside;
+    while let Some((first, behind)) = rest.split_first_mut() {
+        let skip = match (*first, behind.first()) {
+            (0x1b, Some(b'[')) if colours && colour(behind) > 0 => colour(behind),
+            (0..=0x1f | 0x7f, _) => {
+                *first = b' ';
+                0
+            }
+            // The upper control characters, as UTF-8 writes them.
+            (0xc2, Some(0x80..=0x9f)) => {
+                *first = b' ';
+                behind.iter_mut().take(1).for_each(|byte| *byte = b' ');
+                1
+            }
+            _ => 0,
+        };
+        rest = behind.get_mut(skip..).unwrap_or_default();
+    }
+}
+
+/// Bytes of a colour behind its escape; 0 where it is something else.
+fn colour(behind: &[u8]) -> usize {
+    let digits = behind.iter().skip(1).take_while(|byte| byte.is_ascii_digit() || **byte == b';');
+    let end = 1 + digits.count();
+    if behind.get(end) == Some(&b'm') { end + 1 } else { 0 }
 }
 
 /// Writes lines until the end is announced. A line that cannot be written is lost; there is
@@ -193,7 +229,7 @@ mod tests {
     #[test]
     fn blocked_reader_loses_lines_and_blocks_nobody() {
         let gate = Gate::default();
-        let (log, lines) = ProcessLog::start(gate.clone()).unwrap();
+        let (log, lines) = ProcessLog::start(gate.clone(), false).unwrap();
         let sent = 3 * LINES;
         for number in 0..sent {
             writeln!(lines.make_writer(), "{number}").unwrap();
@@ -211,5 +247,45 @@ mod tests {
         drop(log);
         assert!(gate.text().starts_with("0\n"));
         assert!(gate.text().contains(&format!("{lost} lines of the process log were dropped\n")));
+    }
+    #[test]
+    fn a_text_from_elsewhere_ends_no_line() {
+        const NASTY: &str = "a\r\n2026-11-22 ERROR forged\u{1b}[2J\u{9b}1m";
+        for json in [false, true] {
+            let gate = Gate::default();
+            gate.open();
+            let (log, lines) = ProcessLog::start(gate.clone(), false).unwrap();
+            let layer = tracing_subscriber::fmt().with_writer(lines).with_ansi(false);
+            let say = || tracing::error!(shown = %NASTY, debug = ?NASTY, "{NASTY}");
+            if json {
+                tracing::subscriber::with_default(layer.json().flatten_event(true).finish(), say);
+            } else {
+                tracing::subscriber::with_default(layer.finish(), say);
+            }
+            drop(log);
+            let text = gate.text();
+            assert!(text.contains("forged") && text.ends_with('\n'), "{text:?}");
+            let inside = text.trim_end_matches('\n');
+            assert!(!inside.contains(['\r', '\n', '\u{1b}']), "{text:?}");
+            assert!(!inside.contains('\u{9b}'), "{text:?}");
+            if json {
+                assert!(serde_json::from_str::<serde_json::Value>(inside).is_ok(), "{text}");
+            }
+        }
+    }
+    #[test]
+    fn colours_of_ours_stay_and_nothing_else() {
+        for (text, colours, expected) in [
+            ("\u{1b}[31mred\u{1b}[0m\n", true, "\u{1b}[31mred\u{1b}[0m\n"),
+            ("\u{1b}[31mred\n", false, " [31mred\n"),
+            ("\u{1b}[2Ja\u{1b}]0;b\u{7}\u{1b}\n", true, " [2Ja ]0;b  \n"),
+            ("a\tb\u{7f}\u{9b}c\u{e9}\u{2013}\n", true, "a b   c\u{e9}\u{2013}\n"),
+            ("\n", false, "\n"),
+            ("", false, ""),
+        ] {
+            let mut bytes = text.as_bytes().to_vec();
+            one_line(&mut bytes, colours);
+            assert_eq!(String::from_utf8(bytes).unwrap(), expected, "{text:?}");
+        }
     }
 }

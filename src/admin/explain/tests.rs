@@ -32,7 +32,7 @@ async fn what_is_described_becomes_the_head_of_a_request() {
         let bench = bench();
         let answer = explain(&bench, "read", &body.to_string()).await;
         assert_eq!(answer.status, 200, "{body}: {}", answer.body);
-        assert_eq!(answer.json(), json!({"decision": {"decision": "hit"}}));
+        assert_eq!(answer.json()["decision"]["decision"], "hit");
         assert_eq!(*bench.control.explained.lock().unwrap(), [expected], "{body}");
     }
 }

@@ -177,6 +177,12 @@ impl Plan {
         self
     }
 
+    /// An audit log in this file.
+    pub(crate) fn audit_log(mut self, path: &Path) -> Self {
+        let _ = writeln!(self.admin_keys, "audit_log = {:?}", path.display().to_string());
+        self
+    }
+
     /// One listener with these keys instead of the plain one.
     pub(crate) fn listener(mut self, address: &str, keys: &str) -> Self {
         self.listeners = format!("[[listener]]\naddress = \"{address}\"\n{keys}\n");
