@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::problem::Problem;
-use super::purge::{Written, carry_out};
+use super::purge::{Written, carry_out_event};
 use super::{Admin, Call, Reply, json};
 use crate::clock::Now;
 use crate::config::{Hook, Proof, Scope, Token};
@@ -107,5 +107,5 @@ pub(super) fn receive(admin: &Admin, knock: &Knock<'_>) -> Result<Reply, Problem
     };
     let strength = wanted.mode.unwrap_or(Strength::Hard);
     let written = Written::by_event(door.may.sites.first().cloned(), wanted);
-    Ok(json(StatusCode::OK, &carry_out(admin, &call, &written, strength)?))
+    Ok(json(StatusCode::OK, &carry_out_event(admin, &call, &written, strength)?))
 }

@@ -137,7 +137,7 @@ pub(super) fn purge(admin: &Admin, call: &Call<'_>) -> Result<Work, Problem> {
 }
 
 /// Purges what somebody names by other means than a request to this route, judged as if it were one.
-pub(super) fn carry_out(
+pub(super) fn carry_out_event(
     admin: &Admin,
     call: &Call<'_>,
     written: &Written,
