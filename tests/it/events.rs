@@ -96,8 +96,12 @@ impl Follower {
 }
 
 fn values(told: &Told) -> Vec<&str> {
-    let selectors = told.data["selectors"].as_array().unwrap();
-    selectors.iter().map(|selector| selector["value"].as_str().unwrap_or_default()).collect()
+    let selectors = told.data["selectors"].as_array();
+    selectors
+        .into_iter()
+        .flatten()
+        .map(|selector| selector["value"].as_str().unwrap_or_default())
+        .collect()
 }
 
 /// Asks to follow, and is refused.
@@ -193,8 +197,10 @@ async fn a_follower_that_reads_too_slowly_is_cut_with_a_word() {
     let last = told.pop().expect("some events");
     assert_eq!(last.name, "lost");
     assert!(told.iter().all(|event| event.name == "purge") && told.len() < 30 * 32);
+    // It may have missed more since then, is told so, and goes on.
     let mut follower = Follower::after(&edge, &last.id).await;
-    follower.expect("purge").await;
+    edge.purge_tag("new").await;
+    while values(&follower.next().await.expect("more events")) != ["new"] {}
 }
 
 #[tokio::test]
@@ -224,7 +230,7 @@ async fn endpoints_are_told_when_they_go_and_come() {
     let other = Origin::serving(Reply::ok("y"));
     let edge = Plan::before(&[origin.address, other.address])
         .origin_too(
-            "probe = { path = \"/\", interval = \"100ms\", timeout = \"1s\", rise = 1, fall = 1 }",
+            "probe = { path = \"/\", interval = \"500ms\", timeout = \"500ms\", rise = 1, fall = 1 }",
         )
         .start();
     let mut follower = Follower::of(&edge).await;
