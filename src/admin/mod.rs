@@ -8,6 +8,7 @@
 mod auth;
 mod control;
 mod explain;
+mod facades;
 mod health;
 mod past;
 mod problem;
@@ -27,12 +28,13 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use tokio::sync::Semaphore;
 
+pub use facades::Purging;
 pub use control::{Control, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass};
 pub use problem::Problem;
 pub use server::{Surface, serve};
 
 use crate::clock::{self, Now};
-use crate::config::{Config, Scope, Token};
+use crate::config::{Config, Facades, Scope, Token};
 use crate::guard::{Buckets, Guard};
 use crate::store::Applied;
 use crate::telemetry::Metrics;
@@ -198,6 +200,7 @@ pub struct Admin {
     repeats: repeat::Repeats<purge::Receipt>,
     /// One walk at a time: it takes a core for as long as it lasts.
     walks: Arc<Semaphore>,
+    facades: Facades,
     control: Arc<dyn Control>,
     metrics: Arc<Metrics>,
 }
@@ -248,6 +251,7 @@ impl Admin {
             purge_globs: config.limits.purge_globs,
             repeats: repeat::Repeats::new(config.admin.idempotency_keys),
             walks: Arc::new(Semaphore::new(1)),
+            facades: config.facades.clone(),
             control,
             metrics,
         })
@@ -266,6 +270,10 @@ impl Admin {
     {
         self.metrics.node.admin_requests.inc();
         let (head, body) = request.into_parts();
+        let format = facades::Format::of(&self.facades, head.uri.path());
+        if let Some(format) = format.filter(|_| surface == Surface::Full) {
+            return facades::answer(self, format, &head, body, client).await;
+        }
         let answer = match self.admit(&head, client, surface, clock::now()) {
             Ok(Admitted::Open(act)) => Ok(act(self)),
             Ok(Admitted::Scoped(bearer, act)) => {

@@ -48,6 +48,24 @@ struct Written {
     refetch: Present,
 }
 
+/// What is to be purged, as another wire format says it.
+#[derive(Debug, Default)]
+pub(super) struct Wish {
+    pub(super) urls: Vec<String>,
+    pub(super) tags: Vec<String>,
+    pub(super) prefixes: Vec<String>,
+    pub(super) hosts: Vec<String>,
+    pub(super) globs: Vec<String>,
+    pub(super) all: bool,
+}
+
+impl From<Wish> for Written {
+    fn from(wish: Wish) -> Self {
+        let Wish { urls, tags, prefixes, hosts, globs, all } = wish;
+        Self { urls, tags, prefixes, hosts, globs, all, ..Self::default() }
+    }
+}
+
 impl Written {
     /// Selectors that are written out.
     fn named(&self) -> usize {
@@ -84,7 +102,7 @@ enum Level {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Receipt {
     /// Node, incarnation and sequence.
-    id: String,
+    pub(super) id: String,
     epoch: u64,
     took_ms: f64,
     state: Level,
@@ -127,6 +145,27 @@ pub(super) fn purge(admin: &Admin, call: &Call<'_>) -> Result<Work, Problem> {
         None => act()?,
     };
     Ok(Work::Done(json(StatusCode::OK, &receipt)))
+}
+
+/// Carries out what another wire format means, within the sites that it means: the same rules,
+/// limits and memory as for our own. What tells two requests apart for `Idempotency-Key` is their
+/// meaning, since some formats have no body.
+pub(super) fn carry_out(
+    admin: &Admin,
+    call: &Call<'_>,
+    sites: Vec<Arc<str>>,
+    wish: Wish,
+    strength: Strength,
+) -> Result<Receipt, Problem> {
+    let key = repeat::key(call.headers)?;
+    let written = Written::from(wish);
+    check(&written)?;
+    let scope = Scope { admin, token: call.token, named: Some(sites) };
+    let selectors = select(&scope, &written)?;
+    let act = || apply(admin, call, &selectors, strength, Level::Acknowledged);
+    let Some(key) = key else { return act() };
+    let meaning = format!("{strength:?} {selectors:?}");
+    admin.repeats.once(call.position, key, meaning.as_bytes(), call.now, act)
 }
 
 fn apply(
@@ -220,6 +259,13 @@ fn timeout(text: Option<&str>) -> Result<(), Problem> {
 
 /// What a request names, within what its token covers.
 fn selectors(admin: &Admin, token: &Token, written: &Written) -> Result<Vec<Selector>, Problem> {
+    check(written)?;
+    let site = written.site.as_deref().map(|name| one_site(admin, token, name)).transpose()?;
+    select(&Scope { admin, token, named: site.map(|site| vec![site]) }, written)
+}
+
+/// Whether something is selected, and in one way.
+fn check(written: &Written) -> Result<(), Problem> {
     let named = written.named();
     if !written.all && named == 0 {
         let detail = "nothing is selected: name `urls`, `tags`, `prefixes`, `hosts` or `globs`, or \
@@ -230,12 +276,15 @@ fn selectors(admin: &Admin, token: &Token, written: &Written) -> Result<Vec<Sele
         let detail = "`all` stands without other selectors";
         return Err(Problem::field("conflict", "all", detail));
     }
-    let site = written.site.as_deref().map(|name| one_site(admin, token, name)).transpose()?;
+    Ok(())
+}
+
+fn select(scope: &Scope<'_>, written: &Written) -> Result<Vec<Selector>, Problem> {
     if written.all {
-        return everything(&Scope { admin, token, site });
+        return everything(scope);
     }
-    within_limits(admin, written)?;
-    resolve(&Scope { admin, token, site }, written)
+    within_limits(scope.admin, written)?;
+    resolve(scope, written)
 }
 
 fn within_limits(admin: &Admin, written: &Written) -> Result<(), Problem> {
@@ -286,7 +335,7 @@ fn resolve(scope: &Scope<'_>, written: &Written) -> Result<Vec<Selector>, Proble
 }
 
 /// The site of that name. A token that is bound to sites learns nothing about others.
-fn one_site(admin: &Admin, token: &Token, name: &str) -> Result<Arc<str>, Problem> {
+pub(super) fn one_site(admin: &Admin, token: &Token, name: &str) -> Result<Arc<str>, Problem> {
     if !token.covers_site(name) {
         return Err(not_covered());
     }
@@ -295,9 +344,9 @@ fn one_site(admin: &Admin, token: &Token, name: &str) -> Result<Arc<str>, Proble
         .ok_or_else(|| Problem::field("unknown-site", "site", "there is no site of this name"))
 }
 
-/// All of one site, or all that the token covers, for which it needs the scope.
+/// All of the sites named, or all that the token covers, for which it needs the scope.
 fn everything(scope: &Scope<'_>) -> Result<Vec<Selector>, Problem> {
-    if scope.site.is_none() {
+    if scope.named.is_none() {
         if !scope.token.covers(TokenScope::PurgeAll) {
             return Err(Problem::scope(TokenScope::PurgeAll));
         }

@@ -10,13 +10,15 @@ use tokio::runtime::Runtime;
 
 use super::{Listening, Shared, StartError};
 use crate::admin::{
-    Admin, Control, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass, Surface, serve,
+    Admin, Control, Identity, ListenerStatus, NodeStatus, Purging, Readiness, StoreClass, Surface,
+    serve,
 };
 use crate::clock::Now;
 use crate::config::Config;
 use crate::listener::Drain;
 use crate::message::RequestHead;
 use crate::origin::OriginStatus;
+use crate::proxy::{AskedPurge, PurgeByMethod};
 use crate::purge::{Selector, Strength};
 use crate::semantics::Explanation;
 use crate::store::{Applied, Author, CLASSES, Past, Tried, try_out};
@@ -48,8 +50,12 @@ pub(super) fn bind(
     Ok(Doors { admin, watch })
 }
 
-/// Starts what runs beside the workers.
-pub(super) fn start(shared: &Arc<Shared>, control: &Runtime, doors: Doors) {
+/// Starts what runs beside the workers; gives what carries out their purges.
+pub(super) fn start(
+    shared: &Arc<Shared>,
+    control: &Runtime,
+    doors: Doors,
+) -> Arc<dyn PurgeByMethod> {
     let identity = Identity {
         name: shared.config.node.name.clone(),
         pop: shared.config.node.pop.clone(),
@@ -69,6 +75,15 @@ pub(super) fn start(shared: &Arc<Shared>, control: &Runtime, doors: Doors) {
     }
     // Origins stay watched until the process ends: draining requests still need them.
     control.spawn(Arc::clone(&shared.origins).run_background(std::future::pending()));
+    admin
+}
+
+/// A `PURGE` over a listener for clients is a purge like those over the admin listener.
+impl PurgeByMethod for Admin {
+    fn purge(&self, asked: &AskedPurge<'_>) -> http::Response<bytes::Bytes> {
+        let AskedPurge { token, client, site, host, target, headers, now } = *asked;
+        self.purge_by_method(&Purging { token, client, site, host, target, headers, now })
+    }
 }
 
 impl Control for Shared {

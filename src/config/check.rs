@@ -12,11 +12,13 @@ use crate::clock::Now;
 
 use super::certificates::{CertificateFacts, inspect_certificate, read_file};
 use super::error::{Problem, nearest, shown};
-use super::file::{AdminDraft, Draft, SiteDraft};
+use super::file::{AdminDraft, Draft, FacadesDraft, SiteDraft};
 use super::flags::{self, ADMIN};
 use super::reader::{Found, Place, Sink};
 use super::token::check_token;
-use super::{Admin, Config, Listener, Memory, Origin, Site, Token, format_size, machine};
+use super::{
+    Admin, Config, Listener, Memory, Origin, Site, Token, facades, format_size, machine,
+};
 
 /// Smallest budget with which a node can work.
 const LEAST_BUDGET: u64 = 32 << 20;
@@ -38,10 +40,14 @@ pub(super) fn check(draft: Draft, sink: &Sink, now: Now) -> Option<Config> {
     check_addresses(&listeners, &admin_address, draft.watch.as_ref(), sink);
     check_admin(&admin_address, sink);
     let admin = admin(draft.admin, admin_address.value, &sites, sink);
+    check_facades(&draft.facades, &sites, sink);
     let facts = certificates(&draft.certificates, sink, now);
     if draft.of_file || !draft.certificates.is_empty() {
         check_tls(&listeners, &draft.certificates, &facts, &sites, sink);
     }
+    let sites: Vec<Site> =
+        sites.into_iter().map(|checked| checked.site).collect::<Option<_>>()?;
+    let facades = facades::check(draft.facades, &admin, &sites, sink);
     Some(Config {
         node: draft.node,
         memory: Memory { budget_bytes: draft.budget.value },
@@ -52,7 +58,8 @@ pub(super) fn check(draft: Draft, sink: &Sink, now: Now) -> Option<Config> {
         admin,
         watch: draft.watch.map(|found| found.value),
         origins: draft.origins.into_iter().map(|found| found.value).collect(),
-        sites: sites.into_iter().map(|checked| checked.site).collect::<Option<_>>()?,
+        sites,
+        facades,
     })
 }
 
@@ -245,18 +252,7 @@ fn admin(
     let mut tokens = Vec::new();
     for token in draft.tokens {
         for site in &token.sites {
-            if sites.iter().any(|known| known.name == site.value) {
-                continue;
-            }
-            let names = || sites.iter().map(|site| site.name.as_str());
-            let mut problem = Problem::new(format!("there is no site {}", shown(&site.value)))
-                .at(site.place.span.clone())
-                .label("no such site");
-            if let Some(near) = nearest(&site.value, names()) {
-                problem = problem.help(format!("did you mean \"{near}\"?"));
-            }
-            let list = names().take(20).collect::<Vec<_>>().join(", ");
-            sink.push(problem.help(format!("sites of this file: {list}")));
+            check_site(site, sites, sink);
         }
         tokens.push(Token {
             name: token.name.value,
@@ -274,6 +270,31 @@ fn admin(
         }
     }
     Admin { address, tokens, ..draft.rest }
+}
+
+/// Reports a site that there is none of.
+fn check_site(site: &Found<String>, sites: &[CheckedSite], sink: &Sink) {
+    if sites.iter().any(|known| known.name == site.value) {
+        return;
+    }
+    let names = || sites.iter().map(|site| site.name.as_str());
+    let mut problem = Problem::new(format!("there is no site {}", shown(&site.value)))
+        .at(site.place.span.clone())
+        .label("no such site");
+    if let Some(near) = nearest(&site.value, names()) {
+        problem = problem.help(format!("did you mean \"{near}\"?"));
+    }
+    let list = names().take(20).collect::<Vec<_>>().join(", ");
+    sink.push(problem.help(format!("sites of this file: {list}")));
+}
+
+fn check_facades(facades: &FacadesDraft, sites: &[CheckedSite], sink: &Sink) {
+    for (what, all) in [("Fastly service", &facades.fastly), ("zone", &facades.cloudflare)] {
+        check_unique(what, all.iter().map(|one| (one.id.value.as_str(), &one.id.place)), sink);
+        for site in all.iter().flat_map(|one| &one.sites) {
+            check_site(site, sites, sink);
+        }
+    }
 }
 
 /// The token in a file: its first line.

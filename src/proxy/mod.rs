@@ -19,6 +19,7 @@ mod keep;
 mod outgoing;
 mod partial;
 mod pass;
+mod purge;
 mod serve;
 
 use std::fmt::Write as _;
@@ -36,6 +37,8 @@ use crate::semantics::{self, CacheKey, Policy, TagLimits};
 use crate::store::{Fills, Purges, Store};
 use crate::telemetry::{Metrics, Recorder, RequestId, RequestIds};
 use dice::Dice;
+
+pub use purge::{AskedPurge, PurgeByMethod};
 
 /// What all workers share.
 #[derive(Debug)]
@@ -125,6 +128,8 @@ pub(crate) struct Worker {
     origins: WorkerOrigins,
     recorder: Arc<Recorder>,
     ids: RequestIds,
+    /// Carries out what `PURGE` asks for.
+    purger: Arc<dyn PurgeByMethod>,
 }
 
 impl Proxy {
@@ -135,8 +140,9 @@ impl Proxy {
         origins: WorkerOrigins,
         recorder: Arc<Recorder>,
         ids: RequestIds,
+        purger: Arc<dyn PurgeByMethod>,
     ) -> Self {
-        Self { worker: Arc::new(Worker { edge, origins, recorder, ids }) }
+        Self { worker: Arc::new(Worker { edge, origins, recorder, ids, purger }) }
     }
 }
 

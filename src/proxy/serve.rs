@@ -46,6 +46,9 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
     }
     let policy = Arc::clone(worker.edge.routes.policy(site, &request.path));
     if !policy.methods.contains(&request.method) {
+        if worker.edge.purges_by(&request.method) {
+            return worker.purge(&request, site, &client, body, record, arrived);
+        }
         return worker.method_not_allowed(&policy, record, arrived);
     }
     if body.exact_size().is_some_and(|size| size > policy.body_bytes) {

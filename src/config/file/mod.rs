@@ -4,6 +4,7 @@
 //! over it, then `check` looks at how it hangs together and makes the `Config`.
 
 mod compression;
+mod facades;
 mod key;
 mod limits;
 mod origin;
@@ -13,6 +14,8 @@ mod site;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+pub(super) use facades::{FacadesDraft, ServiceDraft};
 
 use crate::semantics::Policy;
 
@@ -40,6 +43,7 @@ pub(super) struct Draft {
     /// `Host` field of each origin, by position.
     pub(super) origin_hosts: Vec<Option<String>>,
     pub(super) sites: Vec<SiteDraft>,
+    pub(super) facades: FacadesDraft,
 }
 
 /// The admin listener as written.
@@ -93,6 +97,7 @@ impl Draft {
             origins_whole: true,
             origin_hosts: Vec::new(),
             sites: Vec::new(),
+            facades: FacadesDraft::empty(),
         }
     }
 }
@@ -112,6 +117,7 @@ pub(super) fn read(mut file: Table<'_>, folder: &Path) -> Draft {
     draft.watch = watch(file.table("watch"));
     read_origins(&mut file, folder, &mut draft);
     read_sites(&mut file, &mut draft);
+    facades::read(file.table("facades"), &mut draft.facades);
     file.finish();
     draft
 }
