@@ -28,8 +28,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use tokio::sync::Semaphore;
 
-pub use facades::Purging;
 pub use control::{Control, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass};
+pub use facades::Purging;
 pub use problem::Problem;
 pub use server::{Surface, serve};
 

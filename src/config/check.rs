@@ -16,9 +16,7 @@ use super::file::{AdminDraft, Draft, FacadesDraft, SiteDraft};
 use super::flags::{self, ADMIN};
 use super::reader::{Found, Place, Sink};
 use super::token::check_token;
-use super::{
-    Admin, Config, Listener, Memory, Origin, Site, Token, facades, format_size, machine,
-};
+use super::{Admin, Config, Listener, Memory, Origin, Site, Token, facades, format_size, machine};
 
 /// Smallest budget with which a node can work.
 const LEAST_BUDGET: u64 = 32 << 20;
@@ -45,8 +43,7 @@ pub(super) fn check(draft: Draft, sink: &Sink, now: Now) -> Option<Config> {
     if draft.of_file || !draft.certificates.is_empty() {
         check_tls(&listeners, &draft.certificates, &facts, &sites, sink);
     }
-    let sites: Vec<Site> =
-        sites.into_iter().map(|checked| checked.site).collect::<Option<_>>()?;
+    let sites: Vec<Site> = sites.into_iter().map(|checked| checked.site).collect::<Option<_>>()?;
     let facades = facades::check(draft.facades, &admin, &sites, sink);
     Some(Config {
         node: draft.node,

@@ -140,7 +140,11 @@ mod tests {
                 purge_networks: vec![network.parse().unwrap()],
                 ..Facades::default()
             };
-            assert_eq!(facades.purges_from(client.parse().unwrap()), expected, "{network} {client}");
+            assert_eq!(
+                facades.purges_from(client.parse().unwrap()),
+                expected,
+                "{network} {client}"
+            );
             facades.purge_method = false;
             assert!(!facades.purges_from(client.parse().unwrap()), "it is off");
         }

@@ -18,6 +18,8 @@ mod drain;
 #[cfg(test)]
 mod explain;
 #[cfg(test)]
+mod facades;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod h2;

@@ -155,8 +155,7 @@ fn beginning(prefix: &str) -> Result<Beginning, Problem> {
 }
 
 fn success(result: &Value, messages: &Value) -> Reply {
-    let body =
-        json!({ "success": true, "errors": [], "messages": messages, "result": result });
+    let body = json!({ "success": true, "errors": [], "messages": messages, "result": result });
     super::super::json(StatusCode::OK, &body)
 }
 

@@ -73,22 +73,12 @@ fn one_environment(head: &Parts) -> Result<(), Problem> {
 }
 
 /// Purges within a service and gives the purge's id.
-fn purge(
-    admin: &Admin,
-    call: &Call<'_>,
-    service: &str,
-    wish: Wish,
-) -> Result<String, Problem> {
+fn purge(admin: &Admin, call: &Call<'_>, service: &str, wish: Wish) -> Result<String, Problem> {
     let sites = sites_of(admin, call, &admin.facades.fastly, service)?;
     Ok(carry_out(admin, call, sites, wish, strength(call.headers))?.id)
 }
 
-fn one_key(
-    admin: &Admin,
-    call: &Call<'_>,
-    service: &str,
-    key: &str,
-) -> Result<Reply, Problem> {
+fn one_key(admin: &Admin, call: &Call<'_>, service: &str, key: &str) -> Result<Reply, Problem> {
     let broken = || Problem::field("value", "key", "the key in the path is no text");
     if call.query.is_some() {
         let detail = "a `?` in a key is written %3F";
@@ -124,19 +114,15 @@ fn keys(admin: &Admin, call: &Call<'_>, service: &str) -> Result<Reply, Problem>
     }
     let wish = Wish { tags: tags.clone(), ..Wish::default() };
     let id = purge(admin, call, service, wish)?;
-    let ids: Map<String, Value> =
-        tags.into_iter().map(|tag| (tag, id.clone().into())).collect();
+    let ids: Map<String, Value> = tags.into_iter().map(|tag| (tag, id.clone().into())).collect();
     Ok(super::super::json(StatusCode::OK, &ids))
 }
 
 /// One URL of any service that the token covers. Some clients encode it whole.
 fn url(admin: &Admin, call: &Call<'_>, rest: &str) -> Result<Reply, Problem> {
     let broken = || Problem::field("url", "url", "the URL in the path cannot be read");
-    let mut url = if rest.contains('/') {
-        rest.to_owned()
-    } else {
-        decoded(rest).ok_or_else(broken)?
-    };
+    let mut url =
+        if rest.contains('/') { rest.to_owned() } else { decoded(rest).ok_or_else(broken)? };
     if !(url.starts_with("http://") || url.starts_with("https://")) {
         url.insert_str(0, "http://");
     }

@@ -140,6 +140,12 @@ impl Plan {
         self
     }
 
+    /// Purges in the wire formats of other caches, in their own words.
+    pub(crate) fn facades(mut self, text: &str) -> Self {
+        let _ = writeln!(self.sites, "{text}");
+        self
+    }
+
     /// A further admin token.
     pub(crate) fn token(mut self, token: &str, scopes: &[&str], sites: &[&str]) -> Self {
         let hash = config::format_hash(&config::hash_token(token));
