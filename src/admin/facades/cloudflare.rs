@@ -179,7 +179,11 @@ pub(super) fn error(problem: &Problem) -> Reply {
         (status, _) if status.is_server_error() => (1000, "Internal error"),
         _ => (1094, "Unable to purge"),
     };
-    let message = format!("{message}: {}", problem.detail());
+    // What is missing has other names here than in our own format.
+    let message = match code {
+        1012 => message.to_owned(),
+        _ => format!("{message}: {}", problem.detail()),
+    };
     let errors = json!([{ "code": code, "message": message }]);
     let body = json!({ "success": false, "errors": errors, "messages": [], "result": null });
     problem.reply_in("application/json", format!("{body}\n"))
