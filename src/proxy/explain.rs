@@ -54,9 +54,13 @@ impl Edge {
         };
         let policy = self.routes.policy(site, &request.path);
         let asked = facts::request(&request);
-        let own_answer = if !policy.methods.contains(&method) && self.purges_by(&method) {
+<<<<<<< HEAD
+        let own_answer = if self.purges_by(&method) {
             Some("purge")
         } else if !policy.methods.contains(&method) {
+=======
+        let own_answer = if !policy.forwards(&method) {
+>>>>>>> main
             Some(Refusal::MethodNotAllowed.label())
         } else if self.loops(&request.headers) {
             Some("loop")

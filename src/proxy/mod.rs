@@ -19,7 +19,11 @@ mod keep;
 mod outgoing;
 mod partial;
 mod pass;
+<<<<<<< HEAD
 mod purge;
+=======
+mod segments;
+>>>>>>> main
 mod serve;
 
 use std::fmt::Write as _;
