@@ -7,13 +7,14 @@
 //! 6 roof     cli  app
 //! 5 service  proxy  admin
 //! 4 doors    listener  origin
-//! 3 state    store  guard
+//! 3 state    store  guard  audit
 //! 2 basics   config  telemetry  clock
 //! 1 ground   message  http1  semantics  purge  route  balance  health
 //! ```
 
 pub mod admin;
 pub mod app;
+pub mod audit;
 pub mod balance;
 pub mod cli;
 pub mod clock;

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 6] = [
     &["message", "http1", "semantics", "purge", "replication", "route", "balance", "health"],
     &["config", "telemetry", "clock"],
-    &["store", "guard"],
+    &["store", "guard", "audit"],
     &["listener", "origin", "mesh"],
     &["proxy", "admin"],
     &["cli", "app", "main"],

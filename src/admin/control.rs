@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::audit::Audit;
 use crate::clock::Now;
 use crate::message::RequestHead;
 use crate::origin::OriginStatus;
@@ -51,6 +52,9 @@ pub trait Control: Send + Sync + 'static {
 
     /// What would be done with a request without a body that came now. Changes nothing.
     fn explain(&self, request: RequestHead, now: Now) -> Explanation;
+
+    /// Where is written down what was done.
+    fn audit(&self) -> &Audit;
 
     /// Brings gauges up to date that nobody counts on the way; called before metrics are shown.
     fn observe(&self);

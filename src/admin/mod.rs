@@ -33,6 +33,7 @@ pub use facades::Purging;
 pub use problem::Problem;
 pub use server::{Surface, serve};
 
+use crate::audit::{Act, Written};
 use crate::clock::{self, Now};
 use crate::config::{Config, Facades, Scope, Token};
 use crate::guard::{Buckets, Guard};
@@ -75,7 +76,7 @@ pub enum Access {
     Open(fn(&Admin) -> Reply),
     /// Who has a token with this scope.
     Scoped(Scope, fn(&Admin, &Call<'_>) -> Result<Reply, Problem>),
-    /// The same, of what may need a walk over the store.
+    /// The same, of what may need a walk over the store, or leaves a line in the audit log.
     Walking(Scope, fn(&Admin, &Call<'_>) -> Result<Work, Problem>),
 }
 
@@ -96,7 +97,14 @@ pub enum Work {
     Done(Reply),
     /// It is answered by something that takes its time, on a thread that may block.
     Walk(Box<dyn FnOnce() -> Reply + Send>),
+    /// It is looked at first, on a thread that may block, and then carried out.
+    First(Box<dyn FnOnce() -> Result<(), Problem> + Send>, Then),
+    /// It was carried out, and is answered when the audit log has it.
+    Acted(Act, Box<dyn FnOnce(Written) -> Reply + Send>),
 }
+
+/// What comes after a look.
+type Then = fn(&Admin, &Call<'_>) -> Result<Work, Problem>;
 
 /// Every route; `docs/openapi.yaml` describes the same.
 pub static ROUTES: [Route; 11] = [
@@ -126,12 +134,12 @@ pub static ROUTES: [Route; 11] = [
     Route {
         method: Method::POST,
         path: "/v1/reset",
-        access: Access::Scoped(Scope::Config, reset::reset),
+        access: Access::Walking(Scope::Config, reset::reset),
     },
     Route {
         method: Method::POST,
         path: "/v1/drain",
-        access: Access::Scoped(Scope::Drain, reset::drain),
+        access: Access::Walking(Scope::Drain, reset::drain),
     },
     Route {
         method: Method::GET,
@@ -162,6 +170,11 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
+    /// An act of who sent this, for the audit log.
+    fn act(&self, name: &'static str) -> Act {
+        Act::new(name, &self.token.name, self.client, self.now)
+    }
+
     fn new(
         head: &'a http::request::Parts,
         client: SocketAddr,
@@ -280,17 +293,37 @@ impl Admin {
                 let body = self.read(body).await;
                 body.and_then(|body| act(self, &Call::new(&head, client, bearer, &body)))
             }
-            Ok(Admitted::Walking(bearer, act)) => {
-                let body = self.read(body).await;
-                match body.and_then(|body| act(self, &Call::new(&head, client, bearer, &body))) {
-                    Ok(Work::Done(reply)) => Ok(reply),
-                    Ok(Work::Walk(walk)) => self.walk(walk).await,
-                    Err(problem) => Err(problem),
-                }
-            }
+            Ok(Admitted::Walking(bearer, act)) => match self.read(body).await {
+                Ok(body) => self.work(&head, client, bearer, &body, act).await,
+                Err(problem) => Err(problem),
+            },
             Err(problem) => Err(problem),
         };
         answer.unwrap_or_else(Problem::into_reply)
+    }
+
+    /// Does what takes its time, step by step.
+    async fn work(
+        &self,
+        head: &http::request::Parts,
+        client: SocketAddr,
+        bearer: (usize, &Token),
+        body: &[u8],
+        mut act: Then,
+    ) -> Result<Reply, Problem> {
+        loop {
+            match act(self, &Call::new(head, client, bearer, body))? {
+                Work::Done(reply) => return Ok(reply),
+                Work::Walk(walk) => return self.walk(walk).await,
+                Work::First(look, then) => {
+                    self.walk(look).await??;
+                    act = then;
+                }
+                Work::Acted(act, reply) => {
+                    return Ok(reply(self.control.audit().note(act).await));
+                }
+            }
+        }
     }
 
     /// Finds the route and judges the token, in an order that tells a stranger nothing: without a
@@ -329,16 +362,19 @@ impl Admin {
     }
 
     /// Runs a walk over the store beside everything else, if none is under way.
-    async fn walk(&self, walk: Box<dyn FnOnce() -> Reply + Send>) -> Result<Reply, Problem> {
+    async fn walk<T: Send + 'static>(
+        &self,
+        walk: Box<dyn FnOnce() -> T + Send>,
+    ) -> Result<T, Problem> {
         let Ok(place) = Arc::clone(&self.walks).try_acquire_owned() else {
-            let detail = "another dry run is walking the store";
+            let detail = "another dry run or guard is walking the store";
             return Err(Problem::wait("busy", detail, Duration::from_secs(1)));
         };
         // The place is given back when the walk is over, whether or not the client still waits.
         let work = move || {
-            let reply = walk();
+            let outcome = walk();
             drop(place);
-            reply
+            outcome
         };
         tokio::task::spawn_blocking(work).await.map_err(|_panicked| Problem::internal())
     }
@@ -402,6 +438,11 @@ fn json(status: StatusCode, value: &impl serde::Serialize) -> Reply {
             Problem::internal().into_reply()
         }
     }
+}
+
+/// The member `audit` of an answer: there only where the audit log lacks what was done.
+fn unwritten(written: Written) -> Option<bool> {
+    (written == Written::No).then_some(false)
 }
 
 /// Milliseconds, to the microsecond.

@@ -67,6 +67,11 @@ impl Problem {
         Self { field: Some(field), ..Self::bad(code, detail) }
     }
 
+    /// The same for one field of the request.
+    pub(super) fn of_field(self, field: &'static str) -> Self {
+        Self { field: Some(field), ..self }
+    }
+
     /// 403.
     pub(super) fn forbidden(code: &'static str, detail: impl Into<Box<str>>) -> Self {
         Self::new(StatusCode::FORBIDDEN, code, detail)

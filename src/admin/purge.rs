@@ -14,7 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::problem::Problem;
 use super::repeat;
 use super::resolve::{Scope, not_covered};
-use super::{Admin, Call, Work, json, milliseconds};
+use super::{Admin, Call, Work, json, milliseconds, unwritten};
+use crate::audit::Act;
 use crate::clock;
 use crate::config::{Scope as TokenScope, Token, parse_duration};
 use crate::purge::{Selector, Strength};
@@ -45,6 +46,8 @@ struct Written {
     hosts: Vec<String>,
     globs: Vec<String>,
     dry_run: bool,
+    #[serde(deserialize_with = "percent")]
+    guard: Option<u8>,
     refetch: Present,
 }
 
@@ -79,6 +82,11 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D
     String::deserialize(deserializer).map(Some)
 }
 
+/// A share that is not `null`.
+fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Error> {
+    u8::deserialize(deserializer).map(Some)
+}
+
 /// Whether a field is there, whatever it holds.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Present(bool);
@@ -110,6 +118,9 @@ pub(super) struct Receipt {
     matched: Option<u64>,
     /// Bytes that were given back; not known until the sweep has walked the store.
     freed: Option<u64>,
+    /// Present where the audit log lacks it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit: Option<bool>,
 }
 
 /// What a purge would do.
@@ -128,44 +139,131 @@ struct Preview {
     took_ms: f64,
 }
 
+/// A purge that was understood.
+struct Meant<'a> {
+    key: Option<&'a [u8]>,
+    selectors: Vec<Selector>,
+    strength: Strength,
+    state: Level,
+    dry_run: bool,
+    guard: Option<u8>,
+}
+
 /// `POST /v1/purge`
 pub(super) fn purge(admin: &Admin, call: &Call<'_>) -> Result<Work, Problem> {
+    let meant = understand(admin, call)?;
+    if meant.dry_run {
+        return Ok(preview(admin, call, meant.selectors, meant.strength));
+    }
+    let known = |key| admin.repeats.knows(call.position, key, call.now);
+    match meant.guard {
+        // What was done already needs no look.
+        Some(percent) if !meant.key.is_some_and(known) => {
+            Ok(guard(admin, call, meant.selectors, percent))
+        }
+        _ => carry_out(admin, call, meant),
+    }
+}
+
+fn understand<'a>(admin: &Admin, call: &Call<'a>) -> Result<Meant<'a>, Problem> {
     let key = repeat::key(call.headers)?;
     let written = parse(call.body)?;
     let strength = strength(written.mode.as_deref())?;
     let state = level(written.wait.as_deref())?;
     timeout(written.timeout.as_deref())?;
-    let selectors = selectors(admin, call.token, &written)?;
-    if written.dry_run {
-        return Ok(preview(admin, call, selectors, strength));
+    if written.guard.is_some_and(|percent| percent > 100) {
+        let detail = "`guard` is a share in percent, from 0 to 100";
+        return Err(Problem::field("value", "guard", detail));
     }
-    let act = || apply(admin, call, &selectors, strength, state);
-    let receipt = match key {
-        Some(key) => admin.repeats.once(call.position, key, call.body, call.now, act)?,
+    let selectors = selectors(admin, call.token, &written)?;
+    let (dry_run, guard) = (written.dry_run, written.guard);
+    Ok(Meant { key, selectors, strength, state, dry_run, guard })
+}
+
+/// Counts before it purges. The share is of what the token's sites have stored, so that nobody
+/// learns of others; what is stored between the look and the purge is not counted.
+fn guard(admin: &Admin, call: &Call<'_>, selectors: Vec<Selector>, percent: u8) -> Work {
+    let control = Arc::clone(&admin.control);
+    let sites = admin.sites.iter().map(|site| &site.name);
+    let own: Option<Vec<Selector>> = (!call.token.sites.is_empty()).then(|| {
+        let covered = sites.filter(|site| call.token.covers_site(site));
+        covered.map(|site| Selector::Site { site: Arc::clone(site) }).collect()
+    });
+    let look = move || {
+        let tried = control.try_purge(&selectors);
+        let of = own.map_or(tried.stored, |own| control.try_purge(&own).matched);
+        if u128::from(tried.matched) * 100 <= u128::from(of) * u128::from(percent) {
+            return Ok(());
+        }
+        let detail = format!(
+            "this would purge {} of {of} stored responses, more than the {percent} % of `guard`",
+            tried.matched
+        );
+        Err(Problem::new(StatusCode::CONFLICT, "guard", detail).of_field("guard"))
+    };
+    Work::First(Box::new(look), |admin, call| carry_out(admin, call, understand(admin, call)?))
+}
+
+fn carry_out(admin: &Admin, call: &Call<'_>, meant: Meant<'_>) -> Result<Work, Problem> {
+    let Done { receipt, act } = perform(admin, call, &meant, call.body)?;
+    let Some(act) = act else { return Ok(Work::Done(json(StatusCode::OK, &receipt))) };
+    Ok(Work::Acted(
+        act,
+        Box::new(move |written| {
+            json(StatusCode::OK, &Receipt { audit: unwritten(written), ..receipt })
+        }),
+    ))
+}
+
+/// A purge that is in force.
+pub(super) struct Done {
+    pub(super) receipt: Receipt,
+    /// What the audit log has to note; nothing of one that had been carried out before.
+    pub(super) act: Option<Act>,
+}
+
+/// Purges, unless the same came before: `body` tells two requests with one `Idempotency-Key` apart.
+fn perform(
+    admin: &Admin,
+    call: &Call<'_>,
+    meant: &Meant<'_>,
+    body: &[u8],
+) -> Result<Done, Problem> {
+    let (selectors, strength) = (meant.selectors.as_slice(), meant.strength);
+    let mut acted = false;
+    let mut act = || {
+        acted = true;
+        apply(admin, call, selectors, strength, meant.state)
+    };
+    let receipt = match meant.key {
+        Some(key) => admin.repeats.once(call.position, key, body, call.now, act)?,
         None => act()?,
     };
-    Ok(Work::Done(json(StatusCode::OK, &receipt)))
+    let noted =
+        || Act::purge(&call.token.name, call.client, (selectors, strength), &receipt.id, call.now);
+    let act = acted.then(noted);
+    Ok(Done { receipt, act })
 }
 
 /// Carries out what another wire format means, within the sites that it means: the same rules,
 /// limits and memory as for our own. What tells two requests apart for `Idempotency-Key` is their
 /// meaning, since some formats have no body.
-pub(super) fn carry_out(
+pub(super) fn carry_out_wish(
     admin: &Admin,
     call: &Call<'_>,
     sites: Vec<Arc<str>>,
     wish: Wish,
     strength: Strength,
-) -> Result<Receipt, Problem> {
+) -> Result<Done, Problem> {
     let key = repeat::key(call.headers)?;
     let written = Written::from(wish);
     check(&written)?;
     let scope = Scope { admin, token: call.token, named: Some(sites) };
     let selectors = select(&scope, &written)?;
-    let act = || apply(admin, call, &selectors, strength, Level::Acknowledged);
-    let Some(key) = key else { return act() };
-    let meaning = format!("{strength:?} {selectors:?}");
-    admin.repeats.once(call.position, key, meaning.as_bytes(), call.now, act)
+    let meaning = key.map(|_| format!("{strength:?} {selectors:?}")).unwrap_or_default();
+    let state = Level::Acknowledged;
+    let meant = Meant { key, selectors, strength, state, dry_run: false, guard: None };
+    perform(admin, call, &meant, meaning.as_bytes())
 }
 
 fn apply(
@@ -187,7 +285,15 @@ fn apply(
         mode = strength.label(), selectors = selectors.len(), first = ?selectors.first(), "purged"
     );
     let took_ms = milliseconds(clock::now().since(call.now));
-    Ok(Receipt { id, epoch: applied.epoch, took_ms, state, matched: None, freed: None })
+    Ok(Receipt {
+        id,
+        epoch: applied.epoch,
+        took_ms,
+        state,
+        matched: None,
+        freed: None,
+        audit: None,
+    })
 }
 
 /// Counts in a walk over the store; the walk is for a thread that may take its time.

@@ -48,6 +48,14 @@ impl<T: Clone> Repeats<T> {
         Self { most, kept: Mutex::default() }
     }
 
+    /// Whether this token has sent the key lately.
+    pub(super) fn knows(&self, token: usize, key: &[u8], now: Now) -> bool {
+        let key = hash(key);
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = |kept: &&Kept<T>| now.boot.saturating_sub(kept.at) < KEPT;
+        kept.get(&token).is_some_and(|own| own.iter().filter(fresh).any(|kept| kept.key == key))
+    }
+
     /// Acts, unless this token has sent the key lately; then the answer is what it was. Others that
     /// send a key wait meanwhile, so that of two at once only one acts.
     pub(super) fn once(

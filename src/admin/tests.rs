@@ -1,3 +1,6 @@
+mod document;
+mod roles;
+
 use std::sync::Mutex;
 
 use http::HeaderMap;
@@ -6,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::*;
+use crate::audit::Audit;
 use crate::message::RequestHead;
 use crate::origin::OriginStatus;
 use crate::purge::{Secret, Selector, Strength};
@@ -22,6 +26,7 @@ pub(super) struct Played {
     table: Purges,
     told: Mutex<Vec<&'static str>>,
     draining: Mutex<bool>,
+    audit: Audit,
 }
 
 impl Default for Played {
@@ -32,6 +37,7 @@ impl Default for Played {
             table: Purges::new(Secret(1, 2), 100),
             told: Mutex::default(),
             draining: Mutex::default(),
+            audit: Audit::off(),
         }
     }
 }
@@ -112,6 +118,10 @@ impl Control for Played {
         told
     }
 
+    fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
     fn observe(&self) {
         self.told.lock().unwrap().push("observe");
     }
@@ -170,6 +180,11 @@ pub(super) fn bench_of(mut config: Config) -> Bench {
     config.admin.tokens.push(token("all", &all, &[]));
     config.admin.tokens.push(token("blogger", &all, &["blog"]));
     config.admin.tokens.push(token("stranger", &all, &["gone"]));
+    bench_of_tokens(config)
+}
+
+/// The same with the tokens of the configuration.
+fn bench_of_tokens(config: Config) -> Bench {
     let control = Arc::new(Played::default());
     let identity = Identity { name: "n1".into(), pop: "p1".into(), incarnation: "00ff".into() };
     let metrics = Metrics::new(&config);

@@ -13,12 +13,13 @@ use crate::admin::{
     Admin, Control, Identity, ListenerStatus, NodeStatus, Purging, Readiness, StoreClass, Surface,
     serve,
 };
+use crate::audit::Audit;
 use crate::clock::Now;
 use crate::config::Config;
 use crate::listener::Drain;
 use crate::message::RequestHead;
 use crate::origin::OriginStatus;
-use crate::proxy::{AskedPurge, PurgeByMethod};
+use crate::proxy::{AskedPurge, PurgeByMethod, Purged};
 use crate::purge::{Selector, Strength};
 use crate::semantics::Explanation;
 use crate::store::{Applied, Author, CLASSES, Past, Tried, try_out};
@@ -80,9 +81,12 @@ pub(super) fn start(
 
 /// A `PURGE` over a listener for clients is a purge like those over the admin listener.
 impl PurgeByMethod for Admin {
-    fn purge(&self, asked: &AskedPurge<'_>) -> http::Response<bytes::Bytes> {
+    fn purge<'a>(&'a self, asked: &'a AskedPurge<'a>) -> Purged<'a> {
         let AskedPurge { token, client, site, host, target, headers, now } = *asked;
-        self.purge_by_method(&Purging { token, client, site, host, target, headers, now })
+        Box::pin(async move {
+            let asked = Purging { token, client, site, host, target, headers, now };
+            self.purge_by_method(&asked).await
+        })
     }
 }
 
@@ -171,6 +175,10 @@ impl Control for Shared {
 
     fn explain(&self, request: RequestHead, now: Now) -> Explanation {
         self.edge.explain(request, now)
+    }
+
+    fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     fn observe(&self) {

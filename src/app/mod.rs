@@ -16,6 +16,7 @@ mod workers;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use crate::audit::{Audit, Signature};
 use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::listener::{
@@ -78,6 +80,13 @@ pub enum StartError {
     Tls(String),
     /// An origin's configuration cannot be used.
     Origin(OriginConfigError),
+    /// The audit log cannot be opened or written.
+    Audit {
+        /// Its file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
     /// The process log cannot be started.
     Log(LogError),
     /// The access log cannot be opened or a thread cannot be started.
@@ -97,6 +106,9 @@ impl fmt::Display for StartError {
             Self::Certificate(error) => write!(out, "{error}"),
             Self::Tls(why) => write!(out, "TLS cannot be set up: {why}"),
             Self::Origin(error) => write!(out, "{error}"),
+            Self::Audit { path, error } => {
+                write!(out, "the audit log {} cannot be used: {error}", path.display())
+            }
             Self::Log(error) => write!(out, "{error}"),
             Self::System(error) => write!(out, "{error}"),
         }
@@ -115,6 +127,7 @@ pub(crate) struct Shared {
     origins: Arc<Origins>,
     edge: Arc<Edge>,
     log: AccessLog,
+    audit: Audit,
     addresses: Listening,
     incarnation: String,
     started: Now,
@@ -167,8 +180,10 @@ impl Running {
             .build()
             .map_err(StartError::System)?;
         let doors = control::bind(&config, &control, &mut addresses)?;
+        let incarnation = incarnation();
+        let audit = audit(&config, &incarnation, &metrics)?;
         let shared = Arc::new(Shared {
-            incarnation: incarnation(),
+            incarnation,
             started: clock::now(),
             listening: AtomicBool::new(false),
             stop: watch::Sender::new(false),
@@ -180,6 +195,7 @@ impl Running {
             origins,
             edge,
             log,
+            audit,
             addresses,
             drain,
         });
@@ -221,6 +237,7 @@ impl Running {
         if let Some(control) = self.control.take() {
             control.shutdown_timeout(Duration::from_millis(100));
         }
+        self.shared.audit.close(LOG_PATIENCE);
         self.shared.log.close(LOG_PATIENCE);
     }
 }
@@ -285,6 +302,17 @@ fn state(config: &Config) -> (Arc<Store>, Arc<Purges>, Arc<Fills>) {
         },
     );
     (Arc::new(store), Arc::new(purges), Arc::new(fills))
+}
+
+/// The audit log of this life of the node.
+fn audit(config: &Config, incarnation: &str, metrics: &Arc<Metrics>) -> Result<Audit, StartError> {
+    let settings = config.admin.audit.as_ref();
+    let signature =
+        Signature { node: config.node.name.clone(), incarnation: incarnation.to_owned() };
+    Audit::start(settings, signature, Arc::clone(metrics), clock::now()).map_err(|error| {
+        let path = settings.map(|settings| settings.path.clone()).unwrap_or_default();
+        StartError::Audit { path, error }
+    })
 }
 
 type Tls = (Option<Arc<TlsAcceptorState>>, Option<String>);

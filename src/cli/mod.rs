@@ -1,5 +1,6 @@
 //! The command line: reads it, runs the command, and turns the outcome into an exit code.
 
+mod audit;
 mod check;
 mod client;
 mod demo;
@@ -9,6 +10,7 @@ mod greeting;
 mod purge;
 mod purges;
 mod remote;
+mod replay;
 mod run;
 mod status;
 mod token;
@@ -68,6 +70,7 @@ enum Command {
     Status(status::Status),
     Drain(status::Drain),
     Token(token::Token),
+    Audit(audit::Audit),
 }
 
 /// Runs the program.
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Status(status) => status.run(),
         Command::Drain(drain) => drain.run(),
         Command::Token(token) => token.run(),
+        Command::Audit(audit) => audit.run(),
     })
 }
 
@@ -148,6 +152,13 @@ mod tests {
             ("token new", "--scope"),
             ("token new --scope all", "purge-all"),
             ("check", "FILE"),
+            ("audit verify", "FILE"),
+            ("audit verify a --anchor 12", "64 hexadecimal"),
+            ("purge --replay a --tag b", "cannot be used with"),
+            ("purge --replay a --soft", "cannot be used with"),
+            ("purge --replay a --since noon", "how long ago"),
+            ("purge --tag a --since 1h", "cannot be used with"),
+            ("purge --tag a --guard 101", "0..=100"),
         ] {
             let error = Cli::try_parse_from(std::iter::once("atoll").chain(line.split(' ')));
             let error = error.expect_err(line).to_string();
@@ -177,6 +188,9 @@ mod tests {
             "drain --admin http://127.0.0.1:9080",
             "token new --scope purge --scope read --site main --name deploy",
             "token new --scope purge,read",
+            "audit verify audit.log audit.log.1",
+            "purge --replay audit.log --replay audit.log.1 --since 2026-11-22 --json",
+            "purge --all --guard 20",
         ] {
             let parsed = Cli::try_parse_from(std::iter::once("atoll").chain(line.split(' ')));
             assert!(parsed.is_ok(), "{line}: {}", parsed.expect_err("refused"));

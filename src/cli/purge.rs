@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::config::{format_duration, parse_duration};
 
 use super::remote::{Remote, cell, problem, required_token};
-use super::{DONE, LATE, USAGE, complain};
+use super::{DONE, LATE, USAGE, complain, replay};
 
 /// Time for the exchange itself, beside the time that the node is told to wait.
 const EXCHANGE: Duration = Duration::from_secs(5);
@@ -40,10 +40,12 @@ Examples:
   atoll purge --prefix www.example.org/news/ --host img.example.org --dry-run
   atoll purge --glob '*.example.org/*.css?v=*'
   atoll purge --all --site shop --wait everywhere --timeout 10s
+  atoll purge --replay /var/log/atoll/audit.log --since 2h
   grep -v draft tags.txt | sed 's/^/tag /' | atoll purge --file -
 
 A file holds one selector a line: `url`, `tag`, `prefix`, `host` or `glob`, a blank, and its value.
-Empty lines and lines that begin with # are passed over.
+Empty lines and lines that begin with # are passed over. --replay sends the purges of an audit log
+again, each known by its id, so that doing it twice does no more than once.
 
 Environment:
   ATOLL_ADMIN_TOKEN   the token (scope purge; purge-all for --all without --site)
@@ -59,7 +61,7 @@ Exit codes:
 #[derive(Args, Debug)]
 #[command(about = ABOUT, after_help = MORE)]
 #[command(group(
-    ArgGroup::new("what").required(true).multiple(true).args(["url", "tag", "prefix", "host", "glob", "file", "all"])
+    ArgGroup::new("what").required(true).multiple(true).args(["url", "tag", "prefix", "host", "glob", "file", "all", "replay"])
 ))]
 pub(super) struct Purge {
     /// URL, with all its variants; may be repeated.
@@ -83,6 +85,14 @@ pub(super) struct Purge {
     /// File of selectors, one a line; "-" for standard input.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// File of an audit log whose purges are sent again; may be repeated.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "tag", "prefix", "host", "glob",
+        "file", "all", "site", "soft", "check", "dry_run", "guard", "idempotency_key", "wait", "timeout"])]
+    replay: Vec<PathBuf>,
+    /// Only those since then: a moment in UTC, or how long ago.
+    #[arg(long, value_name = "TIME", requires = "replay", conflicts_with_all = ["url", "tag", "prefix",
+        "host", "glob", "file", "all"], value_parser = replay::since)]
+    since: Option<String>,
     /// Only within this site.
     #[arg(long, value_name = "NAME")]
     site: Option<String>,
@@ -95,6 +105,9 @@ pub(super) struct Purge {
     /// Say how much would be purged, and purge nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Purge nothing if more than this share of what is stored would go.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    guard: Option<u8>,
     /// A text of your own for this purge: sent again with the same one, it is done once.
     #[arg(long, value_name = "KEY", value_parser = key)]
     idempotency_key: Option<HeaderValue>,
@@ -148,6 +161,9 @@ struct Selectors {
 
 impl Purge {
     pub(super) fn run(self) -> u8 {
+        if !self.replay.is_empty() {
+            return replay::run(&self.remote, &self.replay, self.since.as_deref());
+        }
         self.ask().unwrap_or_else(|code| code)
     }
 
@@ -159,7 +175,8 @@ impl Purge {
         let selectors = self.selectors().map_err(usage)?;
         let token = required_token(&self.remote)?;
         let body = self.body(selectors).to_string();
-        let most = if self.dry_run { WALK } else { self.timeout.unwrap_or(EXCHANGE) + EXCHANGE };
+        let walks = self.dry_run || self.guard.is_some();
+        let most = if walks { WALK } else { self.timeout.unwrap_or(EXCHANGE) + EXCHANGE };
         let key = self.idempotency_key.clone().map(|key| (KEY, key));
         let answer = self.remote.send_with("/v1/purge", &token, key, body.as_bytes(), most)?;
         let late = answer.status == StatusCode::SERVICE_UNAVAILABLE;
@@ -232,6 +249,9 @@ impl Purge {
         if let Some(timeout) = self.timeout {
             put("timeout", json!(format_duration(timeout)));
         }
+        if let Some(percent) = self.guard {
+            put("guard", json!(percent));
+        }
         if self.dry_run {
             put("dry_run", json!(true));
         }
@@ -285,7 +305,7 @@ fn read(file: &Path) -> Result<String, String> {
 
 /// The receipt, or what a dry run found, a line for each of its members.
 fn table(receipt: &Value) -> String {
-    const MEMBERS: [(&str, &str); 9] = [
+    const MEMBERS: [(&str, &str); 10] = [
         ("id", "purge"),
         ("state", "state"),
         ("epoch", "epoch"),
@@ -295,6 +315,7 @@ fn table(receipt: &Value) -> String {
         ("matched", "matched"),
         ("bytes", "bytes"),
         ("freed", "freed (bytes)"),
+        ("audit", "in audit log"),
     ];
     let mut out = String::new();
     let dry = receipt.get("dry_run").is_some();
@@ -335,6 +356,7 @@ mod tests {
                 json!({"urls": ["https://a/b"], "mode": "soft", "wait": "everywhere",
                        "timeout": "1m30s", "dry_run": true}),
             ),
+            ("--host h --guard 5", json!({"hosts": ["h"], "guard": 5})),
             ("--host h --check", json!({"hosts": ["h"], "mode": "check"})),
             (
                 "--prefix a/b --host h --glob *.x/*",

@@ -164,6 +164,19 @@ pub struct Admin {
     pub idempotency_keys: usize,
     /// Largest request body in bytes.
     pub body_bytes: usize,
+    /// File of the audit log; `None` keeps none.
+    pub audit: Option<AuditFile>,
+}
+
+/// Files of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditFile {
+    /// Name of the one that is written to.
+    pub path: PathBuf,
+    /// Its size in bytes at which the next is begun.
+    pub bytes: u64,
+    /// Older ones that are kept; at least one.
+    pub files: usize,
 }
 
 impl Default for Admin {
@@ -176,6 +189,7 @@ impl Default for Admin {
             purge_history: 1000,
             idempotency_keys: 1000,
             body_bytes: 1024 * 1024,
+            audit: None,
         }
     }
 }

@@ -54,13 +54,9 @@ impl Edge {
         };
         let policy = self.routes.policy(site, &request.path);
         let asked = facts::request(&request);
-<<<<<<< HEAD
         let own_answer = if self.purges_by(&method) {
             Some("purge")
-        } else if !policy.methods.contains(&method) {
-=======
-        let own_answer = if !policy.forwards(&method) {
->>>>>>> main
+        } else if !policy.forwards(&method) {
             Some(Refusal::MethodNotAllowed.label())
         } else if self.loops(&request.headers) {
             Some("loop")

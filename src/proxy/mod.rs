@@ -19,11 +19,8 @@ mod keep;
 mod outgoing;
 mod partial;
 mod pass;
-<<<<<<< HEAD
 mod purge;
-=======
 mod segments;
->>>>>>> main
 mod serve;
 
 use std::fmt::Write as _;
@@ -42,7 +39,7 @@ use crate::store::{Fills, Purges, Store};
 use crate::telemetry::{Metrics, Recorder, RequestId, RequestIds};
 use dice::Dice;
 
-pub use purge::{AskedPurge, PurgeByMethod};
+pub use purge::{AskedPurge, PurgeByMethod, Purged};
 
 /// What all workers share.
 #[derive(Debug)]

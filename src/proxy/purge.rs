@@ -6,7 +6,9 @@
 //! `X-Purge-Token` or `Fastly-Key`, in one of them only. What is asked for is carried out by whoever
 //! is handed in, and never by an origin: the request ends here, so its token goes nowhere else.
 
+use std::future::Future;
 use std::net::IpAddr;
+use std::pin::Pin;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -20,10 +22,13 @@ use crate::message::Body;
 use crate::semantics::Request;
 use crate::telemetry::Record;
 
+/// An answer that is on its way.
+pub type Purged<'a> = Pin<Box<dyn Future<Output = http::Response<Bytes>> + Send + 'a>>;
+
 /// Carries out purges whose network and token have been judged.
 pub trait PurgeByMethod: Send + Sync + 'static {
     /// Purges what the fields of the request say, else its URL; the answer is for the client.
-    fn purge(&self, asked: &AskedPurge<'_>) -> http::Response<Bytes>;
+    fn purge<'a>(&'a self, asked: &'a AskedPurge<'a>) -> Purged<'a>;
 }
 
 /// A `PURGE` that may be carried out, as far as network and token go.
@@ -54,7 +59,7 @@ impl Edge {
 
 impl Worker {
     /// Answers a `PURGE`.
-    pub(super) fn purge(
+    pub(super) async fn purge(
         &self,
         request: &Request,
         site: usize,
@@ -97,7 +102,7 @@ impl Worker {
             headers: &request.headers,
             now,
         };
-        let (head, text) = self.purger.purge(&asked).into_parts();
+        let (head, text) = self.purger.purge(&asked).await.into_parts();
         let mut response = self.own(head.status, "purge", record, now);
         response.body = Body::from(text);
         response.headers.remove(CONTENT_TYPE);

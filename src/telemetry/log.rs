@@ -132,10 +132,20 @@ impl io::Write for Line<'_> {
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
-        let text = std::mem::take(&mut self.text);
+        let mut text = std::mem::take(&mut self.text);
+        one_line(&mut text);
         if !text.is_empty() && self.lines.sender.try_send(Message::Line(text)).is_err() {
             self.lines.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// Takes out line breaks within a line: a text from elsewhere, shown as it is, must not look like
+/// another line of ours. Escape sequences in values are made harmless by the subscriber.
+fn one_line(text: &mut [u8]) {
+    if let Some((_end, inside)) = text.split_last_mut() {
+        let breaks = inside.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r'));
+        breaks.for_each(|byte| *byte = b' ');
     }
 }
 
@@ -211,5 +221,30 @@ mod tests {
         drop(log);
         assert!(gate.text().starts_with("0\n"));
         assert!(gate.text().contains(&format!("{lost} lines of the process log were dropped\n")));
+    }
+    #[test]
+    fn a_text_from_elsewhere_ends_no_line() {
+        const NASTY: &str = "a\r\n2026-11-22 ERROR forged\u{1b}[2J\u{9b}1m";
+        for json in [false, true] {
+            let gate = Gate::default();
+            gate.open();
+            let (log, lines) = ProcessLog::start(gate.clone()).unwrap();
+            let layer = tracing_subscriber::fmt().with_writer(lines).with_ansi(false);
+            let say = || tracing::error!(shown = %NASTY, debug = ?NASTY, "{NASTY}");
+            if json {
+                tracing::subscriber::with_default(layer.json().flatten_event(true).finish(), say);
+            } else {
+                tracing::subscriber::with_default(layer.finish(), say);
+            }
+            drop(log);
+            let text = gate.text();
+            assert!(text.contains("forged") && text.ends_with('\n'), "{text:?}");
+            let inside = text.trim_end_matches('\n');
+            assert!(!inside.contains(['\r', '\n', '\u{1b}']), "{text:?}");
+            assert!(json || !inside.contains('\u{9b}'), "{text:?}");
+            if json {
+                assert!(serde_json::from_str::<serde_json::Value>(inside).is_ok(), "{text}");
+            }
+        }
     }
 }

@@ -397,6 +397,10 @@ pub struct NodeMetrics {
     pub admin_requests: IntCounter,
     /// Requests to the admin listener without a valid token.
     pub admin_denied: IntCounter,
+    /// Lines of the audit log.
+    pub audit_lines: IntCounter,
+    /// Lines that could not be written to it.
+    pub audit_failures: IntCounter,
 }
 
 impl Metrics {
@@ -438,6 +442,12 @@ impl Metrics {
                 admin_denied: shelf.counter(
                     "atoll_admin_denied_total",
                     "Requests to the admin listener without a valid token.",
+                ),
+                audit_lines: shelf
+                    .counter("atoll_audit_lines_total", "Lines written to the audit log."),
+                audit_failures: shelf.counter(
+                    "atoll_audit_failures_total",
+                    "Acts that were carried out and are not in the audit log.",
                 ),
             },
             registry,

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod caching;
 #[cfg(test)]
 mod cases;

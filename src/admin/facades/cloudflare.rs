@@ -18,9 +18,9 @@ use http::request::Parts;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::purge::{Wish, carry_out};
+use super::super::purge::{Done, Wish, carry_out_wish};
 use super::super::{Admin, Call, Reply, problem::Problem};
-use super::{allow, sites_of};
+use super::{Answered, allow, sites_of};
 use crate::purge::Strength;
 use crate::semantics::canonical_target;
 
@@ -79,19 +79,20 @@ impl File {
     }
 }
 
-pub(super) fn answer(admin: &Admin, call: &Call<'_>, head: &Parts) -> Result<Reply, Problem> {
+pub(super) fn answer(admin: &Admin, call: &Call<'_>, head: &Parts) -> Result<Answered, Problem> {
     match route(head.uri.path()).ok_or_else(|| Problem::no_route(&[]))? {
         Asked::Verify => {
             allow(head, &["GET"])?;
             let told = json!({ "code": 10000, "message": "This API Token is valid and active" });
-            Ok(success(&json!({ "id": call.token.name, "status": "active" }), &json!([told])))
+            let result = json!({ "id": call.token.name, "status": "active" });
+            Ok((success(&result, &json!([told])), None))
         }
         Asked::Purge { zone, strength } => {
             allow(head, &["POST", "DELETE"])?;
             let sites = sites_of(admin, call, &admin.facades.cloudflare, zone)?;
             let wish = wish(parse(call.body)?)?;
-            let id = carry_out(admin, call, sites, wish, strength)?.id;
-            Ok(success(&json!({ "id": id }), &json!([])))
+            let Done { receipt, act } = carry_out_wish(admin, call, sites, wish, strength)?;
+            Ok((success(&json!({ "id": receipt.id }), &json!([])), act))
         }
     }
 }

@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use super::super::problem::Problem;
-use super::super::purge::{Wish, carry_out};
+use super::super::purge::{Done, Wish, carry_out_wish};
 use super::super::{Admin, Call};
 use super::{listed, strength};
 use crate::clock::Now;
@@ -47,9 +47,13 @@ pub struct Purging<'a> {
 
 impl Admin {
     /// Carries out a purge that came over a listener for clients; the answer is JSON.
-    pub fn purge_by_method(&self, asked: &Purging<'_>) -> Response<Bytes> {
+    pub async fn purge_by_method(&self, asked: &Purging<'_>) -> Response<Bytes> {
         let (status, text, wait) = match self.by_method(asked) {
-            Ok(id) => (StatusCode::OK, json!({ "status": "ok", "id": id }).to_string(), None),
+            Ok(Done { receipt, act }) => {
+                super::note(self, act).await;
+                let body = json!({ "status": "ok", "id": receipt.id });
+                (StatusCode::OK, body.to_string(), None)
+            }
             Err(problem) => (problem.status(), problem.text(), problem.field_of_answer()),
         };
         let mut answer = Response::new(Bytes::from(text.trim_end().to_owned() + "\n"));
@@ -59,7 +63,7 @@ impl Admin {
         answer
     }
 
-    fn by_method(&self, asked: &Purging<'_>) -> Result<String, Problem> {
+    fn by_method(&self, asked: &Purging<'_>) -> Result<Done, Problem> {
         let token = self.tokens.get(asked.token).ok_or_else(Problem::no_token)?;
         if !token.covers(Scope::Purge) {
             return Err(Problem::scope(Scope::Purge));
@@ -77,7 +81,7 @@ impl Admin {
             now: asked.now,
         };
         let sites: Vec<Arc<str>> = vec![site];
-        Ok(carry_out(self, &call, sites, wish, strength)?.id)
+        carry_out_wish(self, &call, sites, wish, strength)
     }
 }
 

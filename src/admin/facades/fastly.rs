@@ -16,9 +16,9 @@ use http::request::Parts;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::super::purge::{Wish, carry_out};
+use super::super::purge::{Done, Wish, carry_out_wish};
 use super::super::{Admin, Call, Reply, problem::Problem};
-use super::{allow, decoded, listed, sites_of, strength};
+use super::{Answered, allow, decoded, listed, sites_of, strength};
 
 /// What a path asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ fn route(path: &str) -> Option<Asked<'_>> {
     }
 }
 
-pub(super) fn answer(admin: &Admin, call: &Call<'_>, head: &Parts) -> Result<Reply, Problem> {
+pub(super) fn answer(admin: &Admin, call: &Call<'_>, head: &Parts) -> Result<Answered, Problem> {
     let asked = route(head.uri.path()).ok_or_else(|| Problem::no_route(&[]))?;
     let methods: &[&str] =
         if matches!(asked, Asked::Url(_)) { &["POST", "PURGE"] } else { &["POST", "PUT"] };
@@ -56,8 +56,8 @@ pub(super) fn answer(admin: &Admin, call: &Call<'_>, head: &Parts) -> Result<Rep
         Asked::Keys { service } => keys(admin, call, service),
         Asked::All { service } => {
             let wish = Wish { all: true, ..Wish::default() };
-            purge(admin, call, service, wish)?;
-            Ok(super::super::json(StatusCode::OK, &json!({ "status": "ok" })))
+            let done = purge(admin, call, service, wish)?;
+            Ok((super::super::json(StatusCode::OK, &json!({ "status": "ok" })), done.act))
         }
     }
 }
@@ -72,21 +72,20 @@ fn one_environment(head: &Parts) -> Result<(), Problem> {
     }
 }
 
-/// Purges within a service and gives the purge's id.
-fn purge(admin: &Admin, call: &Call<'_>, service: &str, wish: Wish) -> Result<String, Problem> {
+/// Purges within a service.
+fn purge(admin: &Admin, call: &Call<'_>, service: &str, wish: Wish) -> Result<Done, Problem> {
     let sites = sites_of(admin, call, &admin.facades.fastly, service)?;
-    Ok(carry_out(admin, call, sites, wish, strength(call.headers))?.id)
+    carry_out_wish(admin, call, sites, wish, strength(call.headers))
 }
 
-fn one_key(admin: &Admin, call: &Call<'_>, service: &str, key: &str) -> Result<Reply, Problem> {
+fn one_key(admin: &Admin, call: &Call<'_>, service: &str, key: &str) -> Result<Answered, Problem> {
     let broken = || Problem::field("value", "key", "the key in the path is no text");
     if call.query.is_some() {
         let detail = "a `?` in a key is written %3F";
         return Err(Problem::field("value", "key", detail));
     }
     let tags = vec![decoded(key).ok_or_else(broken)?];
-    let id = purge(admin, call, service, Wish { tags, ..Wish::default() })?;
-    Ok(ok(&id))
+    Ok(ok(purge(admin, call, service, Wish { tags, ..Wish::default() })?))
 }
 
 /// The body of a bulk purge.
@@ -97,7 +96,7 @@ struct Keys {
 }
 
 /// Both ways to name keys count, since one that is overlooked would stay.
-fn keys(admin: &Admin, call: &Call<'_>, service: &str) -> Result<Reply, Problem> {
+fn keys(admin: &Admin, call: &Call<'_>, service: &str) -> Result<Answered, Problem> {
     let mut tags = listed(call.headers, "surrogate-key", |c| c.is_ascii_whitespace())?;
     let body = call.body.trim_ascii();
     if !body.is_empty() {
@@ -113,13 +112,14 @@ fn keys(admin: &Admin, call: &Call<'_>, service: &str) -> Result<Reply, Problem>
         return Err(Problem::bad("empty-selector", detail));
     }
     let wish = Wish { tags: tags.clone(), ..Wish::default() };
-    let id = purge(admin, call, service, wish)?;
-    let ids: Map<String, Value> = tags.into_iter().map(|tag| (tag, id.clone().into())).collect();
-    Ok(super::super::json(StatusCode::OK, &ids))
+    let Done { receipt, act } = purge(admin, call, service, wish)?;
+    let id = |tag| (tag, Value::from(receipt.id.as_str()));
+    let ids: Map<String, Value> = tags.into_iter().map(id).collect();
+    Ok((super::super::json(StatusCode::OK, &ids), act))
 }
 
 /// One URL of any service that the token covers. Some clients encode it whole.
-fn url(admin: &Admin, call: &Call<'_>, rest: &str) -> Result<Reply, Problem> {
+fn url(admin: &Admin, call: &Call<'_>, rest: &str) -> Result<Answered, Problem> {
     let broken = || Problem::field("url", "url", "the URL in the path cannot be read");
     let mut url =
         if rest.contains('/') { rest.to_owned() } else { decoded(rest).ok_or_else(broken)? };
@@ -134,12 +134,12 @@ fn url(admin: &Admin, call: &Call<'_>, rest: &str) -> Result<Reply, Problem> {
     let sites = services.flat_map(|service| &service.sites);
     let sites = sites.map(|site| site.as_str().into()).collect();
     let wish = Wish { urls: vec![url], ..Wish::default() };
-    let id = carry_out(admin, call, sites, wish, strength(call.headers))?.id;
-    Ok(ok(&id))
+    Ok(ok(carry_out_wish(admin, call, sites, wish, strength(call.headers))?))
 }
 
-fn ok(id: &str) -> Reply {
-    super::super::json(StatusCode::OK, &json!({ "status": "ok", "id": id }))
+fn ok(done: Done) -> Answered {
+    let body = json!({ "status": "ok", "id": done.receipt.id });
+    (super::super::json(StatusCode::OK, &body), done.act)
 }
 
 /// A problem in the shape of that API.

@@ -26,6 +26,7 @@ pub use edge::Purging;
 use super::problem::Problem;
 use super::purge::one_site;
 use super::{Admin, Call, Reply, auth};
+use crate::audit::Act;
 use crate::clock;
 use crate::config::{Facades, Scope, Service};
 use crate::purge::Strength;
@@ -42,6 +43,9 @@ pub(super) static ROUTES: [(&str, &str); 7] = [
     ("POST", "/client/v4/zones/{zone}/invalidate_cache"),
     ("GET", "/client/v4/user/tokens/verify"),
 ];
+
+/// An answer, with what the audit log has to note before it is given.
+type Answered = (Reply, Option<Act>);
 
 /// Whose format a request is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,9 +120,19 @@ where
     }
     let body = admin.read(body).await?;
     let call = Call::new(head, client, bearer, &body);
-    match format {
-        Format::Fastly => fastly::answer(admin, &call, head),
-        Format::Cloudflare => cloudflare::answer(admin, &call, head),
+    let (reply, act) = match format {
+        Format::Fastly => fastly::answer(admin, &call, head)?,
+        Format::Cloudflare => cloudflare::answer(admin, &call, head)?,
+    };
+    note(admin, act).await;
+    Ok(reply)
+}
+
+/// Has the audit log note what was done, before it is answered. These formats have no place to say
+/// that it could not; the process log and a metric do.
+async fn note(admin: &Admin, act: Option<Act>) {
+    if let Some(act) = act {
+        let _ = admin.control.audit().note(act).await;
     }
 }
 

@@ -196,6 +196,11 @@ async fn what_is_empty_unknown_or_not_built_is_refused() {
         (r#"{"tags":[" a"]}"#, "value", Some("tags")),
         (r#"{"tags":["a\u0000b"]}"#, "value", Some("tags")),
         (r#"{"tags":["a"],"mode":"firm"}"#, "value", Some("mode")),
+        (r#"{"tags":["a"],"guard":null}"#, "body", None),
+        (r#"{"tags":["a"],"guard":"5%"}"#, "body", None),
+        (r#"{"tags":["a"],"guard":-1}"#, "body", None),
+        (r#"{"tags":["a"],"guard":101}"#, "value", Some("guard")),
+        (r#"{"guard":5}"#, "empty-selector", None),
         (r#"{"tags":["a"],"wait":"all"}"#, "value", Some("wait")),
         (r#"{"tags":["a"],"timeout":"5"}"#, "value", Some("timeout")),
         (r#"{"tags":["a"],"timeout":"6m"}"#, "value", Some("timeout")),
@@ -335,6 +340,34 @@ async fn a_dry_run_counts_and_purges_nothing() {
     let busy = purge(&bench, "purge", &body).await;
     assert_eq!((busy.status, &busy.json()["code"]), (429, &json!("busy")));
     assert_eq!(busy.header("retry-after"), "1");
+}
+
+#[tokio::test]
+async fn a_guarded_purge_looks_first() {
+    let bench = bench();
+    let body = |percent: u8| json!({"tags": ["a"], "guard": percent}).to_string();
+    // Of a hundred stored responses it would hit two, one for each site.
+    let refused = purge(&bench, "purge", &body(1)).await;
+    assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("guard")));
+    assert!(refused.json()["detail"].as_str().unwrap().contains("2 of 100"), "{}", refused.body);
+    assert!(bench.control.purges.lock().unwrap().is_empty());
+    assert_eq!(purge(&bench, "purge", &body(2)).await.status, 200);
+    // A token that is bound to sites is told of these only: there, it would hit all.
+    let bound = purge(&bench, "blogger", &body(99)).await;
+    assert_eq!(bound.status, 409);
+    assert!(bound.json()["detail"].as_str().unwrap().contains("1 of 1 "), "{}", bound.body);
+    assert_eq!(purge(&bench, "blogger", &body(100)).await.status, 200);
+    // What was done already is answered without another look.
+    let send = async |token: &str, percent: u8| {
+        let fields = [("idempotency-key", "k")];
+        bench.ask_with("POST", "/v1/purge", token, &fields, &body(percent)).await
+    };
+    assert_eq!(send("all", 2).await.status, 200);
+    let _walking = bench.admin.walks.try_acquire().unwrap();
+    assert_eq!(send("all", 2).await.status, 200);
+    assert_eq!(send("all", 3).await.status, 422);
+    assert_eq!(send("purge", 2).await.status, 429);
+    assert_eq!(bench.control.purges.lock().unwrap().len(), 3);
 }
 
 #[tokio::test]

@@ -21,8 +21,8 @@ use crate::semantics::Policy;
 
 use super::error::{Problem, shown};
 use super::reader::{Entry, Found, Number, Percent, Read, Size, Table};
-use super::{AccessFormat, CertificateFiles, Limits, Listener, Log, Node, Origin, Rule, Scope};
-use super::{machine, names, token};
+use super::{AccessFormat, AuditFile, CertificateFiles, Limits, Listener, Log, Node, Origin};
+use super::{Rule, Scope, machine, names, token};
 
 /// A configuration as it was written: nothing refers to anything yet.
 pub(super) struct Draft {
@@ -227,20 +227,24 @@ fn read_log(mut table: Table<'_>, folder: &Path, log: &mut Log) {
         ("none", None),
     ];
     table.choose("access", &formats, &mut log.access);
-    if let Some(found) = table.optional::<PathBuf>("access_file") {
-        let file = folder.join(&found.value);
-        if file.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
-            let problem = Problem::new("the folder of `log.access_file` does not exist")
-                .at(found.place.span)
-                .help(format!("looked for it as {}", shown(&file.display().to_string())));
-            table.sink.push(problem);
-        }
-        log.access_file = Some(file);
-    }
+    log.access_file = log_file(&mut table, "access_file", folder);
     table.count("access_queue", &mut log.access_queue, 16..=10_000_000);
     table.set("json", &mut log.json);
     table.parse("level", &mut log.level, level);
     table.finish();
+}
+
+/// A file to write to, whose folder has to be there.
+fn log_file(table: &mut Table<'_>, key: &'static str, folder: &Path) -> Option<PathBuf> {
+    let found = table.optional::<PathBuf>(key)?;
+    let file = folder.join(&found.value);
+    if file.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        let problem = Problem::new(format!("the folder of `{}` does not exist", found.place.key))
+            .at(found.place.span)
+            .help(format!("looked for it as {}", shown(&file.display().to_string())));
+        table.sink.push(problem);
+    }
+    Some(file)
 }
 
 /// Accepts what the process log's filter accepts.
@@ -281,9 +285,18 @@ fn read_admin(mut table: Table<'_>, folder: &Path, admin: &mut AdminDraft) {
     table.count("purge_history", &mut admin.rest.purge_history, 0..=100_000);
     table.count("idempotency_keys", &mut admin.rest.idempotency_keys, 0..=100_000);
     table.size("body_bytes", &mut admin.rest.body_bytes, 1024..=64 << 20);
+    admin.rest.audit = audit(&mut table, folder);
     let tokens = table.tables("token").unwrap_or_default();
     admin.tokens = tokens.into_iter().filter_map(token).collect();
     table.finish();
+}
+
+fn audit(table: &mut Table<'_>, folder: &Path) -> Option<AuditFile> {
+    let path = log_file(table, "audit_log", folder);
+    let (mut bytes, mut files) = (16 << 20, 9);
+    table.size("audit_log_bytes", &mut bytes, 4096..=1 << 40);
+    table.count("audit_log_files", &mut files, 1..=10_000);
+    path.map(|path| AuditFile { path, bytes, files })
 }
 
 fn token(mut table: Table<'_>) -> Option<TokenDraft> {

@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     limits: String,
     drain_notice: &'static str,
     admin: String,
+    /// Keys of the admin listener itself.
+    admin_keys: String,
     listeners: String,
     certificates: String,
     origins: String,
@@ -49,6 +51,7 @@ impl Plan {
             limits: String::new(),
             drain_notice: "0s",
             admin: String::new(),
+            admin_keys: String::new(),
             listeners: "[[listener]]\naddress = \"127.0.0.1:0\"\n".to_owned(),
             certificates: String::new(),
             origins: String::new(),
@@ -165,6 +168,12 @@ impl Plan {
         self
     }
 
+    /// An audit log in this file.
+    pub(crate) fn audit_log(mut self, path: &Path) -> Self {
+        let _ = writeln!(self.admin_keys, "audit_log = {:?}", path.display().to_string());
+        self
+    }
+
     /// One listener with these keys instead of the plain one.
     pub(crate) fn listener(mut self, address: &str, keys: &str) -> Self {
         self.listeners = format!("[[listener]]\naddress = \"{address}\"\n{keys}\n");
@@ -194,7 +203,7 @@ impl Plan {
              [memory]\nbudget = \"{}\"\n\
              [log]\n{}\nlevel = \"error\"\n\
              [limits]\ndrain_notice = \"{}\"\n{}\n\
-             [admin]\naddress = \"127.0.0.1:0\"\n\
+             [admin]\naddress = \"127.0.0.1:0\"\n{}\
              [[admin.token]]\nname = \"all\"\nhash = \"{hash}\"\n\
              scopes = [\"read\", \"purge\", \"purge-all\", \"config\", \"drain\"]\n{}\n\
              {}\n{}\n{}\n[[site]]\n{}{}\n{}\n{}\n",
@@ -202,6 +211,7 @@ impl Plan {
             self.log,
             self.drain_notice,
             self.limits,
+            self.admin_keys,
             self.admin,
             self.listeners,
             self.certificates,
