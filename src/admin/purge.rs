@@ -161,7 +161,7 @@ pub(super) fn purge(admin: &Admin, call: &Call<'_>) -> Result<Work, Problem> {
         Some(percent) if !meant.key.is_some_and(known) => {
             Ok(guard(admin, call, meant.selectors, percent))
         }
-        _ => carry_out(admin, call, meant),
+        _ => carry_out(admin, call, &meant),
     }
 }
 
@@ -201,11 +201,11 @@ fn guard(admin: &Admin, call: &Call<'_>, selectors: Vec<Selector>, percent: u8) 
         );
         Err(Problem::new(StatusCode::CONFLICT, "guard", detail).of_field("guard"))
     };
-    Work::First(Box::new(look), |admin, call| carry_out(admin, call, understand(admin, call)?))
+    Work::First(Box::new(look), |admin, call| carry_out(admin, call, &understand(admin, call)?))
 }
 
-fn carry_out(admin: &Admin, call: &Call<'_>, meant: Meant<'_>) -> Result<Work, Problem> {
-    let Done { receipt, act } = perform(admin, call, &meant, call.body)?;
+fn carry_out(admin: &Admin, call: &Call<'_>, meant: &Meant<'_>) -> Result<Work, Problem> {
+    let Done { receipt, act } = perform(admin, call, meant, call.body)?;
     let Some(act) = act else { return Ok(Work::Done(json(StatusCode::OK, &receipt))) };
     Ok(Work::Acted(
         act,

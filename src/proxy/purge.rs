@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn a_token_stands_in_one_place() {
-        let rows: [(&[(&'static str, &'static str)], Option<&str>); 10] = [
+        type Fields = &'static [(&'static str, &'static str)];
+        let rows: [(Fields, Option<&str>); 10] = [
             (&[("authorization", "Bearer one")], Some("one")),
             (&[("authorization", "bearer  one")], Some("one")),
             (&[("x-purge-token", " one ")], Some("one")),

@@ -12,6 +12,9 @@ const TWO: &str = "a-token-for-the-second-site";
 /// A token for the first that may look only.
 const READER: &str = "a-token-that-may-only-look";
 
+/// Fields of a request.
+type Fields<'a> = &'a [(&'a str, &'a str)];
+
 /// Every facade, for two sites.
 const ALL: &str = "[facades]\npurge_method = true\n\
     [[facades.fastly]]\nservice = \"s1\"\nsite = \"one\"\n\
@@ -58,7 +61,7 @@ async fn left(edge: &Edge) -> [bool; 3] {
     ]
 }
 
-async fn fastly(edge: &Edge, token: &str, target: &str, more: &[(&str, &str)]) -> Response {
+async fn fastly(edge: &Edge, token: &str, target: &str, more: Fields<'_>) -> Response {
     let mut fields = vec![("Fastly-Key", token)];
     fields.extend(more);
     edge.manage_with(None, "POST", target, &fields, None).await
@@ -69,7 +72,7 @@ async fn cloudflare(edge: &Edge, token: &str, zone: &str, body: Value) -> Respon
     edge.manage_as(Some(token), "POST", &target, Some(body)).await
 }
 
-async fn purge(edge: &Edge, host: &str, target: &str, fields: &[(&str, &str)]) -> Response {
+async fn purge(edge: &Edge, host: &str, target: &str, fields: Fields<'_>) -> Response {
     edge.ask("PURGE", host, target, fields).await
 }
 
@@ -81,7 +84,7 @@ fn json_of(answer: &Response) -> Value {
 async fn fastlys_format_purges_what_it_names() {
     let origin = origin();
     let edge = two_sites(&origin).facades(ALL).start();
-    let rows: [(&str, &[(&str, &str)], [bool; 3]); 4] = [
+    let rows: [(&str, Fields<'_>, [bool; 3]); 4] = [
         ("/purge/one.test/a", &[], [false, true, true]),
         ("/service/s1/purge/a", &[], [false, true, true]),
         ("/service/s1/purge", &[("Surrogate-Key", "b")], [true, false, true]),
@@ -121,8 +124,8 @@ async fn nobody_purges_what_is_not_theirs_and_nothing_named_is_not_everything() 
     let origin = origin();
     let edge = two_sites(&origin).facades(ALL).start();
     fill(&edge).await;
-    let key: &[(&str, &str)] = &[("Surrogate-Key", "t")];
-    let rows: [(&str, &str, &[(&str, &str)], u16); 9] = [
+    let key: Fields<'_> = &[("Surrogate-Key", "t")];
+    let rows: [(&str, &str, Fields<'_>, u16); 9] = [
         (TWO, "/service/s1/purge_all", &[], 403),
         (ONE, "/service/gone/purge_all", &[], 403),
         (ONE, "/purge/two.test/a", &[], 403),
@@ -153,7 +156,7 @@ async fn nobody_purges_what_is_not_theirs_and_nothing_named_is_not_everything() 
         let answer = cloudflare(&edge, token, zone, body.clone()).await;
         assert_eq!(answer.status(), status, "{token} {zone} {body}: {answer:?}");
     }
-    let rows: [(&str, &[(&str, &str)], u16); 9] = [
+    let rows: [(&str, Fields<'_>, u16); 9] = [
         ("one.test", &[], 403),
         ("one.test", &[("X-Purge-Token", "wrong")], 403),
         ("one.test", &[("X-Purge-Token", TWO)], 403),
@@ -178,7 +181,7 @@ async fn purge_by_method_takes_the_url_or_its_tags_and_stays_here() {
     let (plan, log) = two_sites(&origin).facades(ALL).access_log("json");
     let edge = plan.start();
     let bearer = format!("Bearer {ONE}");
-    let rows: [(&str, &[(&str, &str)], [bool; 3]); 5] = [
+    let rows: [(&str, Fields<'_>, [bool; 3]); 5] = [
         ("/a", &[("Authorization", &bearer)], [false, true, true]),
         ("/a", &[("X-Purge-Token", ONE)], [false, true, true]),
         ("/a", &[("Fastly-Key", ONE)], [false, true, true]),
@@ -244,7 +247,7 @@ async fn a_soft_purge_lets_the_old_answer_bridge() {
     let softly = async |nth: usize| match nth {
         1 => purge(&edge, HOST, "/a", &[("Fastly-Key", TOKEN), ("X-Purge-Method", "soft")]).await,
         2 => {
-            let soft: &[(&str, &str)] = &[("Fastly-Soft-Purge", "1")];
+            let soft: Fields<'_> = &[("Fastly-Soft-Purge", "1")];
             fastly(&edge, TOKEN, &format!("/purge/{HOST}/a"), soft).await
         }
         _ => {

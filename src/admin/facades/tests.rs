@@ -3,6 +3,9 @@ use super::*;
 use crate::purge::{Glob, Selector};
 use crate::telemetry::test_config;
 
+/// Fields of a request.
+type Fields<'a> = &'a [(&'a str, &'a str)];
+
 /// A node with a service for each site, and a zone for one and one for both.
 fn facades() -> Bench {
     let mut config = test_config();
@@ -17,7 +20,7 @@ fn facades() -> Bench {
 }
 
 impl Bench {
-    async fn fastly(&self, path: &str, token: &str, more: &[(&str, &str)], body: &str) -> Answer {
+    async fn fastly(&self, path: &str, token: &str, more: Fields<'_>, body: &str) -> Answer {
         let mut fields = vec![("fastly-key", token)];
         fields.extend(more);
         self.ask_with("POST", path, "", &fields, body).await
@@ -55,9 +58,9 @@ fn one(selectors: &[&str], strength: Strength) -> Vec<(Vec<String>, Strength)> {
 #[tokio::test]
 async fn fastly_paths_and_fields_say_what_is_purged() {
     use Strength::{Hard, Soft};
-    let soft: &[(&str, &str)] = &[("fastly-soft-purge", "1")];
-    let keys: &[(&str, &str)] = &[("surrogate-key", "a B")];
-    let rows: [(&str, &[(&str, &str)], &str, &[&str], Strength); 11] = [
+    let soft: Fields<'_> = &[("fastly-soft-purge", "1")];
+    let keys: Fields<'_> = &[("surrogate-key", "a B")];
+    let rows: [(&str, Fields<'_>, &str, &[&str], Strength); 11] = [
         ("/service/s-shop/purge/News", &[], "", &["shop tag news"], Hard),
         ("/service/s-shop/purge/a%2Fb", soft, "", &["shop tag a/b"], Soft),
         ("/service/s-shop/purge/a/b", &[], "", &["shop tag a/b"], Hard),
@@ -103,9 +106,9 @@ async fn fastly_answers_and_errors_have_their_shape() {
 #[tokio::test]
 async fn fastly_refuses_what_it_must() {
     let bench = facades();
-    let staging: &[(&str, &str)] = &[("fastly-purge-environment", "staging")];
-    let blank: &[(&str, &str)] = &[("surrogate-key", " ")];
-    let rows: [(&str, &str, &[(&str, &str)], &str, u16); 21] = [
+    let staging: Fields<'_> = &[("fastly-purge-environment", "staging")];
+    let blank: Fields<'_> = &[("surrogate-key", " ")];
+    let rows: [(&str, &str, Fields<'_>, &str, u16); 21] = [
         ("/service/s-shop/purge_all", "", &[], "", 401),
         ("/service/s-shop/purge_all", "read", &[], "", 403),
         ("/service/s-shop/purge_all", "blogger", &[], "", 403),
