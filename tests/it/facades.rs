@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::support::certificate::Folder;
 use crate::support::edge::{HOST, Plan, TOKEN};
 use crate::support::{Connection, Edge, Gate, Origin, Reply, Response};
 
@@ -354,4 +355,66 @@ async fn a_purge_by_method_while_the_fill_waits_for_its_head_kills_it() {
     edge.settled().await;
     let after = edge.ask("GET", "one.test", "/a", &[]).await;
     assert_eq!(after.text(), "v2");
+}
+
+#[tokio::test]
+async fn purges_in_every_format_are_in_the_audit_log() {
+    let origin = origin();
+    let folder = Folder::new();
+    let path = folder.path().join("audit.log");
+    let edge = two_sites(&origin).facades(ALL).audit_log(&path).start();
+    let answers = [
+        fastly(&edge, ONE, "/service/s1/purge_all", &[]).await,
+        cloudflare(&edge, ONE, "z1", json!({ "tags": ["a"] })).await,
+        purge(&edge, "one.test", "/a", &[("X-Purge-Token", ONE)]).await,
+        // Refused: it is not in it.
+        purge(&edge, "two.test", "/a", &[("X-Purge-Token", ONE)]).await,
+    ];
+    assert_eq!(answers.map(|answer| answer.status()), [200, 200, 200, 403]);
+    let log = std::fs::read_to_string(&path).unwrap();
+    let purges = log.lines().filter(|line| line.contains("\"act\":\"purge\""));
+    assert_eq!(purges.count(), 3, "{log}");
+    assert!(!log.contains(ONE), "{log}");
+}
+
+#[tokio::test]
+async fn purge_is_not_forwarded_even_where_every_method_is() {
+    let origin = origin();
+    let edge = Edge::before(&origin)
+        .site("methods = [\"*\"]")
+        .facades("[facades]\npurge_method = true")
+        .start();
+    for (token, status) in [("wrong", 403), (TOKEN, 200)] {
+        let answer = purge(&edge, HOST, "/a", &[("X-Purge-Token", token)]).await;
+        assert_eq!(answer.status(), status, "{answer:?}");
+    }
+    assert_eq!(origin.requests(), 0);
+}
+
+#[tokio::test]
+async fn the_file_with_every_facade_starts_and_purges() {
+    let text = include_str!("../../config/facades.toml");
+    let said = |what: &str| {
+        let begins = format!("# {what} = \"");
+        let line = text.lines().find_map(|line| line.strip_prefix(&*begins)).unwrap();
+        line.trim_end_matches('"').to_owned()
+    };
+    let origin = origin();
+    let elsewhere = text
+        .replace("127.0.0.1:8080\"", "127.0.0.1:0\"")
+        .replace("127.0.0.1:9080\"", "127.0.0.1:0\"")
+        .replace("http://127.0.0.1:3000\"", &format!("http://{}\"", origin.address));
+    let edge = Edge::of_file(&elsewhere);
+    let (token, service, zone) = (said("token"), said("service id"), said("zone"));
+    for nth in 0..3 {
+        edge.fill("/a").await;
+        edge.get("/a").await.expect(200, &format!("v{}", nth + 1), "hit");
+        let answer = match nth {
+            0 => fastly(&edge, &token, &format!("/service/{service}/purge/a"), &[]).await,
+            1 => cloudflare(&edge, &token, &zone, json!({ "tags": ["a"] })).await,
+            _ => purge(&edge, HOST, "/a", &[("X-Purge-Token", &token)]).await,
+        };
+        assert_eq!(answer.status(), 200, "{answer:?}");
+    }
+    assert!(!edge.get("/a").await.says("hit"));
 }
