@@ -18,7 +18,18 @@ pub(super) fn judge<'a>(
     client: IpAddr,
     now: Now,
 ) -> Result<(usize, &'a Token), Problem> {
-    guard.judge(tokens, bearer(headers), client, now).map_err(|denied| match denied {
+    judge_presented(guard, tokens, bearer(headers), client, now)
+}
+
+/// The same of a token that stood elsewhere.
+pub(super) fn judge_presented<'a>(
+    guard: &Guard,
+    tokens: &'a [Token],
+    presented: Option<&[u8]>,
+    client: IpAddr,
+    now: Now,
+) -> Result<(usize, &'a Token), Problem> {
+    guard.judge(tokens, presented, client, now).map_err(|denied| match denied {
         Denied::TooMany(wait) => {
             let detail = "too many unknown tokens came from this address";
             Problem::wait("too-many-failures", detail, wait)
@@ -32,7 +43,7 @@ pub(super) fn judge<'a>(
 }
 
 /// The token of the one `Authorization: Bearer` line (RFC 6750 section 2.1).
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut lines = headers.get_all(header::AUTHORIZATION).iter();
     let line = lines.next()?.as_bytes();
     let (scheme, token) = line.split_at_checked("Bearer ".len())?;

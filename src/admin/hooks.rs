@@ -13,12 +13,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::problem::Problem;
-use super::purge::{Written, carry_out_event};
+use super::purge::{Receipt, Wish, carry_out_wish, one_site};
 use super::{Admin, Call, Reply, json};
+use crate::audit::{Act, Written};
 use crate::clock::Now;
 use crate::config::{Hook, Proof, Scope, Token};
 use crate::guard::proves;
-use crate::hooks::{Mapping, map};
+use crate::hooks::{Mapping, Wanted, map};
 use crate::purge::Strength;
 
 /// One event whose proof has not been judged.
@@ -64,16 +65,37 @@ impl Door {
     }
 }
 
+/// What an event came to.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Outcome {
+    /// A purge.
+    Purged(Receipt),
+    /// Nothing.
+    Nothing(Nothing),
+}
+
+impl Outcome {
+    /// The answer; `written` tells whether the audit log has it.
+    pub(super) fn reply(self, written: Option<Written>) -> Reply {
+        let told = match self {
+            Self::Purged(receipt) => Self::Purged(receipt.noted(written)),
+            nothing => nothing,
+        };
+        json(StatusCode::OK, &told)
+    }
+}
+
 /// An event that came to nothing.
-#[derive(Serialize)]
-struct Nothing {
+#[derive(Debug, Serialize)]
+pub struct Nothing {
     id: Option<()>,
     matched: u64,
     why: &'static str,
 }
 
-/// `POST /v1/hooks/{name}`
-pub(super) fn receive(admin: &Admin, knock: &Knock<'_>) -> Result<Reply, Problem> {
+/// `POST /v1/hooks/{name}`. With what came of it goes what the audit log has to note.
+pub(super) fn receive(admin: &Admin, knock: &Knock<'_>) -> Result<(Outcome, Option<Act>), Problem> {
     let door = admin.doors.iter().find(|door| door.name == knock.name);
     // Who has no proof is not told which hooks there are.
     let proven = |door: &&Door| proves(&door.proof, knock.headers, knock.body);
@@ -93,7 +115,7 @@ pub(super) fn receive(admin: &Admin, knock: &Knock<'_>) -> Result<Reply, Problem
             None => "no mapping of the hook is for this event",
             Some(_) => "the event has none of the values that the mapping names",
         };
-        return Ok(json(StatusCode::OK, &Nothing { id: None, matched: 0, why }));
+        return Ok((Outcome::Nothing(Nothing { id: None, matched: 0, why }), None));
     }
     let call = Call {
         token: &door.may,
@@ -106,6 +128,9 @@ pub(super) fn receive(admin: &Admin, knock: &Knock<'_>) -> Result<Reply, Problem
         now: knock.now,
     };
     let strength = wanted.mode.unwrap_or(Strength::Hard);
-    let written = Written::by_event(door.may.sites.first().cloned(), wanted);
-    Ok(json(StatusCode::OK, &carry_out_event(admin, &call, &written, strength)?))
+    let site = door.may.sites.first().map(|site| one_site(admin, &door.may, site)).transpose()?;
+    let Wanted { urls, tags, prefixes, hosts, all, mode: _ } = wanted;
+    let wish = Wish { urls, tags, prefixes, hosts, globs: Vec::new(), all };
+    let done = carry_out_wish(admin, &call, site.into_iter().collect(), wish, strength)?;
+    Ok((Outcome::Purged(done.receipt), done.act))
 }

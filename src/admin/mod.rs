@@ -10,6 +10,7 @@ mod body;
 mod control;
 mod events;
 mod explain;
+mod facades;
 mod health;
 mod hooks;
 mod past;
@@ -32,13 +33,14 @@ use tokio::sync::Semaphore;
 
 pub use body::ReplyBody;
 pub use control::{Control, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass};
+pub use facades::Purging;
 pub use hooks::Knock;
 pub use problem::Problem;
 pub use server::{Surface, serve};
 
 use crate::audit::{Act, Written};
 use crate::clock::{self, Now};
-use crate::config::{Config, Scope, Token};
+use crate::config::{Config, Facades, Scope, Token};
 use crate::guard::{Buckets, Guard};
 use crate::store::Applied;
 use crate::telemetry::Metrics;
@@ -82,7 +84,7 @@ pub enum Access {
     /// The same, of what may need a walk over the store, or leaves a line in the audit log.
     Walking(Scope, fn(&Admin, &Call<'_>) -> Result<Work, Problem>),
     /// Who proves that an event comes from where a hook expects it; what answers judges the proof.
-    Proven(fn(&Admin, &Knock<'_>) -> Result<Reply, Problem>),
+    Proven(ProvenAct),
 }
 
 impl Access {
@@ -247,6 +249,7 @@ pub struct Admin {
     hook_guard: Guard,
     /// Places of those who follow the events.
     followers: Arc<Semaphore>,
+    facades: Facades,
     control: Arc<dyn Control>,
     metrics: Arc<Metrics>,
 }
@@ -301,6 +304,7 @@ impl Admin {
             doors: hooks::Door::all(&config.admin.hooks, tokens),
             hook_guard: Guard::default(),
             followers: Arc::new(Semaphore::new(config.admin.event_followers)),
+            facades: config.facades.clone(),
             control,
             metrics,
         })
@@ -319,11 +323,22 @@ impl Admin {
     {
         self.metrics.node.admin_requests.inc();
         let (head, body) = request.into_parts();
+        let format = facades::Format::of(&self.facades, head.uri.path());
+        if let Some(format) = format.filter(|_| surface == Surface::Full) {
+            return facades::answer(self, format, &head, body, client).await;
+        }
         let answer = match self.admit(&head, client, surface, clock::now()) {
             Ok(Admitted::Open(act)) => Ok(act(self)),
             Ok(Admitted::Proven(act)) => {
                 let body = self.read(body).await;
-                body.and_then(|body| act(self, &Knock::new(&head, client, &body)))
+                let done = body.and_then(|body| act(self, &Knock::new(&head, client, &body)));
+                match done {
+                    Ok((outcome, Some(act))) => {
+                        Ok(outcome.reply(Some(self.control.audit().note(act).await)))
+                    }
+                    Ok((outcome, None)) => Ok(outcome.reply(None)),
+                    Err(problem) => Err(problem),
+                }
             }
             Ok(Admitted::Scoped(bearer, act)) => {
                 let body = self.read(body).await;
@@ -454,7 +469,8 @@ impl Admin {
     }
 }
 
-type ProvenAct = fn(&Admin, &Knock<'_>) -> Result<Reply, Problem>;
+/// What judges the proof of an event and carries it out; with what the audit log has to note.
+pub type ProvenAct = fn(&Admin, &Knock<'_>) -> Result<(hooks::Outcome, Option<Act>), Problem>;
 
 /// What answers a request that brings its own proof.
 fn proven(head: &http::request::Parts, surface: Surface) -> Option<ProvenAct> {

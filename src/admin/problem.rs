@@ -113,6 +113,12 @@ impl Problem {
         }
     }
 
+    /// 404: an identifier that stands for nothing.
+    pub(super) fn unknown_service() -> Self {
+        let detail = "there is no service or zone of this identifier";
+        Self::new(StatusCode::NOT_FOUND, "unknown-service", detail)
+    }
+
     /// 429 with the time to wait.
     pub(super) fn wait(code: &'static str, detail: impl Into<Box<str>>, wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -133,24 +139,50 @@ impl Problem {
         self.status
     }
 
+    /// Its code for programs.
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// Its sentence for people.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The field that its answer adds.
+    pub(super) fn field_of_answer(&self) -> Option<(HeaderName, HeaderValue)> {
+        self.hint.field()
+    }
+
+    /// Its answer in another shape: the status and the fields stay.
+    pub(super) fn reply_in(&self, media_type: &'static str, text: String) -> Reply {
+        let mut reply = reply(self.status, media_type, text);
+        if let Some((name, value)) = self.hint.field() {
+            reply.headers_mut().insert(name, value);
+        }
+        reply
+    }
+
     /// The problem as an answer.
     pub(super) fn into_reply(self) -> Reply {
+        let text = self.text();
+        self.reply_in("application/problem+json", text)
+    }
+
+    /// The body of the answer.
+    pub(super) fn text(&self) -> String {
         let mut body = Map::new();
         body.insert("type".into(), "about:blank".into());
         body.insert("title".into(), self.status.canonical_reason().unwrap_or("Error").into());
         body.insert("status".into(), self.status.as_u16().into());
         body.insert("code".into(), self.code.into());
-        body.insert("detail".into(), String::from(self.detail).into());
+        body.insert("detail".into(), (*self.detail).into());
         if let Some(field) = self.field {
             body.insert("field".into(), field.into());
         }
         let mut text = Value::Object(body).to_string();
         text.push('\n');
-        let mut reply = reply(self.status, "application/problem+json", text);
-        if let Some((name, value)) = self.hint.field() {
-            reply.headers_mut().insert(name, value);
-        }
-        reply
+        text
     }
 }
 

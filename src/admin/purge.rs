@@ -15,10 +15,9 @@ use super::problem::Problem;
 use super::repeat;
 use super::resolve::{Scope, not_covered};
 use super::{Admin, Call, Work, json, milliseconds, unwritten};
-use crate::audit::Act;
+use crate::audit::{self, Act};
 use crate::clock;
 use crate::config::{Scope as TokenScope, Token, parse_duration};
-use crate::hooks::Wanted;
 use crate::purge::{Selector, Strength};
 use crate::store::Author;
 
@@ -52,13 +51,25 @@ pub(super) struct Written {
     refetch: Present,
 }
 
-impl Written {
-    /// What an event names, within a site.
-    pub(super) fn by_event(site: Option<String>, wanted: Wanted) -> Self {
-        let Wanted { urls, tags, prefixes, hosts, all, mode: _ } = wanted;
-        Self { site, urls, tags, prefixes, hosts, all, ..Self::default() }
-    }
+/// What is to be purged, as another wire format says it.
+#[derive(Debug, Default)]
+pub(super) struct Wish {
+    pub(super) urls: Vec<String>,
+    pub(super) tags: Vec<String>,
+    pub(super) prefixes: Vec<String>,
+    pub(super) hosts: Vec<String>,
+    pub(super) globs: Vec<String>,
+    pub(super) all: bool,
+}
 
+impl From<Wish> for Written {
+    fn from(wish: Wish) -> Self {
+        let Wish { urls, tags, prefixes, hosts, globs, all } = wish;
+        Self { urls, tags, prefixes, hosts, globs, all, ..Self::default() }
+    }
+}
+
+impl Written {
     /// Selectors that are written out.
     fn named(&self) -> usize {
         let lists = [&self.urls, &self.tags, &self.prefixes, &self.hosts, &self.globs];
@@ -97,9 +108,9 @@ enum Level {
 
 /// What a purge was answered with.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Receipt {
+pub struct Receipt {
     /// Node, incarnation and sequence.
-    id: String,
+    pub(super) id: String,
     epoch: u64,
     took_ms: f64,
     state: Level,
@@ -110,6 +121,13 @@ pub(super) struct Receipt {
     /// Present where the audit log lacks it.
     #[serde(skip_serializing_if = "Option::is_none")]
     audit: Option<bool>,
+}
+
+impl Receipt {
+    /// The same, saying so where the audit log should have it and has not.
+    pub(super) fn noted(self, written: Option<audit::Written>) -> Self {
+        Self { audit: written.and_then(unwritten), ..self }
+    }
 }
 
 /// What a purge would do.
@@ -150,7 +168,7 @@ pub(super) fn purge(admin: &Admin, call: &Call<'_>) -> Result<Work, Problem> {
         Some(percent) if !meant.key.is_some_and(known) => {
             Ok(guard(admin, call, meant.selectors, percent))
         }
-        _ => carry_out(admin, call, meant),
+        _ => carry_out(admin, call, &meant),
     }
 }
 
@@ -190,42 +208,67 @@ fn guard(admin: &Admin, call: &Call<'_>, selectors: Vec<Selector>, percent: u8) 
         );
         Err(Problem::new(StatusCode::CONFLICT, "guard", detail).of_field("guard"))
     };
-    Work::First(Box::new(look), |admin, call| carry_out(admin, call, understand(admin, call)?))
+    Work::First(Box::new(look), |admin, call| carry_out(admin, call, &understand(admin, call)?))
 }
 
-fn carry_out(admin: &Admin, call: &Call<'_>, meant: Meant<'_>) -> Result<Work, Problem> {
-    let Meant { key, selectors, strength, state, .. } = meant;
-    let mut acted = false;
-    let mut act = || {
-        acted = true;
-        apply(admin, call, &selectors, strength, state)
-    };
-    let receipt = match key {
-        Some(key) => admin.repeats.once(call.position, key, call.body, call.now, act)?,
-        None => act()?,
-    };
-    if !acted {
-        return Ok(Work::Done(json(StatusCode::OK, &receipt)));
-    }
-    let (name, purge) = (&call.token.name, (selectors.as_slice(), strength));
-    let act = Act::purge(name, call.client, purge, &receipt.id, call.now);
+fn carry_out(admin: &Admin, call: &Call<'_>, meant: &Meant<'_>) -> Result<Work, Problem> {
+    let Done { receipt, act } = perform(admin, call, meant, call.body)?;
+    let Some(act) = act else { return Ok(Work::Done(json(StatusCode::OK, &receipt))) };
     Ok(Work::Acted(
         act,
-        Box::new(move |written| {
-            json(StatusCode::OK, &Receipt { audit: unwritten(written), ..receipt })
-        }),
+        Box::new(move |written| json(StatusCode::OK, &receipt.noted(Some(written)))),
     ))
 }
 
-/// Purges what somebody names by other means than a request to this route, judged as if it were one.
-pub(super) fn carry_out_event(
+/// A purge that is in force.
+pub(super) struct Done {
+    pub(super) receipt: Receipt,
+    /// What the audit log has to note; nothing of one that had been carried out before.
+    pub(super) act: Option<Act>,
+}
+
+/// Purges, unless the same came before: `body` tells two requests with one `Idempotency-Key` apart.
+fn perform(
     admin: &Admin,
     call: &Call<'_>,
-    written: &Written,
+    meant: &Meant<'_>,
+    body: &[u8],
+) -> Result<Done, Problem> {
+    let (selectors, strength) = (meant.selectors.as_slice(), meant.strength);
+    let mut acted = false;
+    let mut act = || {
+        acted = true;
+        apply(admin, call, selectors, strength, meant.state)
+    };
+    let receipt = match meant.key {
+        Some(key) => admin.repeats.once(call.position, key, body, call.now, act)?,
+        None => act()?,
+    };
+    let noted =
+        || Act::purge(&call.token.name, call.client, (selectors, strength), &receipt.id, call.now);
+    let act = acted.then(noted);
+    Ok(Done { receipt, act })
+}
+
+/// Carries out what another wire format means, within the sites that it means: the same rules,
+/// limits and memory as for our own. What tells two requests apart for `Idempotency-Key` is their
+/// meaning, since some formats have no body.
+pub(super) fn carry_out_wish(
+    admin: &Admin,
+    call: &Call<'_>,
+    sites: Vec<Arc<str>>,
+    wish: Wish,
     strength: Strength,
-) -> Result<Receipt, Problem> {
-    let selectors = selectors(admin, call.token, written)?;
-    apply(admin, call, &selectors, strength, Level::Acknowledged)
+) -> Result<Done, Problem> {
+    let key = repeat::key(call.headers)?;
+    let written = Written::from(wish);
+    check(&written)?;
+    let scope = Scope { admin, token: call.token, named: Some(sites) };
+    let selectors = select(&scope, &written)?;
+    let meaning = key.map(|_| format!("{strength:?} {selectors:?}")).unwrap_or_default();
+    let state = Level::Acknowledged;
+    let meant = Meant { key, selectors, strength, state, dry_run: false, guard: None };
+    perform(admin, call, &meant, meaning.as_bytes())
 }
 
 fn apply(
@@ -327,6 +370,13 @@ fn timeout(text: Option<&str>) -> Result<(), Problem> {
 
 /// What a request names, within what its token covers.
 fn selectors(admin: &Admin, token: &Token, written: &Written) -> Result<Vec<Selector>, Problem> {
+    check(written)?;
+    let site = written.site.as_deref().map(|name| one_site(admin, token, name)).transpose()?;
+    select(&Scope { admin, token, named: site.map(|site| vec![site]) }, written)
+}
+
+/// Whether something is selected, and in one way.
+fn check(written: &Written) -> Result<(), Problem> {
     let named = written.named();
     if !written.all && named == 0 {
         let detail = "nothing is selected: name `urls`, `tags`, `prefixes`, `hosts` or `globs`, or \
@@ -337,12 +387,15 @@ fn selectors(admin: &Admin, token: &Token, written: &Written) -> Result<Vec<Sele
         let detail = "`all` stands without other selectors";
         return Err(Problem::field("conflict", "all", detail));
     }
-    let site = written.site.as_deref().map(|name| one_site(admin, token, name)).transpose()?;
+    Ok(())
+}
+
+fn select(scope: &Scope<'_>, written: &Written) -> Result<Vec<Selector>, Problem> {
     if written.all {
-        return everything(&Scope { admin, token, site });
+        return everything(scope);
     }
-    within_limits(admin, written)?;
-    resolve(&Scope { admin, token, site }, written)
+    within_limits(scope.admin, written)?;
+    resolve(scope, written)
 }
 
 fn within_limits(admin: &Admin, written: &Written) -> Result<(), Problem> {
@@ -393,7 +446,7 @@ fn resolve(scope: &Scope<'_>, written: &Written) -> Result<Vec<Selector>, Proble
 }
 
 /// The site of that name. A token that is bound to sites learns nothing about others.
-fn one_site(admin: &Admin, token: &Token, name: &str) -> Result<Arc<str>, Problem> {
+pub(super) fn one_site(admin: &Admin, token: &Token, name: &str) -> Result<Arc<str>, Problem> {
     if !token.covers_site(name) {
         return Err(not_covered());
     }
@@ -402,9 +455,9 @@ fn one_site(admin: &Admin, token: &Token, name: &str) -> Result<Arc<str>, Proble
         .ok_or_else(|| Problem::field("unknown-site", "site", "there is no site of this name"))
 }
 
-/// All of one site, or all that the token covers, for which it needs the scope.
+/// All of the sites named, or all that the token covers, for which it needs the scope.
 fn everything(scope: &Scope<'_>) -> Result<Vec<Selector>, Problem> {
-    if scope.site.is_none() {
+    if scope.named.is_none() {
         if !scope.token.covers(TokenScope::PurgeAll) {
             return Err(Problem::scope(TokenScope::PurgeAll));
         }

@@ -21,15 +21,15 @@ use crate::semantics::{canonical_authority, canonical_target, normalise};
 pub(super) struct Scope<'a> {
     pub(super) admin: &'a Admin,
     pub(super) token: &'a Token,
-    /// The site that the request names.
-    pub(super) site: Option<Arc<str>>,
+    /// The sites that the request names, where it names any.
+    pub(super) named: Option<Vec<Arc<str>>>,
 }
 
 impl Scope<'_> {
-    /// The site named, or every site that the token covers.
+    /// The sites named, or every site that the token covers.
     pub(super) fn sites(&self) -> Vec<Arc<str>> {
-        match &self.site {
-            Some(site) => vec![Arc::clone(site)],
+        match &self.named {
+            Some(sites) => sites.clone(),
             None => {
                 let names = self.admin.sites.iter().map(|site| &site.name);
                 names.filter(|name| self.token.covers_site(name)).map(Arc::clone).collect()
@@ -122,7 +122,7 @@ impl Scope<'_> {
             let detail = format!("no site answers for the host of {text:?}");
             return Err(Problem::field("foreign-host", field, detail));
         };
-        if self.site.as_ref().is_some_and(|site| *site != owner) {
+        if self.named.as_ref().is_some_and(|sites| !sites.contains(&owner)) {
             let detail = format!("the host of {text:?} belongs to another site");
             return Err(Problem::field("foreign-host", field, detail));
         }

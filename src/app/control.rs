@@ -10,7 +10,8 @@ use tokio::runtime::Runtime;
 
 use super::{Listening, Shared, StartError};
 use crate::admin::{
-    Admin, Control, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass, Surface, serve,
+    Admin, Control, Identity, ListenerStatus, NodeStatus, Purging, Readiness, StoreClass, Surface,
+    serve,
 };
 use crate::audit::Audit;
 use crate::clock::Now;
@@ -18,6 +19,7 @@ use crate::config::Config;
 use crate::listener::Drain;
 use crate::message::RequestHead;
 use crate::origin::OriginStatus;
+use crate::proxy::{AskedPurge, PurgeByMethod, Purged};
 use crate::purge::{Selector, Strength};
 use crate::semantics::Explanation;
 use crate::store::{Applied, Author, CLASSES, Events, Past, Tried, What, try_out};
@@ -49,8 +51,12 @@ pub(super) fn bind(
     Ok(Doors { admin, watch })
 }
 
-/// Starts what runs beside the workers.
-pub(super) fn start(shared: &Arc<Shared>, control: &Runtime, doors: Doors) {
+/// Starts what runs beside the workers; gives what carries out their purges.
+pub(super) fn start(
+    shared: &Arc<Shared>,
+    control: &Runtime,
+    doors: Doors,
+) -> Arc<dyn PurgeByMethod> {
     let identity = Identity {
         name: shared.config.node.name.clone(),
         pop: shared.config.node.pop.clone(),
@@ -70,6 +76,18 @@ pub(super) fn start(shared: &Arc<Shared>, control: &Runtime, doors: Doors) {
     }
     // Origins stay watched until the process ends: draining requests still need them.
     control.spawn(Arc::clone(&shared.origins).run_background(std::future::pending()));
+    admin
+}
+
+/// A `PURGE` over a listener for clients is a purge like those over the admin listener.
+impl PurgeByMethod for Admin {
+    fn purge<'a>(&'a self, asked: &'a AskedPurge<'a>) -> Purged<'a> {
+        let AskedPurge { token, client, site, host, target, headers, now } = *asked;
+        Box::pin(async move {
+            let asked = Purging { token, client, site, host, target, headers, now };
+            self.purge_by_method(&asked).await
+        })
+    }
 }
 
 impl Control for Shared {

@@ -204,9 +204,9 @@ impl Running {
             drain,
         });
         upkeep::start(&shared, &context.pressure).map_err(StartError::System)?;
-        control::start(&shared, &control, doors);
-        let workers =
-            workers::start(&shared, sockets, tls.as_ref(), &context).map_err(StartError::System)?;
+        let purger = control::start(&shared, &control, doors);
+        let workers = workers::start(&shared, sockets, tls.as_ref(), &context, &purger)
+            .map_err(StartError::System)?;
         shared.listening.store(true, Ordering::Release);
         shared.metrics.node.ready.set(1);
         Ok(Self { shared, control: Some(control), workers })

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Shared, random};
 use crate::clock;
 use crate::listener::{Context, Drain, TlsAcceptorState, WorkerSockets, run};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, PurgeByMethod};
 use crate::store::Fills;
 use crate::telemetry::RequestIds;
 
@@ -37,6 +37,7 @@ pub(super) fn start(
     sockets: Vec<WorkerSockets>,
     tls: Option<&Arc<TlsAcceptorState>>,
     context: &Arc<Context>,
+    purger: &Arc<dyn PurgeByMethod>,
 ) -> io::Result<Workers> {
     let mut threads = Vec::with_capacity(sockets.len());
     for (number, sockets) in sockets.into_iter().enumerate() {
@@ -46,6 +47,7 @@ pub(super) fn start(
             shared.origins.worker(),
             shared.log.recorder(),
             RequestIds::new(random()),
+            Arc::clone(purger),
         );
         let (tls, context) = (tls.cloned(), Arc::clone(context));
         let fills = Arc::clone(&shared.fills);

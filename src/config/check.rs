@@ -12,11 +12,13 @@ use crate::clock::Now;
 
 use super::certificates::{CertificateFacts, inspect_certificate, read_file};
 use super::error::{Problem, nearest, shown};
-use super::file::{AdminDraft, Draft, HookDraft, SiteDraft};
+use super::file::{AdminDraft, Draft, FacadesDraft, HookDraft, SiteDraft};
 use super::flags::{self, ADMIN};
 use super::reader::{Found, Place, Sink};
 use super::token::check_token;
-use super::{Admin, Config, Hook, Listener, Memory, Origin, Site, Token, format_size, machine};
+use super::{
+    Admin, Config, Hook, Listener, Memory, Origin, Site, Token, facades, format_size, machine,
+};
 
 /// Smallest budget with which a node can work.
 const LEAST_BUDGET: u64 = 32 << 20;
@@ -38,10 +40,13 @@ pub(super) fn check(draft: Draft, sink: &Sink, now: Now) -> Option<Config> {
     check_addresses(&listeners, &admin_address, draft.watch.as_ref(), sink);
     check_admin(&admin_address, sink);
     let admin = admin(draft.admin, admin_address.value, &sites, sink);
+    check_facades(&draft.facades, &sites, sink);
     let facts = certificates(&draft.certificates, sink, now);
     if draft.of_file || !draft.certificates.is_empty() {
         check_tls(&listeners, &draft.certificates, &facts, &sites, sink);
     }
+    let sites: Vec<Site> = sites.into_iter().map(|checked| checked.site).collect::<Option<_>>()?;
+    let facades = facades::check(draft.facades, &admin, &sites, sink);
     Some(Config {
         node: draft.node,
         memory: Memory { budget_bytes: draft.budget.value },
@@ -52,7 +57,8 @@ pub(super) fn check(draft: Draft, sink: &Sink, now: Now) -> Option<Config> {
         admin,
         watch: draft.watch.map(|found| found.value),
         origins: draft.origins.into_iter().map(|found| found.value).collect(),
-        sites: sites.into_iter().map(|checked| checked.site).collect::<Option<_>>()?,
+        sites,
+        facades,
     })
 }
 
@@ -299,6 +305,15 @@ fn hook(draft: HookDraft, sites: &[CheckedSite], sink: &Sink) -> Option<Hook> {
         }
     };
     Some(Hook { name: draft.name.value, site, proof: draft.proof, on: draft.on })
+}
+
+fn check_facades(facades: &FacadesDraft, sites: &[CheckedSite], sink: &Sink) {
+    for (what, all) in [("Fastly service", &facades.fastly), ("zone", &facades.cloudflare)] {
+        check_unique(what, all.iter().map(|one| (one.id.value.as_str(), &one.id.place)), sink);
+        for site in all.iter().flat_map(|one| &one.sites) {
+            known_site(site, sites, sink);
+        }
+    }
 }
 
 /// The token in a file: its first line.

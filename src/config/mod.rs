@@ -6,6 +6,7 @@
 mod certificates;
 mod check;
 mod error;
+mod facades;
 mod file;
 mod flags;
 mod hook;
@@ -29,6 +30,7 @@ use http::HeaderValue;
 
 pub use certificates::{CertificateFacts, inspect_certificate};
 pub use error::{Problem, Problems, Severity};
+pub use facades::{Facades, Service};
 pub use flags::Flags;
 pub use hook::{Encoding, Hook, Proof, ProofKind, Secret};
 pub use limits::Limits;
@@ -62,6 +64,8 @@ pub struct Config {
     pub origins: Vec<Origin>,
     /// Sites by position.
     pub sites: Vec<Site>,
+    /// Purges in the wire formats of other caches.
+    pub facades: Facades,
 }
 
 /// This process in the mesh and on the machine.

@@ -1,6 +1,7 @@
 //! Whole files: what is said of broken ones, and that the files of the repository are true.
 
 mod broken;
+mod facades;
 mod fuzz;
 mod hooks;
 mod meaning;

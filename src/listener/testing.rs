@@ -189,5 +189,6 @@ fn config() -> crate::config::Config {
         watch: None,
         origins: Vec::new(),
         sites: Vec::new(),
+        facades: crate::config::Facades::default(),
     }
 }

@@ -133,7 +133,13 @@ impl Worker {
     }
 
     /// An answer of our own: a line of text that a person can report.
-    fn own(&self, status: StatusCode, word: &str, mut record: Box<Record>, now: Now) -> Response {
+    pub(super) fn own(
+        &self,
+        status: StatusCode,
+        word: &str,
+        mut record: Box<Record>,
+        now: Now,
+    ) -> Response {
         let id = record.request_id.as_str().to_owned();
         record.outcome = Outcome::Refused;
         record.status = status.as_u16();

@@ -54,7 +54,9 @@ impl Edge {
         };
         let policy = self.routes.policy(site, &request.path);
         let asked = facts::request(&request);
-        let own_answer = if !policy.forwards(&method) {
+        let own_answer = if self.purges_by(&method) {
+            Some("purge")
+        } else if !policy.forwards(&method) {
             Some(Refusal::MethodNotAllowed.label())
         } else if self.loops(&request.headers) {
             Some("loop")

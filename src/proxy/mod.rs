@@ -19,6 +19,7 @@ mod keep;
 mod outgoing;
 mod partial;
 mod pass;
+mod purge;
 mod segments;
 mod serve;
 
@@ -37,6 +38,8 @@ use crate::semantics::{self, CacheKey, Policy, TagLimits};
 use crate::store::{Fills, Purges, Store};
 use crate::telemetry::{Metrics, Recorder, RequestId, RequestIds};
 use dice::Dice;
+
+pub use purge::{AskedPurge, PurgeByMethod, Purged};
 
 /// What all workers share.
 #[derive(Debug)]
@@ -126,6 +129,8 @@ pub(crate) struct Worker {
     origins: WorkerOrigins,
     recorder: Arc<Recorder>,
     ids: RequestIds,
+    /// Carries out what `PURGE` asks for.
+    purger: Arc<dyn PurgeByMethod>,
 }
 
 impl Proxy {
@@ -136,8 +141,9 @@ impl Proxy {
         origins: WorkerOrigins,
         recorder: Arc<Recorder>,
         ids: RequestIds,
+        purger: Arc<dyn PurgeByMethod>,
     ) -> Self {
-        Self { worker: Arc::new(Worker { edge, origins, recorder, ids }) }
+        Self { worker: Arc::new(Worker { edge, origins, recorder, ids, purger }) }
     }
 }
 

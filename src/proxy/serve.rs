@@ -45,6 +45,10 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
         return worker.refusal(Refusal::UnknownHost, record, arrived);
     }
     let policy = Arc::clone(worker.edge.routes.policy(site, &request.path));
+    // Before all else that a method may mean: its token must not get to an origin.
+    if worker.edge.purges_by(&request.method) {
+        return worker.purge(&request, site, &client, body, record, arrived).await;
+    }
     if !policy.forwards(&request.method) {
         return worker.method_not_allowed(&policy, record, arrived);
     }

@@ -22,6 +22,8 @@ mod events;
 #[cfg(test)]
 mod explain;
 #[cfg(test)]
+mod facades;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod h2;

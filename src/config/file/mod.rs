@@ -4,6 +4,7 @@
 //! over it, then `check` looks at how it hangs together and makes the `Config`.
 
 mod compression;
+mod facades;
 mod hook;
 mod key;
 mod limits;
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(super) use facades::{FacadesDraft, ServiceDraft};
 pub(super) use hook::HookDraft;
 
 use crate::semantics::Policy;
@@ -43,6 +45,7 @@ pub(super) struct Draft {
     /// `Host` field of each origin, by position.
     pub(super) origin_hosts: Vec<Option<String>>,
     pub(super) sites: Vec<SiteDraft>,
+    pub(super) facades: FacadesDraft,
 }
 
 /// The admin listener as written.
@@ -98,6 +101,7 @@ impl Draft {
             origins_whole: true,
             origin_hosts: Vec::new(),
             sites: Vec::new(),
+            facades: FacadesDraft::empty(),
         }
     }
 }
@@ -120,6 +124,7 @@ pub(super) fn read(mut file: Table<'_>, folder: &Path) -> Draft {
     draft.watch = watch(file.table("watch"));
     read_origins(&mut file, folder, &mut draft);
     read_sites(&mut file, &mut draft);
+    facades::read(file.table("facades"), &mut draft.facades);
     file.finish();
     draft
 }

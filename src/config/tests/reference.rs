@@ -34,6 +34,7 @@ fn what_the_reference_says_is_the_default() {
     assert_eq!(format!("{:#?}", config.limits), format!("{:#?}", Limits::default()));
     assert_eq!(format!("{:#?}", config.log), format!("{:#?}", Log::default()));
     assert_eq!(format!("{:#?}", config.admin), format!("{:#?}", built_in.admin));
+    assert_eq!(format!("{:#?}", config.facades), format!("{:#?}", built_in.facades));
     assert_eq!(config.node.pop, built_in.node.pop);
     assert_eq!(config.memory.budget_bytes / 50, built_in.memory.budget_bytes / 50);
     let listeners = flags::built_in_listeners().into_iter().map(|found| found.value);
@@ -89,4 +90,24 @@ fn the_small_file_runs() {
     let loaded = load_text(ATOLL).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(loaded.config.listeners.len(), 2);
     assert_eq!(loaded.warnings.counts(), (0, 1), "{}", loaded.warnings);
+}
+
+#[test]
+fn the_file_with_every_facade_runs_and_says_its_names_first() {
+    let text = include_str!("../../../config/facades.toml");
+    let loaded = load_text(text).unwrap_or_else(|problems| panic!("{problems}"));
+    let config = loaded.config;
+    let said = |what: &str| {
+        let line = text
+            .lines()
+            .take_while(|line| line.starts_with('#'))
+            .find_map(|line| line.strip_prefix("# ")?.strip_prefix(what)?.strip_prefix(" = "));
+        line.expect(what).trim_matches('"').to_owned()
+    };
+    assert!(config.facades.purge_method);
+    assert_eq!(config.facades.fastly[0].id, said("service id"));
+    assert_eq!(config.facades.cloudflare[0].id, said("zone"));
+    let [token] = &*config.admin.tokens else { panic!("one token") };
+    assert_eq!(token.hash, hash_token(said("token")));
+    assert_eq!((&*token.scopes, &*token.sites), (&[Scope::Purge][..], &["main".to_owned()][..]));
 }

@@ -49,6 +49,7 @@ pub(crate) fn config() -> Config {
             allow_internal_addresses: false,
         }],
         sites: vec![site("shop"), site("blog")],
+        facades: crate::config::Facades::default(),
     }
 }
 

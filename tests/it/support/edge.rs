@@ -154,6 +154,12 @@ impl Plan {
         self
     }
 
+    /// Purges in the wire formats of other caches, in their own words.
+    pub(crate) fn facades(mut self, text: &str) -> Self {
+        let _ = writeln!(self.sites, "{text}");
+        self
+    }
+
     /// A further admin token.
     pub(crate) fn token(mut self, token: &str, scopes: &[&str], sites: &[&str]) -> Self {
         let hash = config::format_hash(&config::hash_token(token));
@@ -235,15 +241,7 @@ impl Plan {
 
     /// Starts it.
     pub(crate) fn start(mut self) -> Edge {
-        let text = self.toml();
-        let config = config::load(&text, Path::new("edge.toml"))
-            .unwrap_or_else(|problems| panic!("{problems}\n{text}"));
-        // It blocks on a runtime of its own, which a thread with another one may not.
-        let started = std::thread::spawn(move || Running::start(config)).join().unwrap();
-        let running = started.unwrap_or_else(|error| panic!("{error}"));
-        let addresses = running.addresses().clone();
-        let running = Mutex::new(Some(running));
-        Edge { addresses, running, _folder: self.folder.take() }
+        Edge::run(&self.toml(), self.folder.take())
     }
 }
 
@@ -255,6 +253,22 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
+    /// An edge from a whole file.
+    pub(crate) fn of_file(text: &str) -> Self {
+        Self::run(text, None)
+    }
+
+    fn run(text: &str, folder: Option<Folder>) -> Self {
+        let config = config::load(text, Path::new("edge.toml"))
+            .unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+        // It blocks on a runtime of its own, which a thread with another one may not.
+        let started = std::thread::spawn(move || Running::start(config)).join().unwrap();
+        let running = started.unwrap_or_else(|error| panic!("{error}"));
+        let addresses = running.addresses().clone();
+        let running = Mutex::new(Some(running));
+        Self { addresses, running, _folder: folder }
+    }
+
     /// An edge with one site for every host, with nothing special.
     pub(crate) fn start(origin: &Origin) -> Self {
         Self::before(origin).start()

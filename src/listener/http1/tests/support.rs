@@ -372,5 +372,6 @@ fn config(limits: Limits) -> Config {
         watch: None,
         origins: Vec::new(),
         sites: Vec::new(),
+        facades: crate::config::Facades::default(),
     }
 }
