@@ -181,15 +181,15 @@ pub(super) fn bench_of(mut config: Config) -> Bench {
     config.admin.tokens.push(token("all", &all, &[]));
     config.admin.tokens.push(token("blogger", &all, &["blog"]));
     config.admin.tokens.push(token("stranger", &all, &["gone"]));
-    bench_of_tokens(config)
+    bench_of_tokens(&config)
 }
 
 /// The same with the tokens of the configuration.
-fn bench_of_tokens(config: Config) -> Bench {
+fn bench_of_tokens(config: &Config) -> Bench {
     let control = Arc::new(Played::default());
     let identity = Identity { name: "n1".into(), pop: "p1".into(), incarnation: "00ff".into() };
-    let metrics = Metrics::new(&config);
-    let admin = Admin::new(&config, identity, Arc::clone(&control) as _, metrics, clock::now());
+    let metrics = Metrics::new(config);
+    let admin = Admin::new(config, identity, Arc::clone(&control) as _, metrics, clock::now());
     Bench { control, admin }
 }
 

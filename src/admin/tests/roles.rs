@@ -83,7 +83,7 @@ async fn every_route_opens_to_its_scope_and_sites_and_to_nobody_else() {
         assert!(!cases.is_empty(), "{} has no row in CASES", route.path);
         for (case, (name, scope)) in cases.iter().flat_map(|case| SCOPES.map(|row| (case, row))) {
             for (position, sites) in BOUND.iter().enumerate() {
-                let bench = bench_of_tokens(config.clone());
+                let bench = bench_of_tokens(&config);
                 let filled = r#"{"site":"shop","tags":["t"]}"#;
                 assert_eq!(bench.ask("POST", "/v1/purge", "filler", filled).await.status, 200);
                 let path = route.path.replace("{id}", "n1.00ff.1");
