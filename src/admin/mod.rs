@@ -6,17 +6,20 @@
 //! request sets in motion is the business of the [`Control`] that it is given.
 
 mod auth;
+mod cache;
 mod control;
 mod explain;
 mod health;
 mod past;
 mod problem;
 mod purge;
+mod query;
 mod repeat;
 mod reset;
 mod resolve;
 mod server;
 mod status;
+mod warm;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -27,7 +30,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use tokio::sync::Semaphore;
 
-pub use control::{Control, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass};
+pub use control::{Control, Fetch, Fetched, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass};
 pub use problem::Problem;
 pub use server::{Surface, serve};
 
@@ -97,7 +100,7 @@ pub enum Work {
 }
 
 /// Every route; `docs/openapi.yaml` describes the same.
-pub static ROUTES: [Route; 11] = [
+pub static ROUTES: [Route; 16] = [
     Route { method: Method::GET, path: "/metrics", access: Access::Open(health::metrics) },
     Route { method: Method::GET, path: "/healthz", access: Access::Open(health::alive) },
     Route { method: Method::GET, path: "/readyz", access: Access::Open(health::ready) },
@@ -120,6 +123,27 @@ pub static ROUTES: [Route; 11] = [
         method: Method::POST,
         path: "/v1/explain",
         access: Access::Scoped(Scope::Read, explain::explain),
+    },
+    Route {
+        method: Method::GET,
+        path: "/v1/cache/entry",
+        access: Access::Scoped(Scope::Read, cache::entry),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/warm",
+        access: Access::Scoped(Scope::Warm, warm::start),
+    },
+    Route { method: Method::GET, path: "/v1/warm", access: Access::Scoped(Scope::Warm, warm::list) },
+    Route {
+        method: Method::GET,
+        path: "/v1/warm/{id}",
+        access: Access::Scoped(Scope::Warm, warm::one),
+    },
+    Route {
+        method: Method::DELETE,
+        path: "/v1/warm/{id}",
+        access: Access::Scoped(Scope::Warm, warm::stop),
     },
     Route {
         method: Method::POST,
@@ -198,6 +222,7 @@ pub struct Admin {
     repeats: repeat::Repeats<purge::Receipt>,
     /// One walk at a time: it takes a core for as long as it lasts.
     walks: Arc<Semaphore>,
+    warm: warm::Warm,
     control: Arc<dyn Control>,
     metrics: Arc<Metrics>,
 }
@@ -248,6 +273,7 @@ impl Admin {
             purge_globs: config.limits.purge_globs,
             repeats: repeat::Repeats::new(config.admin.idempotency_keys),
             walks: Arc::new(Semaphore::new(1)),
+            warm: warm::Warm::new(config.admin.warm_jobs, config.admin.warm_urls),
             control,
             metrics,
         })

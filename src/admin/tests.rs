@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::*;
-use crate::message::RequestHead;
+use crate::message::{Refusal, RequestHead};
 use crate::origin::OriginStatus;
 use crate::purge::{Secret, Selector, Strength};
 use crate::semantics::{Explanation, Facts};
@@ -110,6 +110,10 @@ impl Control for Played {
         let mut told = Explanation::default();
         told.add("decision", Facts::new().with("decision", "hit"));
         told
+    }
+
+    fn entry(&self, head: RequestHead, now: Now) -> Result<Explanation, Refusal> {
+        Ok(self.explain(head, now))
     }
 
     fn observe(&self) {
@@ -234,6 +238,9 @@ async fn every_scope_opens_its_routes_and_no_other() {
                 _ => "",
             };
             let mut path = route.path.to_owned();
+            if path == "/v1/cache/entry" {
+                path += "?url=https://shop.example/";
+            }
             if let Some(folder) = route.path.strip_suffix("{id}") {
                 bench.ask("POST", "/v1/purge", "purge", r#"{"tags":["a"]}"#).await;
                 path = format!("{folder}n1.00ff.1");

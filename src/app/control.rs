@@ -10,12 +10,12 @@ use tokio::runtime::Runtime;
 
 use super::{Listening, Shared, StartError};
 use crate::admin::{
-    Admin, Control, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass, Surface, serve,
+    Admin, Control, Fetch, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass, Surface, serve,
 };
 use crate::clock::Now;
 use crate::config::Config;
 use crate::listener::Drain;
-use crate::message::RequestHead;
+use crate::message::{Refusal, RequestHead};
 use crate::origin::OriginStatus;
 use crate::purge::{Selector, Strength};
 use crate::semantics::Explanation;
@@ -156,6 +156,14 @@ impl Control for Shared {
 
     fn explain(&self, request: RequestHead, now: Now) -> Explanation {
         self.edge.explain(request, now)
+    }
+
+    fn entry(&self, request: RequestHead, now: Now) -> Result<Explanation, Refusal> {
+        self.edge.entry(request, now)
+    }
+
+    fn fetch(&self, request: RequestHead, keep_bytes: usize) -> Fetch {
+        Box::pin(super::warm::fetch(self.own.clone(), request, keep_bytes))
     }
 
     fn observe(&self) {

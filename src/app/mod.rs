@@ -12,6 +12,7 @@ mod control;
 mod demo;
 mod signals;
 mod upkeep;
+mod warm;
 mod workers;
 
 use std::fmt;
@@ -29,10 +30,10 @@ use crate::listener::{
     BindError, CertificateError, Certificates, Context, Drain, TlsAcceptorState, bind,
 };
 use crate::origin::{OriginConfigError, Origins};
-use crate::proxy::Edge;
+use crate::proxy::{Edge, Proxy};
 use crate::purge::Secret;
 use crate::store::{FillLimits, Fills, PurgeLimits, Purges, Store, StoreLimits};
-use crate::telemetry::{AccessLog, LogError, Metrics};
+use crate::telemetry::{AccessLog, LogError, Metrics, RequestIds};
 
 pub use demo::run_with_origin;
 pub use signals::{Ended, run};
@@ -114,6 +115,8 @@ pub(crate) struct Shared {
     metrics: Arc<Metrics>,
     origins: Arc<Origins>,
     edge: Arc<Edge>,
+    /// Asks as a client would, with connections of its own; used on the control runtime only.
+    own: Proxy,
     log: AccessLog,
     addresses: Listening,
     incarnation: String,
@@ -167,6 +170,12 @@ impl Running {
             .build()
             .map_err(StartError::System)?;
         let doors = control::bind(&config, &control, &mut addresses)?;
+        let own = Proxy::new(
+            Arc::clone(&edge),
+            origins.worker(),
+            log.silent_recorder(),
+            RequestIds::new(random()),
+        );
         let shared = Arc::new(Shared {
             incarnation: incarnation(),
             started: clock::now(),
@@ -179,6 +188,7 @@ impl Running {
             metrics,
             origins,
             edge,
+            own,
             log,
             addresses,
             drain,

@@ -6,11 +6,13 @@ mod demo;
 mod demonstrate;
 mod explain;
 mod greeting;
+mod inspect;
 mod purge;
 mod purges;
 mod remote;
 mod run;
 mod status;
+mod table;
 mod token;
 
 use std::io::IsTerminal;
@@ -65,6 +67,7 @@ enum Command {
     Purge(Box<purge::Purge>),
     Purges(purges::Purges),
     Explain(explain::Explain),
+    Inspect(inspect::Inspect),
     Status(status::Status),
     Drain(status::Drain),
     Token(token::Token),
@@ -89,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Purge(purge) => purge.run(),
         Command::Purges(purges) => purges.run(),
         Command::Explain(explain) => explain.run(),
+        Command::Inspect(inspect) => inspect.run(),
         Command::Status(status) => status.run(),
         Command::Drain(drain) => drain.run(),
         Command::Token(token) => token.run(),
@@ -145,6 +149,7 @@ mod tests {
             ("purge --tag a --admin 127.0.0.1:9080", "http://127.0.0.1:9080"),
             ("explain", "URL"),
             ("explain https://a/b -H x", "Name: value"),
+            ("inspect", "URL"),
             ("token new", "--scope"),
             ("token new --scope all", "purge-all"),
             ("check", "FILE"),
@@ -173,6 +178,7 @@ mod tests {
             "purges n.1.2",
             "explain https://a/b -H a:b --header c:d --method HEAD --json",
             "status",
+            "inspect https://a/b -H a:b --json",
             "status --json",
             "drain --admin http://127.0.0.1:9080",
             "token new --scope purge --scope read --site main --name deploy",

@@ -160,6 +160,10 @@ pub struct Admin {
     pub idempotency_keys: usize,
     /// Largest request body in bytes.
     pub body_bytes: usize,
+    /// Warm-ups at once.
+    pub warm_jobs: usize,
+    /// Requests of one warm-up.
+    pub warm_urls: usize,
 }
 
 impl Default for Admin {
@@ -172,6 +176,8 @@ impl Default for Admin {
             purge_history: 1000,
             idempotency_keys: 1000,
             body_bytes: 1024 * 1024,
+            warm_jobs: 4,
+            warm_urls: 10_000,
         }
     }
 }

@@ -111,11 +111,19 @@ impl AccessLog {
     #[must_use]
     pub fn recorder(&self) -> Arc<Recorder> {
         let recorder =
-            Arc::new(Recorder { shared: Arc::clone(&self.0), lot: Mutex::new(Lot::default()) });
+            Arc::new(Recorder { shared: Arc::clone(&self.0), silent: false, lot: Mutex::default() });
         if self.0.most_waiting > 0 {
             lock(&self.0.recorders).push(Arc::clone(&recorder));
         }
         recorder
+    }
+
+    /// A recorder for requests of our own, which are no client traffic: nothing is written or
+    /// counted.
+    #[must_use]
+    pub fn silent_recorder(&self) -> Arc<Recorder> {
+        let shared = Arc::clone(&self.0);
+        Arc::new(Recorder { shared, silent: true, lot: Mutex::default() })
     }
 
     /// Has the file opened anew by its name, after it was moved away. Returns at once.
@@ -180,6 +188,8 @@ impl Shared {
 #[derive(Debug)]
 pub struct Recorder {
     shared: Arc<Shared>,
+    /// Nothing is written or counted.
+    silent: bool,
     lot: Mutex<Lot>,
 }
 
@@ -222,6 +232,9 @@ impl Recorder {
 
     /// Counts an ended request and queues its line.
     pub(super) fn take(&self, record: Box<Record>) {
+        if self.silent {
+            return;
+        }
         if let Some(site) = record.site.and_then(|site| self.shared.metrics.sites.get(site)) {
             site.ended(record.outcome, record.status, record.took, record.bytes_sent);
         }

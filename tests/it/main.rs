@@ -22,6 +22,8 @@ mod failover;
 #[cfg(test)]
 mod h2;
 #[cfg(test)]
+mod inspect;
+#[cfg(test)]
 mod invalidation;
 #[cfg(test)]
 mod isolation;

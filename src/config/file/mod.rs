@@ -275,6 +275,8 @@ fn read_admin(mut table: Table<'_>, folder: &Path, admin: &mut AdminDraft) {
     table.count("purge_history", &mut admin.rest.purge_history, 0..=100_000);
     table.count("idempotency_keys", &mut admin.rest.idempotency_keys, 0..=100_000);
     table.size("body_bytes", &mut admin.rest.body_bytes, 1024..=64 << 20);
+    table.count("warm_jobs", &mut admin.rest.warm_jobs, 0..=100);
+    table.count("warm_urls", &mut admin.rest.warm_urls, 1..=1_000_000);
     let tokens = table.tables("token").unwrap_or_default();
     admin.tokens = tokens.into_iter().filter_map(token).collect();
     table.finish();
