@@ -14,6 +14,7 @@ use crate::origin::OriginStatus;
 use crate::purge::{Selector, Strength};
 use crate::semantics::{Explanation, Outcome};
 use crate::store::{Applied, Author, Past, Tried};
+use crate::telemetry::{Hot, Load, Weight};
 
 /// What a node can be told and asked.
 pub trait Control: Send + Sync + 'static {
@@ -61,6 +62,12 @@ pub trait Control: Send + Sync + 'static {
     /// and dropped, unless it has at most `keep_bytes`. Nothing but the origins of the sites can be
     /// reached, and the client traffic of log and metrics does not show it.
     fn fetch(&self, request: RequestHead, keep_bytes: usize) -> Fetch;
+
+    /// What is asked for most, lately: URLs of the sites at the positions that `pass`.
+    fn hottest(&self, by: Weight, most: usize, pass: &dyn Fn(usize) -> bool, now: Now) -> Vec<Hot>;
+
+    /// How much each site is asked for, lately, by position.
+    fn loads(&self, now: Now) -> Vec<Load>;
 
     /// Brings gauges up to date that nobody counts on the way; called before metrics are shown.
     fn observe(&self);

@@ -100,7 +100,7 @@ pub enum Work {
 }
 
 /// Every route; `docs/openapi.yaml` describes the same.
-pub static ROUTES: [Route; 16] = [
+pub static ROUTES: [Route; 17] = [
     Route { method: Method::GET, path: "/metrics", access: Access::Open(health::metrics) },
     Route { method: Method::GET, path: "/healthz", access: Access::Open(health::alive) },
     Route { method: Method::GET, path: "/readyz", access: Access::Open(health::ready) },
@@ -128,6 +128,11 @@ pub static ROUTES: [Route; 16] = [
         method: Method::GET,
         path: "/v1/cache/entry",
         access: Access::Scoped(Scope::Read, cache::entry),
+    },
+    Route {
+        method: Method::GET,
+        path: "/v1/cache/top",
+        access: Access::Scoped(Scope::Read, cache::top),
     },
     Route {
         method: Method::POST,

@@ -20,6 +20,7 @@ use crate::origin::OriginStatus;
 use crate::purge::{Selector, Strength};
 use crate::semantics::Explanation;
 use crate::store::{Applied, Author, CLASSES, Past, Tried, try_out};
+use crate::telemetry::{Hot, Load, Weight};
 
 /// The admin and watch listeners, bound.
 pub(super) struct Doors {
@@ -164,6 +165,14 @@ impl Control for Shared {
 
     fn fetch(&self, request: RequestHead, keep_bytes: usize) -> Fetch {
         Box::pin(super::warm::fetch(self.own.clone(), request, keep_bytes))
+    }
+
+    fn hottest(&self, by: Weight, most: usize, pass: &dyn Fn(usize) -> bool, now: Now) -> Vec<Hot> {
+        self.log.hottest().urls(by, most, pass, now)
+    }
+
+    fn loads(&self, now: Now) -> Vec<Load> {
+        self.log.hottest().sites(now)
     }
 
     fn observe(&self) {

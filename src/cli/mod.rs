@@ -14,6 +14,7 @@ mod run;
 mod status;
 mod table;
 mod token;
+mod warm;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -68,6 +69,7 @@ enum Command {
     Purges(purges::Purges),
     Explain(explain::Explain),
     Inspect(inspect::Inspect),
+    Warm(warm::Warm),
     Status(status::Status),
     Drain(status::Drain),
     Token(token::Token),
@@ -93,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Purges(purges) => purges.run(),
         Command::Explain(explain) => explain.run(),
         Command::Inspect(inspect) => inspect.run(),
+        Command::Warm(warm) => warm.run(),
         Command::Status(status) => status.run(),
         Command::Drain(drain) => drain.run(),
         Command::Token(token) => token.run(),
@@ -150,6 +153,9 @@ mod tests {
             ("explain", "URL"),
             ("explain https://a/b -H x", "Name: value"),
             ("inspect", "URL"),
+            ("warm", "--sitemap"),
+            ("warm https://a/b --rate 0", "0.1 to 1000"),
+            ("warm https://a/b --stop n.1.w1", "cannot be used with"),
             ("token new", "--scope"),
             ("token new --scope all", "purge-all"),
             ("check", "FILE"),
@@ -179,6 +185,9 @@ mod tests {
             "explain https://a/b -H a:b --header c:d --method HEAD --json",
             "status",
             "inspect https://a/b -H a:b --json",
+            "warm https://a/b https://a/c --rate 5 --json",
+            "warm --sitemap https://a/s.xml --variant Accept-Encoding:br --variant Accept-Encoding:gzip",
+            "warm --stop n.1.w1",
             "status --json",
             "drain --admin http://127.0.0.1:9080",
             "token new --scope purge --scope read --site main --name deploy",

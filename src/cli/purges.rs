@@ -53,7 +53,7 @@ pub(super) struct Purges {
 }
 
 /// An id goes into a path as it is.
-fn id(text: &str) -> Result<String, String> {
+pub(super) fn id(text: &str) -> Result<String, String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     if text.is_empty() || !text.bytes().all(plain) {
         return Err("an id looks like edge-1.5c0ffee5c0ffee00.42".to_owned());

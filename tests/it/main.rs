@@ -53,3 +53,5 @@ mod support;
 mod tls;
 #[cfg(test)]
 mod variants;
+#[cfg(test)]
+mod warm;

@@ -82,6 +82,10 @@ impl Warm {
 
     /// Gives a new warm-up its place among the others.
     fn enter(&self, admin: &Admin, order: &Order, call: &Call<'_>) -> Result<Arc<Job>, Problem> {
+        if self.most_jobs == 0 {
+            let detail = "warm-ups are switched off by `admin.warm_jobs`";
+            return Err(Problem::forbidden("switched-off", detail));
+        }
         let mut jobs = self.jobs();
         if jobs.row.iter().filter(|job| job.is_running()).count() >= self.most_jobs {
             let detail = format!("{} warm-ups are under way: wait or stop one", self.most_jobs);

@@ -165,7 +165,7 @@ fn reader_that_stopped_reading_blocks_nobody() {
 #[test]
 fn long_lines_fill_the_queue_earlier() {
     let shared = Shared::new(metrics(), 10);
-    let recorder = Arc::new(Recorder { shared: Arc::new(shared), lot: Mutex::default() });
+    let recorder = Arc::new(Recorder { shared: Arc::new(shared), silent: false, lot: Mutex::default() });
     for _ in 0..10 {
         let mut record = recorder.record(id("a"), Now::at(1));
         let target = "x".repeat(4 * TEXT_BYTES);

@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     limits: String,
     drain_notice: &'static str,
     admin: String,
+    /// Keys of `[admin]` itself.
+    admin_keys: String,
     listeners: String,
     certificates: String,
     origins: String,
@@ -47,6 +49,7 @@ impl Plan {
             limits: String::new(),
             drain_notice: "0s",
             admin: String::new(),
+            admin_keys: String::new(),
             listeners: "[[listener]]\naddress = \"127.0.0.1:0\"\n".to_owned(),
             certificates: String::new(),
             origins: String::new(),
@@ -140,6 +143,12 @@ impl Plan {
         self
     }
 
+    /// Adds keys to `[admin]`.
+    pub(crate) fn admin_keys(mut self, keys: &str) -> Self {
+        let _ = writeln!(self.admin_keys, "{keys}");
+        self
+    }
+
     /// A further admin token.
     pub(crate) fn token(mut self, token: &str, scopes: &[&str], sites: &[&str]) -> Self {
         let hash = config::format_hash(&config::hash_token(token));
@@ -180,13 +189,14 @@ impl Plan {
              [memory]\nbudget = \"1GiB\"\n\
              [log]\n{}\nlevel = \"error\"\n\
              [limits]\ndrain_notice = \"{}\"\n{}\n\
-             [admin]\naddress = \"127.0.0.1:0\"\n\
+             [admin]\naddress = \"127.0.0.1:0\"\n{}\
              [[admin.token]]\nname = \"all\"\nhash = \"{hash}\"\n\
              scopes = [\"read\", \"purge\", \"purge-all\", \"config\", \"drain\"]\n{}\n\
              {}\n{}\n{}\n[[site]]\n{}{}\n{}\n{}\n",
             self.log,
             self.drain_notice,
             self.limits,
+            self.admin_keys,
             self.admin,
             self.listeners,
             self.certificates,
