@@ -14,6 +14,7 @@ mod run;
 mod status;
 mod table;
 mod token;
+mod top;
 mod warm;
 
 use std::io::IsTerminal;
@@ -44,6 +45,7 @@ Examples:
   atoll check atoll.toml && atoll run --config atoll.toml
   atoll purge --tag article-1                    needs ATOLL_ADMIN_TOKEN
   atoll explain https://www.example.org/news     why it is, or is not, answered from memory
+  atoll top                                      what the node is doing, live
 
 Environment:
   ATOLL_ADMIN_TOKEN   the token of the admin listener: `run` accepts it, the others send it
@@ -70,6 +72,7 @@ enum Command {
     Explain(explain::Explain),
     Inspect(inspect::Inspect),
     Warm(warm::Warm),
+    Top(top::Top),
     Status(status::Status),
     Drain(status::Drain),
     Token(token::Token),
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Explain(explain) => explain.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Warm(warm) => warm.run(),
+        Command::Top(top) => top.run(),
         Command::Status(status) => status.run(),
         Command::Drain(drain) => drain.run(),
         Command::Token(token) => token.run(),
@@ -153,6 +157,7 @@ mod tests {
             ("explain", "URL"),
             ("explain https://a/b -H x", "Name: value"),
             ("inspect", "URL"),
+            ("top --by age", "requests, bytes"),
             ("warm", "--sitemap"),
             ("warm https://a/b --rate 0", "0.1 to 1000"),
             ("warm https://a/b --stop n.1.w1", "cannot be used with"),
@@ -188,6 +193,8 @@ mod tests {
             "warm https://a/b https://a/c --rate 5 --json",
             "warm --sitemap https://a/s.xml --variant Accept-Encoding:br --variant Accept-Encoding:gzip",
             "warm --stop n.1.w1",
+            "top --once --by bytes",
+            "top --json",
             "status --json",
             "drain --admin http://127.0.0.1:9080",
             "token new --scope purge --scope read --site main --name deploy",
