@@ -30,7 +30,9 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use tokio::sync::Semaphore;
 
-pub use control::{Control, Fetch, Fetched, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass};
+pub use control::{
+    Control, Fetch, Fetched, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass,
+};
 pub use problem::Problem;
 pub use server::{Surface, serve};
 
@@ -139,7 +141,11 @@ pub static ROUTES: [Route; 17] = [
         path: "/v1/warm",
         access: Access::Scoped(Scope::Warm, warm::start),
     },
-    Route { method: Method::GET, path: "/v1/warm", access: Access::Scoped(Scope::Warm, warm::list) },
+    Route {
+        method: Method::GET,
+        path: "/v1/warm",
+        access: Access::Scoped(Scope::Warm, warm::list),
+    },
     Route {
         method: Method::GET,
         path: "/v1/warm/{id}",

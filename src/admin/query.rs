@@ -56,8 +56,9 @@ mod tests {
             ("a=%ff", None),
         ] {
             let read = pairs(Some(query)).ok();
-            let expected: Option<Vec<(&str, String)>> = expected
-                .map(|pairs| pairs.into_iter().map(|(n, v): (&str, &str)| (n, v.to_owned())).collect());
+            let expected: Option<Vec<(&str, String)>> = expected.map(|pairs| {
+                pairs.into_iter().map(|(n, v): (&str, &str)| (n, v.to_owned())).collect()
+            });
             assert_eq!(read, expected, "{query}");
         }
     }

@@ -10,7 +10,8 @@ use tokio::runtime::Runtime;
 
 use super::{Listening, Shared, StartError};
 use crate::admin::{
-    Admin, Control, Fetch, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass, Surface, serve,
+    Admin, Control, Fetch, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass, Surface,
+    serve,
 };
 use crate::clock::Now;
 use crate::config::Config;

@@ -71,9 +71,10 @@ impl Inspect {
     }
 
     fn path(&self) -> String {
-        let fields = self.header.iter().map(|(name, value)| {
-            format!("&header={}", query_value(&format!("{name}: {value}")))
-        });
+        let fields = self
+            .header
+            .iter()
+            .map(|(name, value)| format!("&header={}", query_value(&format!("{name}: {value}"))));
         format!("/v1/cache/entry?url={}{}", query_value(&self.url), fields.collect::<String>())
     }
 }

@@ -132,7 +132,7 @@ impl Warm {
             }
             std::thread::sleep(LOOK);
             let id = id(told.get("id").and_then(Value::as_str).unwrap_or_default());
-            let path = format!("/v1/warm/{}", id.map_err(|_| REFUSED)?);
+            let path = format!("/v1/warm/{}", id.map_err(|_not_an_id| REFUSED)?);
             answer = self.remote.ask(&Method::GET, &path, Some(token), None, MOST)?;
         }
         if seen {
@@ -270,7 +270,10 @@ mod tests {
 
     #[test]
     fn flags_become_the_body_that_the_admin_listener_reads() {
-        assert_eq!(body(&["https://a/b", "https://a/c"]), json!({"urls": ["https://a/b", "https://a/c"]}));
+        assert_eq!(
+            body(&["https://a/b", "https://a/c"]),
+            json!({"urls": ["https://a/b", "https://a/c"]})
+        );
         assert_eq!(
             body(&["--sitemap", "https://a/s", "--rate", "2.5", "-H", "A: b"]),
             json!({"sitemap": "https://a/s", "rate": 2.5, "headers": [[["A", "b"]]]})
@@ -284,13 +287,14 @@ mod tests {
 
     #[test]
     fn how_far_it_has_come_is_a_bar() {
-        let told = |done: u64, total: Value| {
-            json!({"done": done, "total": total, "bytes": 2048, "failed": 0, "state": "running"})
-        };
+        let told = |done: u64, total: Value| json!({"done": done, "total": total, "bytes": 2048, "failed": 0, "state": "running"});
         for (told, expected) in [
             (told(0, Value::Null), "reading the sitemap".to_owned()),
             (told(0, json!(3)), format!("[{}]   0 %  0/3  2.0 KiB", ".".repeat(30))),
-            (told(1, json!(2)), format!("[{}{}]  50 %  1/2  2.0 KiB", "#".repeat(15), ".".repeat(15))),
+            (
+                told(1, json!(2)),
+                format!("[{}{}]  50 %  1/2  2.0 KiB", "#".repeat(15), ".".repeat(15)),
+            ),
             (told(3, json!(3)), format!("[{}] 100 %  3/3  2.0 KiB", "#".repeat(30))),
             (told(0, json!(0)), format!("[{}] 100 %  0/0  2.0 KiB", "#".repeat(30))),
         ] {
@@ -319,9 +323,12 @@ mod tests {
         });
         let text = summary(&told);
         assert!(text.contains("were there        1\n"), "{text}");
-        assert!(text.ends_with(
-            "bodies            10 B\nerror             status-404 1\n\
+        assert!(
+            text.ends_with(
+                "bodies            10 B\nerror             status-404 1\n\
              failure           status-404 https://a/ x\n"
-        ), "{text}");
+            ),
+            "{text}"
+        );
     }
 }

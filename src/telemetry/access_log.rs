@@ -129,8 +129,11 @@ impl AccessLog {
     /// A recorder for one worker.
     #[must_use]
     pub fn recorder(&self) -> Arc<Recorder> {
-        let recorder =
-            Arc::new(Recorder { shared: Arc::clone(&self.0), silent: false, lot: Mutex::default() });
+        let recorder = Arc::new(Recorder {
+            shared: Arc::clone(&self.0),
+            silent: false,
+            lot: Mutex::default(),
+        });
         lock(&self.0.recorders).push(Arc::clone(&recorder));
         recorder
     }

@@ -66,11 +66,7 @@ impl Load {
     #[must_use]
     fn times(self, factor: f64) -> Self {
         let Self { requests, bytes, forwarded } = self;
-        Self {
-            requests: requests * factor,
-            bytes: bytes * factor,
-            forwarded: forwarded * factor,
-        }
+        Self { requests: requests * factor, bytes: bytes * factor, forwarded: forwarded * factor }
     }
 
     /// One of its numbers.
@@ -137,7 +133,13 @@ impl Hottest {
 
     /// The hottest URLs that `pass`, `most` of them, the hottest first.
     #[must_use]
-    pub fn urls(&self, by: Weight, most: usize, pass: &dyn Fn(usize) -> bool, now: Now) -> Vec<Hot> {
+    pub fn urls(
+        &self,
+        by: Weight,
+        most: usize,
+        pass: &dyn Fn(usize) -> bool,
+        now: Now,
+    ) -> Vec<Hot> {
         let mut counts = self.lock();
         counts.fade(now.boot);
         let per_second = counts.per_second(now.boot);
@@ -332,7 +334,10 @@ mod tests {
         note(&hottest, "/seldom", 1, 1, 10);
         let [often, large, seldom] =
             ["/often", "/large", "/seldom"].map(|target| format!("http://a.test{target}").into());
-        assert_eq!(urls(&hottest, Weight::Requests, 11), [&often, &large, &seldom].map(Clone::clone));
+        assert_eq!(
+            urls(&hottest, Weight::Requests, 11),
+            [&often, &large, &seldom].map(Clone::clone)
+        );
         assert_eq!(urls(&hottest, Weight::Bytes, 11), [&large, &often, &seldom].map(Clone::clone));
         note(&hottest, "/seldom", 1, 50, 130);
         assert_eq!(urls(&hottest, Weight::Requests, 131)[0], seldom);
@@ -354,13 +359,15 @@ mod tests {
     #[test]
     fn other_sites_and_requests_of_no_site_are_not_told() {
         let hottest = Hottest::new(1);
-        let rows = [record(None, "/none", 1), record(Some(7), "/unknown", 1), record(Some(0), "/a", 1)];
+        let rows =
+            [record(None, "/none", 1), record(Some(7), "/unknown", 1), record(Some(0), "/a", 1)];
         hottest.note(rows.iter(), 1.0, Duration::from_secs(1));
         assert_eq!(urls(&hottest, Weight::Requests, 2).len(), 1);
         assert!(hottest.urls(Weight::Requests, 9, &|site| site != 0, Now::at(2)).is_empty());
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
         #[test]
         fn a_heavy_one_is_found_among_many_light_ones_in_bounded_memory(seed in 0_u32..1000) {
             let hottest = Hottest::new(1);

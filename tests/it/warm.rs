@@ -70,7 +70,10 @@ async fn what_is_fetched_ahead_answers_clients_from_memory() {
     for target in ["/a", "/b?c=1", "/d"] {
         edge.get(target).await.expect(200, &format!("at {target}"), "hit");
         let seen = origin.last(target).await;
-        assert_eq!((seen.field("host"), seen.field("x-forwarded-for")), (Some(HOST), Some("127.0.0.1")));
+        assert_eq!(
+            (seen.field("host"), seen.field("x-forwarded-for")),
+            (Some(HOST), Some("127.0.0.1"))
+        );
     }
     let told = warm(&edge, json!({ "urls": urls })).await;
     assert_eq!((&told["hits"], &told["stored"]), (&json!(3), &json!(0)), "{told:#}");
@@ -80,7 +83,8 @@ async fn what_is_fetched_ahead_answers_clients_from_memory() {
 #[tokio::test]
 async fn each_variant_is_fetched() {
     let origin = Origin::start(|seen| {
-        Reply::fresh(seen.field("accept-language").unwrap_or("none")).field("Vary", "Accept-Language")
+        Reply::fresh(seen.field("accept-language").unwrap_or("none"))
+            .field("Vary", "Accept-Language")
     });
     let edge = before(&origin).start();
     let sets = json!([{ "accept-language": "de" }, { "accept-language": "fr" }]);
@@ -123,7 +127,11 @@ async fn a_sitemap_is_read_through_the_edge_and_leads_nowhere_else() {
         .token(WARMER, &["warm"], &["main"])
         .start();
     let told = warm(&edge, json!({ "sitemap": url("/sitemap.xml") })).await;
-    assert_eq!((&told["state"], &told["total"], &told["stored"]), (&json!("done"), &json!(2), &json!(2)), "{told:#}");
+    assert_eq!(
+        (&told["state"], &told["total"], &told["stored"]),
+        (&json!("done"), &json!(2), &json!(2)),
+        "{told:#}"
+    );
     assert_eq!(told["skipped"], 3, "one sitemap and two pages are of others: {told:#}");
     edge.settled().await;
     edge.get("/a?b=1&c=2").await.expect(200, "page", "hit");
@@ -140,7 +148,9 @@ async fn a_sitemap_that_is_none_fails() {
         _ => Reply::ok("<html>no map</html>"),
     });
     let edge = before(&origin).start();
-    for (path, why) in [("/gone", "status-404"), ("/moved", "status-302"), ("/html", "sitemap-empty")] {
+    for (path, why) in
+        [("/gone", "status-404"), ("/moved", "status-302"), ("/html", "sitemap-empty")]
+    {
         let told = warm(&edge, json!({ "sitemap": url(path) })).await;
         assert_eq!(told["state"], "failed", "{told:#}");
         assert_eq!(told["errors"], json!({ why: 1 }), "{told:#}");
@@ -163,7 +173,10 @@ async fn failures_are_counted_by_kind() {
     assert_eq!((&told["done"], &told["stored"]), (&json!(6), &json!(1)), "{told:#}");
     assert_eq!(told["not_stored"], 1, "{told:#}");
     let errors = told["errors"].as_object().unwrap();
-    assert_eq!(told["failed"].as_u64().unwrap(), errors.values().filter_map(Value::as_u64).sum::<u64>());
+    assert_eq!(
+        told["failed"].as_u64().unwrap(),
+        errors.values().filter_map(Value::as_u64).sum::<u64>()
+    );
     assert_eq!(told["failed"], 4, "{told:#}");
     assert_eq!(errors["dot-segments"], 1, "{told:#}");
     edge.get("/private").await.expect(200, "x", "fwd=");
@@ -209,7 +222,8 @@ async fn one_that_is_stopped_asks_no_more() {
     let told = warm(&edge, json!({ "urls": [url("/z")] })).await;
     assert_eq!(told["state"], "done", "there is room again: {told:#}");
     let (_, listed) = ask(&edge, "GET", "/v1/warm", None).await;
-    let states: Vec<&Value> = listed["warm_ups"].as_array().unwrap().iter().map(|w| &w["state"]).collect();
+    let states: Vec<&Value> =
+        listed["warm_ups"].as_array().unwrap().iter().map(|w| &w["state"]).collect();
     assert_eq!(states, [&json!("done"), &json!("stopped")], "the newest first");
 }
 

@@ -246,12 +246,7 @@ impl Job {
     }
 
     /// Fetches one after the other at the set rate, so many at once.
-    async fn fetch_all(
-        &self,
-        mut requests: Requests,
-        rate: f64,
-        control: &Arc<dyn Control>,
-    ) {
+    async fn fetch_all(&self, mut requests: Requests, rate: f64, control: &Arc<dyn Control>) {
         let mut under_way: JoinSet<(String, Fetched)> = JoinSet::new();
         let mut pace = interval(Duration::from_secs_f64(1.0 / rate));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -293,9 +288,9 @@ impl Job {
     ) -> Option<Vec<Place>> {
         let read = self.read_sitemap(first, control, most.max(SITEMAPS)).await?;
         if !read.index {
-            return Some(self.own(read, token, control, most));
+            return Some(self.own(&read, token, control, most));
         }
-        let mut waiting: VecDeque<Place> = self.own(read, token, control, SITEMAPS).into();
+        let mut waiting: VecDeque<Place> = self.own(&read, token, control, SITEMAPS).into();
         let mut places = Vec::new();
         while let Some(next) = waiting.pop_front() {
             let left = most.saturating_sub(places.len());
@@ -307,7 +302,7 @@ impl Job {
                 if read.index {
                     self.lock().skipped += read.urls.len() as u64;
                 } else {
-                    places.extend(self.own(read, token, control, left));
+                    places.extend(self.own(&read, token, control, left));
                 }
             }
         }
@@ -317,7 +312,7 @@ impl Job {
     /// Those URLs that a warm-up with this token may ask for.
     fn own(
         &self,
-        read: Sitemap,
+        read: &Sitemap,
         token: &Token,
         control: &Arc<dyn Control>,
         most: usize,
@@ -383,4 +378,3 @@ async fn read(
     let parsed = tokio::task::spawn_blocking(move || sitemap::parse(&body, most)).await;
     Ok(parsed.map_err(|_panicked| "internal")??)
 }
-

@@ -38,11 +38,34 @@ const REMEMBERED: usize = 100;
 /// Fields that a warm-up does not send: they would make an answer somebody's own, incomplete or
 /// conditional, speak of the connection, or claim where the request comes from.
 const REFUSED: [&str; 28] = [
-    "authorization", "cookie", "proxy-authorization", "host", "connection", "keep-alive",
-    "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length",
-    "content-type", "content-encoding", "expect", "range", "if-range", "if-match", "if-none-match",
-    "if-modified-since", "if-unmodified-since", "cache-control", "pragma", "forwarded", "via",
-    "cdn-loop", "atoll-explain", "early-data",
+    "authorization",
+    "cookie",
+    "proxy-authorization",
+    "host",
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "expect",
+    "range",
+    "if-range",
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-unmodified-since",
+    "cache-control",
+    "pragma",
+    "forwarded",
+    "via",
+    "cdn-loop",
+    "atoll-explain",
+    "early-data",
 ];
 
 /// The warm-ups of a node.
@@ -224,12 +247,7 @@ fn places(
 }
 
 /// A URL of a site that the token covers.
-fn own(
-    admin: &Admin,
-    token: &Token,
-    named: &'static str,
-    url: &str,
-) -> Result<Place, Problem> {
+fn own(admin: &Admin, token: &Token, named: &'static str, url: &str) -> Result<Place, Problem> {
     let place = place(&*admin.control, token, named, url)?;
     match place.site {
         Some(_) => Ok(place),

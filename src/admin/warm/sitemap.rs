@@ -117,13 +117,17 @@ mod tests {
     fn locations_are_read_and_nothing_else() {
         for (text, expected) in [
             ("<urlset><url><loc>https://a/b</loc></url></urlset>", vec!["https://a/b"]),
-            ("\u{feff} <x><loc >\n https://a/?b&amp;c=%20&#38;&#x26; \n</loc ></x>", vec![
-                "https://a/?b&c=%20&&",
-            ]),
+            (
+                "\u{feff} <x><loc >\n https://a/?b&amp;c=%20&#38;&#x26; \n</loc ></x>",
+                vec!["https://a/?b&c=%20&&"],
+            ),
             ("<x><loc><![CDATA[https://a/?b&c]]></loc></x>", vec!["https://a/?b&c"]),
             ("<x><image:loc>https://a/i</image:loc><location>https://a/l</location></x>", vec![]),
             ("<x><loc>https://a/&file;</loc><loc>https://a/&amp</loc><loc>https://a/1", vec![]),
-            ("# pages\nhttps://a/1\r\n\n  http://a/2\nftp://a/3\n", vec!["https://a/1", "http://a/2"]),
+            (
+                "# pages\nhttps://a/1\r\n\n  http://a/2\nftp://a/3\n",
+                vec!["https://a/1", "http://a/2"],
+            ),
             ("<html>no sitemap</html>", vec![]),
             ("", vec![]),
         ] {
@@ -133,7 +137,8 @@ mod tests {
 
     #[test]
     fn an_index_is_told_from_a_list_and_both_are_bounded() {
-        let index = "<?xml version=\"1.0\"?><sitemapindex xmlns=\"x\"><sitemap><loc>https://a/1</loc>";
+        let index =
+            "<?xml version=\"1.0\"?><sitemapindex xmlns=\"x\"><sitemap><loc>https://a/1</loc>";
         assert!(parse(index.as_bytes(), 1).unwrap().index);
         let three = "<urlset><loc>https://a/1</loc><loc>https://a/2</loc><loc>https://a/3</loc>";
         for (most, count, more) in [(1, 1, true), (2, 2, true), (3, 3, false), (9, 3, false)] {

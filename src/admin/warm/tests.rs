@@ -15,7 +15,11 @@ async fn what_cannot_be_meant_is_refused() {
     for (body, status, code) in [
         (json!({ "urls": [url] }), 202, None),
         (json!({ "sitemap": url, "rate": 0.5 }), 202, None),
-        (json!({ "urls": [url], "headers": [{ "accept-encoding": "br" }, [["a", "b"]]] }), 202, None),
+        (
+            json!({ "urls": [url], "headers": [{ "accept-encoding": "br" }, [["a", "b"]]] }),
+            202,
+            None,
+        ),
         (json!([]), 400, Some("body")),
         (json!({}), 400, Some("source")),
         (json!({ "urls": [url], "sitemap": url }), 400, Some("source")),
@@ -43,9 +47,22 @@ async fn what_cannot_be_meant_is_refused() {
 #[tokio::test]
 async fn fields_that_make_an_answer_somebodys_own_are_refused() {
     for name in [
-        "Authorization", "COOKIE", "Proxy-Authorization", "Host", "Connection", "Transfer-Encoding",
-        "Range", "If-None-Match", "X-Forwarded-For", "X_Forwarded_Host", "Atoll-Explain", "Upgrade",
-        "Content-Length", "Cache-Control", "CDN-Loop", "TE",
+        "Authorization",
+        "COOKIE",
+        "Proxy-Authorization",
+        "Host",
+        "Connection",
+        "Transfer-Encoding",
+        "Range",
+        "If-None-Match",
+        "X-Forwarded-For",
+        "X_Forwarded_Host",
+        "Atoll-Explain",
+        "Upgrade",
+        "Content-Length",
+        "Cache-Control",
+        "CDN-Loop",
+        "TE",
     ] {
         let body = json!({ "urls": ["https://blog.example/a"], "headers": [{ name: "x" }] });
         let (status, answer) = post(&body).await;

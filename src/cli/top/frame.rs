@@ -87,7 +87,8 @@ fn head(old: &Look, new: &Look) -> Vec<String> {
         (false, true) => "ready",
         (false, false) => "NOT READY",
     };
-    let stored = |name: &str| rows(status, "store").iter().map(|row| number(row, name)).sum::<f64>();
+    let stored =
+        |name: &str| rows(status, "store").iter().map(|row| number(row, name)).sum::<f64>();
     vec![
         format!(
             "atoll {}  {}  {state}  up {}  epoch {}  purge rows {}",
@@ -187,9 +188,8 @@ fn keys(new: &Look) -> Vec<String> {
 fn purges(new: &Look) -> Vec<String> {
     let row = |purge: &Value| {
         let first = rows(purge, "selectors").first().unwrap_or(&Value::Null);
-        let word = |name: &str| {
-            first.get(name).and_then(Value::as_str).map(plain).unwrap_or_default()
-        };
+        let word =
+            |name: &str| first.get(name).and_then(Value::as_str).map(plain).unwrap_or_default();
         let more = number(purge, "count") - 1.0;
         let more = if more > 0.5 { format!(" and {more:.0} more") } else { String::new() };
         vec![
@@ -207,7 +207,8 @@ fn purges(new: &Look) -> Vec<String> {
 /// The same figures for programs.
 pub(super) fn figures(old: &Look, new: &Look) -> Value {
     let rates = Rates::of(old, new);
-    let times = |found: [Option<f64>; 3]| json!({"p50": found[0], "p90": found[1], "p99": found[2]});
+    let times =
+        |found: [Option<f64>; 3]| json!({"p50": found[0], "p90": found[1], "p99": found[2]});
     json!({
         "requests_per_second": rates.requests,
         "hit_ratio": rates.hit_ratio,
@@ -235,10 +236,12 @@ mod tests {
              atoll_origin_requests_total{{origin=\"web\"}} {second}\n"
         );
         let key = |at: u32| json!({"url": format!("https://a/{at}"), "requests_per_second": 2.5, "bytes_per_second": 2048});
-        let purge = |at: u32| json!({
-            "at": "2026-01-02T03:04:05.678Z", "token": "deploy", "mode": "soft", "matched": null,
-            "count": 3, "selectors": [{"kind": "tag", "value": format!("t{at}\u{1b}")}],
-        });
+        let purge = |at: u32| {
+            json!({
+                "at": "2026-01-02T03:04:05.678Z", "token": "deploy", "mode": "soft", "matched": null,
+                "count": 3, "selectors": [{"kind": "tag", "value": format!("t{at}\u{1b}")}],
+            })
+        };
         Look {
             at: Duration::from_secs(second),
             metrics: Metrics::parse(&metrics),

@@ -93,13 +93,9 @@ mod tests {
 
     #[test]
     fn a_size_is_read_or_assumed() {
-        for (text, expected) in [
-            ("24 80\n", Some((80, 24))),
-            ("0 0\n", None),
-            ("24", None),
-            ("x 80", None),
-            ("", None),
-        ] {
+        for (text, expected) in
+            [("24 80\n", Some((80, 24))), ("0 0\n", None), ("24", None), ("x 80", None), ("", None)]
+        {
             assert_eq!(parse_size(text), expected, "{text:?}");
         }
     }

@@ -67,7 +67,7 @@ impl Edge {
             .with("stale_if_error_seconds", terms.stale_if_error);
         let told = TOLD.iter().fold(told, |told, (name, field)| {
             let value = head.headers.get(*field);
-            told.with_some(*name, value.map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()))
+            told.with_some(name, value.map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()))
         });
         with_extent(self.with_pieces(told, head), stored)
     }
