@@ -179,7 +179,7 @@ async fn failures_are_counted_by_kind() {
     );
     assert_eq!(told["failed"], 4, "{told:#}");
     assert_eq!(errors["dot-segments"], 1, "{told:#}");
-    edge.get("/private").await.expect(200, "x", "fwd=");
+    edge.get("/private").await.expect(200, "x", "fwd=uri-miss");
 }
 
 #[tokio::test]
