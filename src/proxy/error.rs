@@ -9,7 +9,7 @@ use crate::clock::Now;
 use crate::listener::{Client, Response};
 use crate::message::{Body, BodyError, Refusal, RequestHead};
 use crate::origin::SendError;
-use crate::semantics::{CacheStatus, Forward, Outcome, Policy};
+use crate::semantics::{CacheStatus, Forward, Outcome, Policy, REGISTERED_METHODS};
 use crate::telemetry::Record;
 
 /// Status and word for an origin that gave no usable answer: 504 where time ran out, 503 where it
@@ -164,6 +164,10 @@ impl Worker {
 }
 
 fn allow(policy: &Policy) -> HeaderValue {
-    let names: Vec<&str> = policy.methods.iter().map(Method::as_str).collect();
+    let named = policy.methods.iter().map(Method::as_str);
+    let names: Vec<&str> = match policy.methods.iter().any(|method| method.as_str() == "*") {
+        true => named.filter(|name| *name != "*").chain(REGISTERED_METHODS).collect(),
+        false => named.collect(),
+    };
     HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static("GET"))
 }

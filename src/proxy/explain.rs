@@ -55,7 +55,7 @@ impl Edge {
         };
         let policy = self.routes.policy(site, &request.path);
         let asked = facts::request(&request);
-        let own_answer = if !policy.methods.contains(&method) {
+        let own_answer = if !policy.forwards(&method) {
             Some(Refusal::MethodNotAllowed.label())
         } else if self.loops(&request.headers) {
             Some("loop")

@@ -13,7 +13,7 @@ use crate::semantics::coding::Compression;
 /// Policy of one path rule, complete. Built by `config`, judged by `decide` and `storable`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    /// Methods that are forwarded; others are refused with 405.
+    /// Methods that are forwarded; others are refused with 405. `*` stands for every method.
     pub methods: Vec<Method>,
     /// Never store, never answer from memory.
     pub pass: bool,
@@ -49,6 +49,11 @@ pub struct Policy {
     pub key: Option<Box<KeyPolicy>>,
     /// Hand tag fields on to the client.
     pub keep_tags: bool,
+    /// Size of the segments that bodies are fetched and stored in, in bytes; `None` takes each
+    /// body as one.
+    pub segment: Option<u64>,
+    /// Segments that are fetched ahead of what a client has got.
+    pub segment_ahead: u64,
     /// Content codings made at the edge.
     pub compression: Compression,
     /// Largest request body in bytes.
@@ -66,6 +71,12 @@ impl Policy {
     /// Whether requests under one key never differ in a field.
     pub(super) fn settles(&self, name: &HeaderName) -> bool {
         self.key_in_force().is_some_and(|key| key.settles(name))
+    }
+
+    /// Whether requests with this method are forwarded.
+    #[must_use]
+    pub fn forwards(&self, method: &Method) -> bool {
+        self.methods.contains(method) || self.methods.iter().any(|known| known.as_str() == "*")
     }
 }
 
@@ -143,6 +154,8 @@ impl Default for Policy {
             vary_on_cookie: false,
             key: None,
             keep_tags: false,
+            segment: None,
+            segment_ahead: 2,
             compression: Compression::default(),
             body_bytes: 100 * 1024 * 1024,
             without_lease: WithoutLease::Revalidate,

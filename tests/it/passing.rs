@@ -182,6 +182,22 @@ async fn nominated_fields_go_before_ours_come() {
 }
 
 #[tokio::test]
+async fn unknown_methods_are_forwarded_where_all_are_and_count_as_changes() {
+    let origin = Origin::start(|seen| match &*seen.method {
+        "GET" => Reply::fresh(format!("v{}", seen.nth)),
+        _ => Reply::ok("changed"),
+    });
+    let edge = Edge::before(&origin).rule("/all", "methods = [\"*\"]").start();
+    for (target, status, cache) in [("/all/a", 200, "fwd=uri-miss"), ("/some/a", 405, "hit")] {
+        edge.fill(target).await;
+        let answer = edge.ask("M-SEARCH", HOST, target, &[("Content-Length", "0")]).await;
+        assert_eq!(answer.status(), status, "{target}");
+        let next = edge.fill(target).await;
+        assert!(next.says(cache), "{target}: {}", next.cache());
+    }
+}
+
+#[tokio::test]
 async fn a_request_that_comes_back_is_a_loop() {
     let origin = Origin::serving(Reply::ok("x"));
     let edge = Edge::start(&origin);

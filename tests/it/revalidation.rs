@@ -115,6 +115,27 @@ async fn a_cookie_that_comes_with_a_304_reaches_one_client() {
     assert_eq!((hit.field("set-cookie"), hit.field("x-hello")), (None, Some("everybody")));
 }
 
+/// A HEAD can freshen what has no validator, but only if it may be shared by its own words.
+#[tokio::test]
+async fn a_silent_head_brings_others_nothing_of_its_own() {
+    let origin = Origin::start(|seen| match (&*seen.method, &*seen.target) {
+        ("HEAD", "/silent") => Reply::ok("v1").field("X-Hello", "ann"),
+        ("HEAD", _) => Reply::fresh("v1").field("X-Hello", "everybody"),
+        _ => Reply::fresh(format!("v{}", seen.nth))
+            .field("Age", "100")
+            .field("Cache-Control", "public, stale-if-error=600"),
+    });
+    let edge = Edge::start(&origin);
+    for (target, cache) in [("/silent", "fwd=stale"), ("/open", "hit")] {
+        edge.fill(target).await;
+        let own = edge.ask("HEAD", HOST, target, &[]).await;
+        assert!(own.says("fwd=stale"), "{}", own.cache());
+        let next = edge.fill(target).await;
+        assert!(next.field("x-hello") != Some("ann"), "{next:?}");
+        assert!(next.says(cache), "{target} {}", next.cache());
+    }
+}
+
 #[tokio::test]
 async fn a_head_that_forbids_sharing_ends_what_is_stored() {
     let origin = Origin::start(|seen| match &*seen.method {

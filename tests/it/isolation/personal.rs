@@ -265,7 +265,9 @@ fn answer(head: &str, dice: &mut Dice, seed: u64, play: Play) -> (Vec<u8>, bool)
     let tag = if answer.personal && named { own.as_str() } else { "shared" };
     let _ =
         write!(out, "HTTP/1.1 {} Played\r\n{}\r\n{content_range}", answer.status, answer.fields);
-    let _ = write!(out, "ETag: \"{tag}\"\r\nLast-Modified: {MODIFIED}\r\n");
+    if answer.status != 200 || !dice.one_in(3) {
+        let _ = write!(out, "ETag: \"{tag}\"\r\nLast-Modified: {MODIFIED}\r\n");
+    }
     if answer.nonce_field {
         let _ = write!(out, "X-Nonce: {own}\r\n");
     }
