@@ -323,3 +323,38 @@ fn every_metric_is_in_the_operators_book_and_the_other_way_round() {
         );
     }
 }
+
+/// Names of metrics in a text, those of histograms without what a scrape adds to them.
+fn metrics_in(text: &str) -> Vec<String> {
+    let words = text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
+    let ours = |word: &&str| word.starts_with("atoll_") || word.starts_with("process_");
+    let bare = |word: &str| {
+        let parts = ["_bucket", "_sum", "_count"];
+        let base = parts.iter().find_map(|part| word.strip_suffix(part)).unwrap_or(word);
+        base.to_owned()
+    };
+    words.filter(ours).map(bare).collect()
+}
+
+#[test]
+fn alerts_and_dashboard_name_metrics_that_are_in_the_operators_book() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let book = fs::read_to_string(root.join("docs/operations.md")).unwrap();
+    let section = book.split("## Metrics").nth(1).unwrap().split("\n## ").next().unwrap();
+    for (file, least) in [("config/alerts.yaml", 15), ("config/grafana.json", 25)] {
+        let text = fs::read_to_string(root.join(file)).unwrap();
+        let mut names = metrics_in(&text);
+        names.sort();
+        names.dedup();
+        assert!(names.len() >= least, "{file} names {} metrics only", names.len());
+        for name in &names {
+            assert!(section.contains(&format!("`{name}`")), "{file} names {name}");
+        }
+    }
+    let dashboard = fs::read_to_string(root.join("config/grafana.json")).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut ids: Vec<u64> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+    ids.dedup();
+    assert_eq!(ids.len(), panels.len(), "two panels have one id");
+}

@@ -2,17 +2,20 @@
 //! of this room play it.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use crate::audit::Audit;
 use crate::clock::Now;
-use crate::message::RequestHead;
+use crate::message::{Refusal, RequestHead};
 use crate::origin::OriginStatus;
 use crate::purge::{Selector, Strength};
-use crate::semantics::Explanation;
+use crate::semantics::{Explanation, Outcome};
 use crate::store::{Applied, Author, Events, Past, Tried};
+use crate::telemetry::{Hot, Load, Weight};
 
 /// What a node can be told and asked.
 pub trait Control: Send + Sync + 'static {
@@ -59,8 +62,57 @@ pub trait Control: Send + Sync + 'static {
     /// Where is written down what was done.
     fn audit(&self) -> &Audit;
 
+    /// What is stored under the URL of a request, or why no client could ask for it.
+    fn entry(&self, request: RequestHead, now: Now) -> Result<Explanation, Refusal>;
+
+    /// Fetches as a client would, through the whole way of a request; the body is read to its end
+    /// and dropped, unless it has at most `keep_bytes`. Nothing but the origins of the sites can be
+    /// reached, and the client traffic of log and metrics does not show it.
+    fn fetch(&self, request: RequestHead, keep_bytes: usize) -> Fetch;
+
+    /// What is asked for most, lately: URLs of the sites at the positions that `pass`.
+    fn hottest(&self, by: Weight, most: usize, pass: &dyn Fn(usize) -> bool, now: Now) -> Vec<Hot>;
+
+    /// How much each site is asked for, lately, by position.
+    fn loads(&self, now: Now) -> Vec<Load>;
+
     /// Brings gauges up to date that nobody counts on the way; called before metrics are shown.
     fn observe(&self);
+}
+
+/// A fetch that goes on while it is awaited, and is given up when it is dropped.
+pub type Fetch = Pin<Box<dyn Future<Output = Fetched> + Send>>;
+
+/// What came of a fetch.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// Status of the answer; 0 where there was none.
+    pub status: u16,
+    /// How the cache came to it.
+    pub outcome: Outcome,
+    /// The answer was stored.
+    pub stored: bool,
+    /// Bytes of its body.
+    pub bytes: u64,
+    /// Why there is no usable answer: the origin's failure, our refusal, a body that broke off.
+    pub error: Option<&'static str>,
+    /// The body, where it is short enough.
+    pub body: Option<Bytes>,
+}
+
+impl Fetched {
+    /// Nothing came.
+    #[must_use]
+    pub fn failed(why: &'static str) -> Self {
+        Self {
+            status: 0,
+            outcome: Outcome::Refused,
+            stored: false,
+            bytes: 0,
+            error: Some(why),
+            body: None,
+        }
+    }
 }
 
 /// Who this node is. A purge's identity is made of it.

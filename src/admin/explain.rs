@@ -5,12 +5,15 @@
 //! since its writer would believe that it had been taken into account.
 
 use std::fmt;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::control::Control;
 use super::problem::Problem;
 use super::{Admin, Call, Reply, json};
+use crate::config::Token;
 use crate::message::{RequestHead, Scheme};
 use crate::semantics::canonical_authority;
 
@@ -35,7 +38,7 @@ fn get() -> String {
 
 /// Header fields: an object of names and values, or a list of pairs where a name stands twice.
 #[derive(Debug, Default)]
-struct Lines(Vec<(String, String)>);
+pub(super) struct Lines(pub(super) Vec<(String, String)>);
 
 impl<'de> Deserialize<'de> for Lines {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -75,32 +78,70 @@ pub(super) fn explain(admin: &Admin, call: &Call<'_>) -> Result<Reply, Problem> 
     }
     let written: Written = serde_json::from_slice(call.body)
         .map_err(|error| Problem::bad("body", format!("the body cannot be read: {error}")))?;
-    let (scheme, authority, target) = url(&written.url).map_err(|why| {
-        Problem::field("url", "url", format!("{:?} {why}", shortened(&written.url)))
-    })?;
-    // A site that the token does not cover is told nothing about, whatever the rest says.
-    let host = canonical_authority(&authority, scheme).map(|(host, _)| host);
-    if let Some(site) = host.ok().and_then(|host| admin.control.site_of(&host))
-        && !call.token.covers_site(&site)
-    {
-        return Err(Problem::forbidden("site", "the token does not cover this site"));
-    }
+    let place = place(&*admin.control, call.token, "url", &written.url)?;
     let method = Method::from_bytes(written.method.as_bytes())
         .map_err(|_not_a_token| Problem::field("value", "method", "`method` is no HTTP method"))?;
-    let mut headers = fields(&written.headers, admin.fields)?;
-    // As it would stand in the target, where `Host` is described, too: they must agree then.
-    let named = headers.contains_key(header::HOST).then(|| authority.clone());
-    if named.is_none() {
-        let host = HeaderValue::try_from(authority)
-            .map_err(|_not_ascii| Problem::field("url", "url", "the host of `url` is not one"))?;
-        headers.insert(header::HOST, host);
-    }
-    let version = Version::HTTP_11;
-    let head = RequestHead { method, scheme, authority: named, target, version, headers };
+    let headers = fields(&written.headers, admin.fields)?;
+    let head = place.request(method, headers)?;
     Ok(json(StatusCode::OK, &admin.control.explain(head, call.now)))
 }
 
-fn fields(lines: &Lines, most: usize) -> Result<HeaderMap, Problem> {
+/// Where a request would go: what an absolute URL says, as a client would send it.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    scheme: Scheme,
+    authority: String,
+    target: String,
+    /// Site that answers for the host, where one does; the token covers it.
+    pub(super) site: Option<Arc<str>>,
+}
+
+/// Reads the absolute URL in the field `named` of a request.
+pub(super) fn place(
+    control: &dyn Control,
+    token: &Token,
+    named: &'static str,
+    text: &str,
+) -> Result<Place, Problem> {
+    let (scheme, authority, target) = url(text)
+        .map_err(|why| Problem::field("url", named, format!("{:?} {why}", shortened(text))))?;
+    // A site that the token does not cover is told nothing about, whatever the rest says.
+    let host = canonical_authority(&authority, scheme).map(|(host, _)| host);
+    let site = host.ok().and_then(|host| control.site_of(&host));
+    if site.as_ref().is_some_and(|site| !token.covers_site(site)) {
+        return Err(Problem::forbidden("site", "the token does not cover this site"));
+    }
+    Ok(Place { scheme, authority, target, site })
+}
+
+impl Place {
+    /// The URL, for people.
+    pub(super) fn url(&self) -> String {
+        let Self { scheme, authority, target, .. } = self;
+        format!("{}://{authority}{target}", scheme.as_str())
+    }
+
+    /// The head of a request with these fields.
+    pub(super) fn request(
+        self,
+        method: Method,
+        mut headers: HeaderMap,
+    ) -> Result<RequestHead, Problem> {
+        let Self { scheme, authority, target, .. } = self;
+        // As it would stand in the target, where `Host` is described, too: they must agree then.
+        let named = headers.contains_key(header::HOST).then(|| authority.clone());
+        if named.is_none() {
+            let host = HeaderValue::try_from(authority).map_err(|_not_ascii| {
+                Problem::field("url", "url", "the host of `url` is not one")
+            })?;
+            headers.insert(header::HOST, host);
+        }
+        let version = Version::HTTP_11;
+        Ok(RequestHead { method, scheme, authority: named, target, version, headers })
+    }
+}
+
+pub(super) fn fields(lines: &Lines, most: usize) -> Result<HeaderMap, Problem> {
     let wrong = |detail: String| Problem::field("value", "headers", detail);
     let bytes: usize = lines.0.iter().map(|(name, value)| name.len() + value.len()).sum();
     if lines.0.len() > most || bytes > HEAD_BYTES {
@@ -140,7 +181,7 @@ fn url(url: &str) -> Result<(Scheme, String, String), &'static str> {
 }
 
 /// The beginning of a text, for messages.
-fn shortened(text: &str) -> &str {
+pub(super) fn shortened(text: &str) -> &str {
     match text.char_indices().nth(100) {
         Some((at, _)) => text.get(..at).unwrap_or_default(),
         None => text,

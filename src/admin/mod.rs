@@ -7,6 +7,7 @@
 
 mod auth;
 mod body;
+mod cache;
 mod control;
 mod events;
 mod explain;
@@ -16,11 +17,13 @@ mod hooks;
 mod past;
 mod problem;
 mod purge;
+mod query;
 mod repeat;
 mod reset;
 mod resolve;
 mod server;
 mod status;
+mod warm;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -32,7 +35,9 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use tokio::sync::Semaphore;
 
 pub use body::ReplyBody;
-pub use control::{Control, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass};
+pub use control::{
+    Control, Fetch, Fetched, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass,
+};
 pub use facades::Purging;
 pub use hooks::Knock;
 pub use problem::Problem;
@@ -114,7 +119,7 @@ pub enum Work {
 type Then = fn(&Admin, &Call<'_>) -> Result<Work, Problem>;
 
 /// Every route; `docs/openapi.yaml` describes the same.
-pub static ROUTES: [Route; 13] = [
+pub static ROUTES: [Route; 19] = [
     Route { method: Method::GET, path: "/metrics", access: Access::Open(health::metrics) },
     Route { method: Method::GET, path: "/healthz", access: Access::Open(health::alive) },
     Route { method: Method::GET, path: "/readyz", access: Access::Open(health::ready) },
@@ -147,6 +152,36 @@ pub static ROUTES: [Route; 13] = [
         method: Method::POST,
         path: "/v1/explain",
         access: Access::Scoped(Scope::Read, explain::explain),
+    },
+    Route {
+        method: Method::GET,
+        path: "/v1/cache/entry",
+        access: Access::Scoped(Scope::Read, cache::entry),
+    },
+    Route {
+        method: Method::GET,
+        path: "/v1/cache/top",
+        access: Access::Scoped(Scope::Read, cache::top),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/warm",
+        access: Access::Scoped(Scope::Warm, warm::start),
+    },
+    Route {
+        method: Method::GET,
+        path: "/v1/warm",
+        access: Access::Scoped(Scope::Warm, warm::list),
+    },
+    Route {
+        method: Method::GET,
+        path: "/v1/warm/{id}",
+        access: Access::Scoped(Scope::Warm, warm::one),
+    },
+    Route {
+        method: Method::DELETE,
+        path: "/v1/warm/{id}",
+        access: Access::Scoped(Scope::Warm, warm::stop),
     },
     Route {
         method: Method::POST,
@@ -250,6 +285,7 @@ pub struct Admin {
     /// Places of those who follow the events.
     followers: Arc<Semaphore>,
     facades: Facades,
+    warm: warm::Warm,
     control: Arc<dyn Control>,
     metrics: Arc<Metrics>,
 }
@@ -305,6 +341,7 @@ impl Admin {
             hook_guard: Guard::default(),
             followers: Arc::new(Semaphore::new(config.admin.event_followers)),
             facades: config.facades.clone(),
+            warm: warm::Warm::new(config.admin.warm_jobs, config.admin.warm_urls),
             control,
             metrics,
         })

@@ -10,12 +10,12 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::audit::Audit;
-use crate::message::RequestHead;
+use crate::message::{Refusal, RequestHead};
 use crate::origin::OriginStatus;
 use crate::purge::{Secret, Selector, Strength};
 use crate::semantics::{Explanation, Facts};
 use crate::store::{Applied, Author, Events, Past, Purges, Tried};
-use crate::telemetry::test_config;
+use crate::telemetry::{Hot, Load, Weight, test_config};
 
 /// A node that remembers what it was told.
 pub(super) struct Played {
@@ -127,6 +127,24 @@ impl Control for Played {
 
     fn audit(&self) -> &Audit {
         &self.audit
+    }
+
+    fn entry(&self, head: RequestHead, now: Now) -> Result<Explanation, Refusal> {
+        Ok(self.explain(head, now))
+    }
+
+    fn fetch(&self, _head: RequestHead, _keep_bytes: usize) -> Fetch {
+        Box::pin(std::future::ready(Fetched { status: 200, error: None, ..Fetched::failed("") }))
+    }
+
+    fn hottest(&self, _: Weight, most: usize, pass: &dyn Fn(usize) -> bool, _: Now) -> Vec<Hot> {
+        let load = Load { requests: 3.0, bytes: 70.0, forwarded: 1.0 };
+        let hot = |site| Hot { site, url: format!("https://{site}.example/").into(), load };
+        (0..2).filter(|site| pass(*site)).map(hot).take(most).collect()
+    }
+
+    fn loads(&self, _now: Now) -> Vec<Load> {
+        [1.0, 5.0].map(|requests| Load { requests, bytes: 10.0, forwarded: 0.5 }).to_vec()
     }
 
     fn observe(&self) {
@@ -246,6 +264,32 @@ impl Bench {
     }
 }
 
+/// A warm-up of one URL.
+const WARM: &str = r#"{"urls":["https://shop.example/"]}"#;
+
+#[tokio::test]
+async fn the_hottest_of_other_sites_are_not_told() {
+    for (token, query, rows, origins) in [
+        ("read", "", 2, 1),
+        ("read", "?limit=1", 1, 1),
+        ("blogger", "?by=bytes", 1, 1),
+        ("stranger", "", 0, 0),
+    ] {
+        let ask = |of: &str| match query {
+            "" => format!("/v1/cache/top?of={of}"),
+            more => format!("/v1/cache/top{more}&of={of}"),
+        };
+        let keys = bench().ask("GET", &ask("keys"), token, "").await.json();
+        assert_eq!(keys["keys"].as_array().unwrap().len(), rows, "{token} {keys}");
+        let told = bench().ask("GET", &ask("origins"), token, "").await.json();
+        assert_eq!(told["origins"].as_array().unwrap().len(), origins, "{token} {told}");
+    }
+    for query in ["of=tags", "by=age", "limit=0", "limit=1001", "limit=x", "site=a"] {
+        let answer = bench().ask("GET", &format!("/v1/cache/top?{query}"), "read", "").await;
+        assert_eq!((answer.status, &answer.json()["code"]), (400, &serde_json::json!("query")));
+    }
+}
+
 #[tokio::test]
 async fn every_scope_opens_its_routes_and_no_other() {
     for route in &ROUTES {
@@ -255,10 +299,17 @@ async fn every_scope_opens_its_routes_and_no_other() {
             let body = match route.path {
                 "/v1/purge" => r#"{"tags":["a"]}"#,
                 "/v1/explain" => r#"{"url":"https://shop.example/"}"#,
+                "/v1/warm" => WARM,
                 _ => "",
             };
             let mut path = route.path.to_owned();
-            if let Some(folder) = route.path.strip_suffix("{id}") {
+            if path == "/v1/cache/entry" {
+                path += "?url=https://shop.example/";
+            }
+            if route.path == "/v1/warm/{id}" {
+                bench.ask("POST", "/v1/warm", "warm", WARM).await;
+                path = "/v1/warm/n1.00ff.w1".to_owned();
+            } else if let Some(folder) = route.path.strip_suffix("{id}") {
                 bench.ask("POST", "/v1/purge", "purge", r#"{"tags":["a"]}"#).await;
                 path = format!("{folder}n1.00ff.1");
             }

@@ -10,19 +10,20 @@ use tokio::runtime::Runtime;
 
 use super::{Listening, Shared, StartError};
 use crate::admin::{
-    Admin, Control, Identity, ListenerStatus, NodeStatus, Purging, Readiness, StoreClass, Surface,
-    serve,
+    Admin, Control, Fetch, Identity, ListenerStatus, NodeStatus, Purging, Readiness, StoreClass,
+    Surface, serve,
 };
 use crate::audit::Audit;
 use crate::clock::Now;
 use crate::config::Config;
 use crate::listener::Drain;
-use crate::message::RequestHead;
+use crate::message::{Refusal, RequestHead};
 use crate::origin::OriginStatus;
 use crate::proxy::{AskedPurge, PurgeByMethod, Purged};
 use crate::purge::{Selector, Strength};
 use crate::semantics::Explanation;
 use crate::store::{Applied, Author, CLASSES, Events, Past, Tried, What, try_out};
+use crate::telemetry::{Hot, Load, Weight};
 
 /// The admin and watch listeners, bound.
 pub(super) struct Doors {
@@ -184,6 +185,22 @@ impl Control for Shared {
 
     fn audit(&self) -> &Audit {
         &self.audit
+    }
+
+    fn entry(&self, request: RequestHead, now: Now) -> Result<Explanation, Refusal> {
+        self.edge.entry(request, now)
+    }
+
+    fn fetch(&self, request: RequestHead, keep_bytes: usize) -> Fetch {
+        Box::pin(super::warm::fetch(self.own.clone(), request, keep_bytes))
+    }
+
+    fn hottest(&self, by: Weight, most: usize, pass: &dyn Fn(usize) -> bool, now: Now) -> Vec<Hot> {
+        self.log.hottest().urls(by, most, pass, now)
+    }
+
+    fn loads(&self, now: Now) -> Vec<Load> {
+        self.log.hottest().sites(now)
     }
 
     fn observe(&self) {

@@ -12,6 +12,7 @@ mod control;
 mod demo;
 mod signals;
 mod upkeep;
+mod warm;
 mod workers;
 
 use std::fmt;
@@ -31,10 +32,10 @@ use crate::listener::{
     BindError, CertificateError, Certificates, Context, Drain, TlsAcceptorState, bind,
 };
 use crate::origin::{OriginConfigError, Origins};
-use crate::proxy::Edge;
+use crate::proxy::{Edge, Proxy};
 use crate::purge::Secret;
 use crate::store::{Events, FillLimits, Fills, PurgeLimits, Purges, Store, StoreLimits, What};
-use crate::telemetry::{AccessLog, LogError, Metrics};
+use crate::telemetry::{AccessLog, LogError, Metrics, RequestIds};
 
 pub use demo::run_with_origin;
 pub use signals::{Ended, run};
@@ -127,6 +128,8 @@ pub(crate) struct Shared {
     origins: Arc<Origins>,
     edge: Arc<Edge>,
     events: Arc<Events>,
+    /// Asks as a client would, with connections of its own; used on the control runtime only.
+    own: Proxy,
     log: AccessLog,
     audit: Audit,
     addresses: Listening,
@@ -185,6 +188,13 @@ impl Running {
         let doors = control::bind(&config, &control, &mut addresses)?;
         let incarnation = incarnation();
         let audit = audit(&config, &incarnation, &metrics)?;
+        let own = Proxy::new(
+            Arc::clone(&edge),
+            origins.worker(),
+            log.silent_recorder(),
+            RequestIds::new(random()),
+            Arc::new(warm::NoPurges),
+        );
         let shared = Arc::new(Shared {
             incarnation,
             started: clock::now(),
@@ -198,6 +208,7 @@ impl Running {
             origins,
             edge,
             events,
+            own,
             log,
             audit,
             addresses,

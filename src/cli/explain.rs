@@ -58,7 +58,7 @@ pub(super) struct Explain {
 }
 
 /// Reads `Name: value`.
-fn field(text: &str) -> Result<(String, String), String> {
+pub(super) fn field(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("expected \"Name: value\"")?;
     if name.trim().is_empty() {
         return Err("the name is missing: \"Name: value\"".to_owned());

@@ -8,13 +8,17 @@ mod demonstrate;
 mod events;
 mod explain;
 mod greeting;
+mod inspect;
 mod purge;
 mod purges;
 mod remote;
 mod replay;
 mod run;
 mod status;
+mod table;
 mod token;
+mod top;
+mod warm;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -44,6 +48,7 @@ Examples:
   atoll check atoll.toml && atoll run --config atoll.toml
   atoll purge --tag article-1                    needs ATOLL_ADMIN_TOKEN
   atoll explain https://www.example.org/news     why it is, or is not, answered from memory
+  atoll top                                      what the node is doing, live
 
 Environment:
   ATOLL_ADMIN_TOKEN   the token of the admin listener: `run` accepts it, the others send it
@@ -69,6 +74,9 @@ enum Command {
     Purges(purges::Purges),
     Events(events::Events),
     Explain(explain::Explain),
+    Inspect(inspect::Inspect),
+    Warm(warm::Warm),
+    Top(top::Top),
     Status(status::Status),
     Drain(status::Drain),
     Token(token::Token),
@@ -95,6 +103,9 @@ pub fn main() -> ExitCode {
         Command::Purges(purges) => purges.run(),
         Command::Events(events) => events.run(),
         Command::Explain(explain) => explain.run(),
+        Command::Inspect(inspect) => inspect.run(),
+        Command::Warm(warm) => warm.run(),
+        Command::Top(top) => top.run(),
         Command::Status(status) => status.run(),
         Command::Drain(drain) => drain.run(),
         Command::Token(token) => token.run(),
@@ -153,6 +164,11 @@ mod tests {
             ("purge --tag a --admin 127.0.0.1:9080", "http://127.0.0.1:9080"),
             ("explain", "URL"),
             ("explain https://a/b -H x", "Name: value"),
+            ("inspect", "URL"),
+            ("top --by age", "requests, bytes"),
+            ("warm", "--sitemap"),
+            ("warm https://a/b --rate 0", "0.1 to 1000"),
+            ("warm https://a/b --stop n.1.w1", "cannot be used with"),
             ("token new", "--scope"),
             ("token new --scope all", "purge-all"),
             ("check", "FILE"),
@@ -190,6 +206,12 @@ mod tests {
             "events --json --since 5c0ffee5c0ffee00.42",
             "explain https://a/b -H a:b --header c:d --method HEAD --json",
             "status",
+            "inspect https://a/b -H a:b --json",
+            "warm https://a/b https://a/c --rate 5 --json",
+            "warm --sitemap https://a/s.xml --variant Accept-Encoding:br --variant Accept-Encoding:gzip",
+            "warm --stop n.1.w1",
+            "top --once --by bytes",
+            "top --json",
             "status --json",
             "drain --admin http://127.0.0.1:9080",
             "token new --scope purge --scope read --site main --name deploy",

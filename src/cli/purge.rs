@@ -290,7 +290,7 @@ impl Selectors {
     }
 }
 
-fn read(file: &Path) -> Result<String, String> {
+pub(super) fn read(file: &Path) -> Result<String, String> {
     use std::io::Read as _;
     let mut text = String::new();
     let input: Box<dyn std::io::Read> = if file == Path::new("-") {

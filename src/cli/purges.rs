@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::DONE;
 use super::remote::{Remote, cell, plain, required_token};
+use super::table::table;
 
 /// Time for the whole exchange.
 const MOST: Duration = Duration::from_secs(10);
@@ -99,23 +100,14 @@ fn list(value: &Value) -> String {
     if purges.is_empty() {
         return "nothing was purged of late\n".to_owned();
     }
-    let mut rows: Vec<Vec<String>> = vec![HEAD.map(str::to_owned).to_vec()];
-    rows.extend(purges.iter().map(|purge| {
+    let row = |purge: &Value| {
         let text = |name: &str| purge.get(name).map_or_else(String::new, shown);
         let names = ["at", "id", "token", "from", "mode", "matched", "freed"];
         let mut row: Vec<String> = names.into_iter().map(text).collect();
         row.push(selectors(purge, WRITTEN_OUT).join(", "));
         row
-    }));
-    let widths: Vec<usize> = (0..HEAD.len())
-        .map(|at| rows.iter().filter_map(|row| row.get(at)).map(|c| c.chars().count()).max())
-        .map(Option::unwrap_or_default)
-        .collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
-    rows.iter().map(line).collect()
+    table(&HEAD, purges.iter().map(row))
 }
 
 /// A line for each member of one purge.

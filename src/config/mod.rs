@@ -166,6 +166,10 @@ pub struct Admin {
     pub idempotency_keys: usize,
     /// Largest request body in bytes.
     pub body_bytes: usize,
+    /// Warm-ups at once.
+    pub warm_jobs: usize,
+    /// Requests of one warm-up.
+    pub warm_urls: usize,
     /// Events that are kept for followers who were away.
     pub events: usize,
     /// Followers of the event stream at once.
@@ -201,6 +205,8 @@ impl Default for Admin {
             event_followers: 16,
             hooks: Vec::new(),
             audit: None,
+            warm_jobs: 4,
+            warm_urls: 10_000,
         }
     }
 }

@@ -10,6 +10,7 @@
 //! the field `Atoll-Explain` about the request that bears it. A wrong token tells nothing: the
 //! answer is the same as without.
 
+mod entry;
 mod facts;
 mod foretell;
 

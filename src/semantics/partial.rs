@@ -255,6 +255,13 @@ impl Extent {
         self.total
     }
 
+    /// The bytes that are there, as a person reads them: `0-99, 200-299`.
+    #[must_use]
+    pub fn ranges(&self) -> String {
+        let range = |span: &Span| format!("{}-{}", span.start, span.end().saturating_sub(1));
+        self.spans.iter().map(range).collect::<Vec<_>>().join(", ")
+    }
+
     /// Bytes that are there.
     #[must_use]
     pub fn bytes(&self) -> u64 {

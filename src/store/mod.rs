@@ -37,7 +37,7 @@ pub use fills::{
 };
 pub use history::{Author, Named, Past};
 pub use parts::Part;
-pub use peek::{Kept, Peek};
+pub use peek::{Kept, Peek, PieceSum};
 pub use pieces::PieceName;
 pub use purges::{Applied, PurgeLimits, Purges};
 pub use stored::{Head, NewHead, Stored, StoredBody};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use super::stored::Slot;
-use super::{Lookup, Purges, Store, Stored};
+use super::stored::{Head, Slot};
+use super::{Lookup, PieceName, Purges, Store, Stored};
 use crate::semantics::{CacheKey, VaryFields, Verdict};
 
 /// What lies under one key.
@@ -32,7 +32,43 @@ pub struct Kept {
     pub selected: bool,
 }
 
+/// Pieces of one response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PieceSum {
+    /// How many are stored.
+    pub count: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+}
+
 impl Store {
+    /// Sum of the pieces of a response that are stored under these names.
+    #[must_use]
+    pub fn piece_sum(&self, head: &Head, names: impl Iterator<Item = PieceName>) -> PieceSum {
+        if !head.may_have_pieces() {
+            return PieceSum::default();
+        }
+        names.filter_map(|name| self.piece(head, name)).fold(PieceSum::default(), |sum, body| {
+            PieceSum { count: sum.count + 1, bytes: sum.bytes + body.len() }
+        })
+    }
+
+    /// What is stored of incomplete responses under the key of a request, whichever variant and
+    /// whatever its fate. Excerpts are not among it: only their own `Range` finds them.
+    #[must_use]
+    pub fn peek_parts(
+        &self,
+        key: &CacheKey,
+        request: &HeaderMap,
+        purges: &Purges,
+        epoch: u64,
+    ) -> Vec<Kept> {
+        if !self.holds_part(key) {
+            return Vec::new();
+        }
+        self.peek(&self.part_key(key), request, purges, epoch).kept
+    }
+
     /// What is stored under a key, judged by the purges up to `epoch`, and what a look-up for this
     /// request would find: by the same way as [`Store::lookup`], but what is dead stays.
     #[must_use]

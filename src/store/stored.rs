@@ -436,7 +436,9 @@ impl Stored {
         self
     }
 
-    pub(super) fn extent(&self) -> Option<&Arc<Extent>> {
+    /// What it has of the whole, where it is incomplete.
+    #[must_use]
+    pub fn extent(&self) -> Option<&Arc<Extent>> {
         self.extent.as_ref()
     }
 

@@ -11,6 +11,9 @@
 //! nothing to do it sleeps, and the next record wakes it. Records go back to their recorder after
 //! they are written, so that a request allocates nothing for its line.
 //!
+//! The same thread counts what is asked for most ([`Hottest`]), from a sample of the records. Where
+//! no log is written it looks for a few records several times a second and is never woken.
+//!
 //! A broken pipe or a full disk costs the lines that could not be written and nothing else.
 
 use std::io;
@@ -21,10 +24,11 @@ use std::time::Duration;
 
 use super::file::LogFile;
 use super::format::Formatter;
+use super::hottest::Hottest;
 use super::metrics::{LogMetrics, Metrics};
 use super::record::Record;
 use super::trace::RequestId;
-use crate::clock::Now;
+use crate::clock::{self, Now};
 use crate::config::{AccessFormat, Log};
 
 /// Time that the writer lets records gather while there are any.
@@ -32,6 +36,12 @@ const GATHER: Duration = Duration::from_millis(5);
 
 /// Bytes that are handed to the file at once.
 const PIECE_BYTES: usize = 64 * 1024;
+
+/// Records of one recorder that are counted for what is asked for most, at one look.
+const SAMPLE: usize = 64;
+
+/// Time between two looks where no log is written.
+const SAMPLING: Duration = Duration::from_millis(200);
 
 /// Records that a recorder keeps for reuse.
 const FREE_RECORDS: usize = 1024;
@@ -59,6 +69,7 @@ pub struct AccessLog(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     metrics: Arc<Metrics>,
+    hottest: Hottest,
     /// Records that may wait in one recorder; 0 where no log is written.
     most_waiting: usize,
     recorders: Mutex<Vec<Arc<Recorder>>>,
@@ -80,10 +91,16 @@ impl AccessLog {
     /// The file cannot be opened or the thread not started.
     pub fn start(log: &Log, workers: usize, metrics: Arc<Metrics>) -> io::Result<Self> {
         let Some(format) = log.access else {
-            return Ok(Self(Arc::new(Shared::new(metrics, 0))));
+            return Self::spawn(None, Arc::new(Shared::new(metrics, 0)));
         };
         let file = LogFile::open(log.access_file.clone())?;
         Self::write_to(file, format, log.access_queue.div_ceil(workers.max(1)), metrics)
+    }
+
+    /// What is asked for most.
+    #[must_use]
+    pub fn hottest(&self) -> &Hottest {
+        &self.0.hottest
     }
 
     fn write_to(
@@ -92,15 +109,17 @@ impl AccessLog {
         most_waiting: usize,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared::new(metrics, most_waiting.max(1)));
-        let writer = Writer {
-            shared: Arc::clone(&shared),
+        let output = Output {
             formatter: Formatter::new(format),
             file,
             buffer: Vec::with_capacity(2 * PIECE_BYTES),
-            records: Vec::new(),
             in_buffer: 0,
         };
+        Self::spawn(Some(output), Arc::new(Shared::new(metrics, most_waiting.max(1))))
+    }
+
+    fn spawn(output: Option<Output>, shared: Arc<Shared>) -> io::Result<Self> {
+        let writer = Writer { shared: Arc::clone(&shared), output, records: Vec::new() };
         let thread = thread::Builder::new().name("access-log".into()).spawn(|| writer.run())?;
         // The only other caller of `set` would be a second writer, and there is none.
         let _ = shared.writer.set(thread.thread().clone());
@@ -110,12 +129,21 @@ impl AccessLog {
     /// A recorder for one worker.
     #[must_use]
     pub fn recorder(&self) -> Arc<Recorder> {
-        let recorder =
-            Arc::new(Recorder { shared: Arc::clone(&self.0), lot: Mutex::new(Lot::default()) });
-        if self.0.most_waiting > 0 {
-            lock(&self.0.recorders).push(Arc::clone(&recorder));
-        }
+        let recorder = Arc::new(Recorder {
+            shared: Arc::clone(&self.0),
+            silent: false,
+            lot: Mutex::default(),
+        });
+        lock(&self.0.recorders).push(Arc::clone(&recorder));
         recorder
+    }
+
+    /// A recorder for requests of our own, which are no client traffic: nothing is written or
+    /// counted.
+    #[must_use]
+    pub fn silent_recorder(&self) -> Arc<Recorder> {
+        let shared = Arc::clone(&self.0);
+        Arc::new(Recorder { shared, silent: true, lot: Mutex::default() })
     }
 
     /// Has the file opened anew by its name, after it was moved away. Returns at once.
@@ -143,6 +171,7 @@ impl AccessLog {
 impl Shared {
     fn new(metrics: Arc<Metrics>, most_waiting: usize) -> Self {
         Self {
+            hottest: Hottest::new(metrics.sites.len()),
             metrics,
             most_waiting,
             recorders: Mutex::default(),
@@ -180,6 +209,8 @@ impl Shared {
 #[derive(Debug)]
 pub struct Recorder {
     shared: Arc<Shared>,
+    /// Nothing is written or counted.
+    silent: bool,
     lot: Mutex<Lot>,
 }
 
@@ -188,6 +219,8 @@ pub struct Recorder {
 struct Lot {
     waiting: Records,
     text_bytes: usize,
+    /// Records that did not wait, since enough did: those that wait stand for them.
+    passed: u64,
     free: Records,
 }
 
@@ -222,6 +255,9 @@ impl Recorder {
 
     /// Counts an ended request and queues its line.
     pub(super) fn take(&self, record: Box<Record>) {
+        if self.silent {
+            return;
+        }
         if let Some(site) = record.site.and_then(|site| self.shared.metrics.sites.get(site)) {
             site.ended(record.outcome, record.status, record.took, record.bytes_sent);
         }
@@ -237,7 +273,15 @@ impl Recorder {
     fn queue(&self, record: Box<Record>) -> Option<Box<Record>> {
         let most = self.shared.most_waiting;
         let mut lot = lock(&self.lot);
-        if most == 0 || self.shared.closing.load(Ordering::Relaxed) {
+        if self.shared.closing.load(Ordering::Relaxed) {
+            return lot.keep(record);
+        }
+        if most == 0 {
+            if lot.waiting.len() < SAMPLE && record.text.bytes.capacity() <= FREE_TEXT_BYTES {
+                lot.waiting.push(record);
+                return None;
+            }
+            lot.passed += 1;
             return lot.keep(record);
         }
         let bytes = record.text.bytes.len();
@@ -252,14 +296,20 @@ impl Recorder {
     }
 }
 
-/// The thread that writes.
+/// The thread that writes and counts.
 struct Writer {
     shared: Arc<Shared>,
+    /// `None` where no log is written.
+    output: Option<Output>,
+    /// Records of one recorder, while they are formatted.
+    records: Records,
+}
+
+/// Where lines go.
+struct Output {
     formatter: Formatter,
     file: LogFile,
     buffer: Vec<u8>,
-    /// Records of one recorder, while they are formatted.
-    records: Records,
     /// Lines in `buffer`.
     in_buffer: u64,
 }
@@ -268,14 +318,18 @@ impl Writer {
     fn run(mut self) {
         loop {
             let closing = self.shared.closing.load(Ordering::Acquire);
-            if self.shared.reopen.swap(false, Ordering::Acquire) {
-                self.file.reopen();
+            if self.shared.reopen.swap(false, Ordering::Acquire)
+                && let Some(output) = &mut self.output
+            {
+                output.file.reopen();
             }
             let some = self.collect();
-            if some && !closing {
-                thread::park_timeout(GATHER);
-            } else if closing && !some {
+            if closing && !some {
                 break;
+            } else if self.output.is_none() {
+                thread::park_timeout(SAMPLING);
+            } else if some && !closing {
+                thread::park_timeout(GATHER);
             } else if !some {
                 self.sleep();
             }
@@ -306,26 +360,33 @@ impl Writer {
             let mut lot = lock(&recorder.lot);
             std::mem::swap(&mut lot.waiting, &mut self.records);
             lot.text_bytes = 0;
+            let passed = std::mem::take(&mut lot.passed);
             drop(lot);
             some |= !self.records.is_empty();
-            self.format();
+            self.count(passed);
+            if let Some(output) = &mut self.output {
+                output.format(&self.records, &self.shared);
+            }
             self.give_back(&recorder);
         }
-        self.write();
+        if let Some(output) = &mut self.output {
+            output.write(&self.shared);
+        }
         some
     }
 
-    fn format(&mut self) {
-        for position in 0..self.records.len() {
-            if let Some(record) = self.records.get(position) {
-                let site = record.site.and_then(|site| self.shared.metrics.sites.get(site));
-                self.formatter.line(record, site.map_or("", |s| &*s.name), &mut self.buffer);
-                self.in_buffer += 1;
-            }
-            if self.buffer.len() >= PIECE_BYTES {
-                self.write();
-            }
+    /// Counts a sample of the records, which stands for all of them and for `passed` others.
+    fn count(&self, passed: u64) {
+        let found = self.records.len();
+        if found == 0 {
+            return;
         }
+        let step = found.div_ceil(SAMPLE);
+        let sample = self.records.iter().step_by(step).map(|record| &**record);
+        let all = u32::try_from(passed.saturating_add(found as u64)).unwrap_or(u32::MAX);
+        let taken = u32::try_from(found.div_ceil(step)).unwrap_or(u32::MAX);
+        let share = f64::from(all) / f64::from(taken.max(1));
+        self.shared.hottest.note(sample, share, clock::now().boot);
     }
 
     fn give_back(&mut self, recorder: &Recorder) {
@@ -339,16 +400,29 @@ impl Writer {
         drop(lot);
         self.records.clear();
     }
+}
 
-    fn write(&mut self) {
+impl Output {
+    fn format(&mut self, records: &Records, shared: &Shared) {
+        for record in records {
+            let site = record.site.and_then(|site| shared.metrics.sites.get(site));
+            self.formatter.line(record, site.map_or("", |s| &*s.name), &mut self.buffer);
+            self.in_buffer += 1;
+            if self.buffer.len() >= PIECE_BYTES {
+                self.write(shared);
+            }
+        }
+    }
+
+    fn write(&mut self, shared: &Shared) {
         if self.buffer.is_empty() {
             return;
         }
         match self.file.write(&self.buffer) {
-            Ok(()) => self.shared.log().written.inc_by(self.in_buffer),
+            Ok(()) => shared.log().written.inc_by(self.in_buffer),
             Err(error) => {
-                self.shared.log().failures.inc();
-                self.shared.log().dropped.inc_by(self.in_buffer);
+                shared.log().failures.inc();
+                shared.log().dropped.inc_by(self.in_buffer);
                 self.file.report(&error);
             }
         }

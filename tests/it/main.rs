@@ -30,6 +30,8 @@ mod h2;
 #[cfg(test)]
 mod hooks;
 #[cfg(test)]
+mod inspect;
+#[cfg(test)]
 mod invalidation;
 #[cfg(test)]
 mod isolation;
@@ -61,3 +63,5 @@ mod support;
 mod tls;
 #[cfg(test)]
 mod variants;
+#[cfg(test)]
+mod warm;

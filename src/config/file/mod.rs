@@ -295,6 +295,8 @@ fn read_admin(mut table: Table<'_>, folder: &Path, admin: &mut AdminDraft) {
     table.count("events", &mut admin.rest.events, 16..=100_000);
     table.count("event_followers", &mut admin.rest.event_followers, 0..=128);
     admin.rest.audit = audit(&mut table, folder);
+    table.count("warm_jobs", &mut admin.rest.warm_jobs, 0..=100);
+    table.count("warm_urls", &mut admin.rest.warm_urls, 1..=1_000_000);
     let tokens = table.tables("token").unwrap_or_default();
     admin.tokens = tokens.into_iter().filter_map(token).collect();
     table.finish();

@@ -176,7 +176,7 @@ impl Edge {
             .with("fill", head.fill)
     }
 
-    fn tags_of(&self, stored: &Stored) -> Box<[Box<str>]> {
+    pub(super) fn tags_of(&self, stored: &Stored) -> Box<[Box<str>]> {
         // It was stored, so its tags were within the limits.
         tags(&stored.head().headers, self.tag_limits()).unwrap_or_default()
     }

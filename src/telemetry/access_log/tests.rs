@@ -82,12 +82,38 @@ fn records_are_used_again_and_remember_nothing() {
     record.set_request(&http::Method::PUT, "h", "/t", &http::HeaderMap::new());
     record.ttl = Some(3);
     record.finish(1, true, Now::at(2));
-    assert_eq!(lock(&recorder.lot).free.len(), 1);
+    until(|| lock(&recorder.lot).free.len() == 1);
     let record = recorder.record(id("b"), Now::at(3));
     assert!(lock(&recorder.lot).free.is_empty());
     assert_eq!((&record.method, record.ttl, record.complete), (&http::Method::GET, None, false));
     assert_eq!(record.text.part(crate::telemetry::record::Part::Target), b"");
     assert_eq!((record.request_id.as_str(), record.started), ("b", Now::at(3)));
+}
+
+#[test]
+fn without_a_log_a_sample_is_counted_and_stands_for_all() {
+    let log =
+        AccessLog::start(&Log { access: None, ..log_to(PathBuf::new()) }, 1, metrics()).unwrap();
+    let recorder = log.recorder();
+    let silent = log.silent_recorder();
+    for _ in 0..1000 {
+        for recorder in [&recorder, &silent] {
+            let mut record = recorder.record(id("a"), Now::at(1));
+            record.set_request(&http::Method::GET, "h", "/t", &http::HeaderMap::new());
+            record.site = Some(1);
+            record.finish(1, true, Now::at(2));
+        }
+    }
+    assert!(lock(&recorder.lot).waiting.len() <= SAMPLE);
+    assert!(lock(&silent.lot).waiting.is_empty());
+    until(|| lock(&recorder.lot).waiting.is_empty());
+    let now = clock::now();
+    until(|| log.hottest().sites(now)[1].requests > 0.0);
+    let hot = log.hottest().urls(super::super::hottest::Weight::Requests, 5, &|_| true, now);
+    assert_eq!(&*hot[0].url, "http://h/t");
+    // Over the second that it is rounded up to; nothing of the silent ones.
+    let found = hot[0].load.requests;
+    assert!((100.0..=1020.0).contains(&found), "{found}");
 }
 
 #[test]
@@ -165,7 +191,8 @@ fn reader_that_stopped_reading_blocks_nobody() {
 #[test]
 fn long_lines_fill_the_queue_earlier() {
     let shared = Shared::new(metrics(), 10);
-    let recorder = Arc::new(Recorder { shared: Arc::new(shared), lot: Mutex::default() });
+    let recorder =
+        Arc::new(Recorder { shared: Arc::new(shared), silent: false, lot: Mutex::default() });
     for _ in 0..10 {
         let mut record = recorder.record(id("a"), Now::at(1));
         let target = "x".repeat(4 * TEXT_BYTES);

@@ -160,6 +160,12 @@ impl Plan {
         self
     }
 
+    /// Adds keys to `[admin]`.
+    pub(crate) fn admin_keys(mut self, keys: &str) -> Self {
+        let _ = writeln!(self.admin_keys, "{keys}");
+        self
+    }
+
     /// A further admin token.
     pub(crate) fn token(mut self, token: &str, scopes: &[&str], sites: &[&str]) -> Self {
         let hash = config::format_hash(&config::hash_token(token));

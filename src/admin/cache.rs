@@ -1,0 +1,151 @@
+//! `GET /v1/cache/entry`: what is stored under a URL. `GET /v1/cache/top`: what is asked for most.
+
+use std::collections::BTreeMap;
+
+use http::{Method, StatusCode};
+use serde::Serialize;
+
+use super::explain::{Lines, fields, place};
+use super::problem::Problem;
+use super::{Admin, Call, Reply, json, query};
+use crate::telemetry::{Hot, Load, Weight};
+
+/// Rows of `GET /v1/cache/top`, unless `limit` says otherwise.
+const LIMIT: usize = 20;
+/// Rows at most.
+const MOST: usize = 1000;
+
+/// `GET /v1/cache/entry`
+pub(super) fn entry(admin: &Admin, call: &Call<'_>) -> Result<Reply, Problem> {
+    let mut url = None;
+    let mut lines = Vec::new();
+    for (name, value) in query::pairs(call.query)? {
+        match name {
+            "url" if url.is_none() => url = Some(value),
+            "url" => return Err(Problem::bad("query", "`url` stands twice")),
+            "header" => lines.push(line(&value)?),
+            other => return Err(query::unknown(other, "`url` and `header`")),
+        }
+    }
+    let url = url.ok_or_else(|| {
+        Problem::bad("query", "`url` is missing: ?url=https%3A%2F%2Fwww.example.com%2Fpage")
+    })?;
+    let place = place(&*admin.control, call.token, "url", &url)?;
+    if place.site.is_none() {
+        return Err(Problem::field("foreign-host", "url", "no site answers for the host of `url`"));
+    }
+    let request = place.request(Method::GET, fields(&Lines(lines), admin.fields)?)?;
+    let told = admin.control.entry(request, call.now).map_err(|refusal| {
+        let detail = format!("no client could ask for it: {}", refusal.label());
+        Problem::field("url", "url", detail)
+    })?;
+    Ok(json(StatusCode::OK, &told))
+}
+
+/// Reads `Name: value`.
+fn line(text: &str) -> Result<(String, String), Problem> {
+    let (name, value) = text
+        .split_once(':')
+        .ok_or_else(|| Problem::field("value", "header", "a `header` is `Name: value`"))?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+/// What `GET /v1/cache/top` is asked for.
+struct Asked {
+    origins: bool,
+    by: Weight,
+    limit: usize,
+}
+
+fn asked(query: Option<&str>) -> Result<Asked, Problem> {
+    let mut asked = Asked { origins: false, by: Weight::Requests, limit: LIMIT };
+    for (name, value) in query::pairs(query)? {
+        match (name, &*value) {
+            ("of", "keys") => asked.origins = false,
+            ("of", "origins") => asked.origins = true,
+            ("by", "requests") => asked.by = Weight::Requests,
+            ("by", "bytes") => asked.by = Weight::Bytes,
+            ("limit", number) => {
+                let number = number.parse().ok().filter(|number| (1..=MOST).contains(number));
+                asked.limit = number.ok_or_else(|| {
+                    Problem::bad("query", format!("`limit` is a number from 1 to {MOST}"))
+                })?;
+            }
+            ("of" | "by", _) => {
+                let detail = "`of` is `keys` or `origins`, `by` is `requests` or `bytes`";
+                return Err(Problem::bad("query", detail));
+            }
+            _ => return Err(query::unknown(name, "`of`, `by` and `limit`")),
+        }
+    }
+    Ok(asked)
+}
+
+/// How much, per second.
+#[derive(Serialize)]
+struct Rates {
+    requests_per_second: f64,
+    bytes_per_second: f64,
+}
+
+impl From<Load> for Rates {
+    fn from(load: Load) -> Self {
+        let round = |number: f64| (number * 1e3).round() / 1e3;
+        Self { requests_per_second: round(load.requests), bytes_per_second: round(load.bytes) }
+    }
+}
+
+/// `GET /v1/cache/top`
+pub(super) fn top(admin: &Admin, call: &Call<'_>) -> Result<Reply, Problem> {
+    let Asked { origins, by, limit } = asked(call.query)?;
+    if origins {
+        return Ok(top_origins(admin, call, by, limit));
+    }
+    #[derive(Serialize)]
+    struct Key<'a> {
+        site: &'a str,
+        url: Box<str>,
+        #[serde(flatten)]
+        rates: Rates,
+    }
+    #[derive(Serialize)]
+    struct Keys<'a> {
+        keys: Vec<Key<'a>>,
+    }
+    let site = |at: usize| admin.sites.get(at).map_or("", |site| &*site.name);
+    let covered = |at: usize| call.token.covers_site(site(at));
+    let key = |hot: Hot| Key { site: site(hot.site), url: hot.url, rates: hot.load.into() };
+    let keys = admin.control.hottest(by, limit, &covered, call.now).into_iter().map(key);
+    Ok(json(StatusCode::OK, &Keys { keys: keys.collect() }))
+}
+
+/// The origins by what the covered sites that they serve were asked for.
+fn top_origins(admin: &Admin, call: &Call<'_>, by: Weight, limit: usize) -> Reply {
+    #[derive(Serialize)]
+    struct Origin<'a> {
+        origin: &'a str,
+        #[serde(flatten)]
+        rates: Rates,
+        /// Requests for which it was asked, too.
+        forwarded_per_second: f64,
+    }
+    #[derive(Serialize)]
+    struct Origins<'a> {
+        origins: Vec<Origin<'a>>,
+    }
+    let mut sums: BTreeMap<&str, Load> = BTreeMap::new();
+    for (site, load) in admin.sites.iter().zip(admin.control.loads(call.now)) {
+        if call.token.covers_site(&site.name) {
+            sums.entry(&site.origin).or_default().add(load);
+        }
+    }
+    let mut rows: Vec<(&str, Load)> = sums.into_iter().collect();
+    rows.sort_by(|a, b| b.1.weight(by).total_cmp(&a.1.weight(by)));
+    rows.truncate(limit);
+    let row = |(origin, load): (_, Load)| Origin {
+        origin,
+        forwarded_per_second: (load.forwarded * 1e3).round() / 1e3,
+        rates: load.into(),
+    };
+    json(StatusCode::OK, &Origins { origins: rows.into_iter().map(row).collect() })
+}

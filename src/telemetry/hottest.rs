@@ -1,0 +1,385 @@
+//! What is asked for most, lately: URLs by requests and by bytes, and sites.
+//!
+//! Strangers choose URLs, so they cannot all be counted. A sketch (count-min: Cormode and
+//! Muthukrishnan, "An improved data stream summary", 2005) bounds from above how much each of
+//! them weighs, in memory that does not grow, and the heaviest are kept by name:
+//!
+//! ```text
+//! record -> 4 cells by 4 hashes, the least of them is its weight -> heavier than the lightest kept? -> kept
+//! ```
+//!
+//! Weights fade by 1/e in [`LATELY`]. All of it happens on the access log's thread, from a sample
+//! where there is much; nothing here is on a request's way. Requests that no site answers for do
+//! not count.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::Method;
+
+use super::record::{Part, Record};
+use crate::clock::Now;
+
+/// Time after which a request weighs 1/e.
+const LATELY: Duration = Duration::from_secs(60);
+/// Time between two fadings.
+const FADE: Duration = Duration::from_secs(1);
+/// URLs that are kept by name.
+const KEPT: usize = 200;
+/// Longest URL that is kept, in bytes.
+const URL_BYTES: usize = 1024;
+/// Rows and cells of a sketch.
+const ROWS: usize = 4;
+const CELLS: usize = 4096;
+
+/// By what the hottest are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// Requests.
+    Requests,
+    /// Bytes of answers.
+    Bytes,
+}
+
+/// How much something was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Load {
+    /// Requests per second.
+    pub requests: f64,
+    /// Bytes of answers per second.
+    pub bytes: f64,
+    /// Requests per second for which the origin was asked.
+    pub forwarded: f64,
+}
+
+impl Load {
+    /// Adds another.
+    pub fn add(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.bytes += other.bytes;
+        self.forwarded += other.forwarded;
+    }
+
+    /// Every number times `factor`.
+    #[must_use]
+    fn times(self, factor: f64) -> Self {
+        let Self { requests, bytes, forwarded } = self;
+        Self { requests: requests * factor, bytes: bytes * factor, forwarded: forwarded * factor }
+    }
+
+    /// One of its numbers.
+    #[must_use]
+    pub fn weight(self, by: Weight) -> f64 {
+        match by {
+            Weight::Requests => self.requests,
+            Weight::Bytes => self.bytes,
+        }
+    }
+}
+
+/// One of the hottest URLs.
+#[derive(Clone, Debug)]
+pub struct Hot {
+    /// Position of its site.
+    pub site: usize,
+    /// URL, as it was asked for.
+    pub url: Box<str>,
+    /// How much: an upper bound of what it was chosen by, a lower bound of the rest.
+    pub load: Load,
+}
+
+/// What is asked for most.
+#[derive(Debug)]
+pub struct Hottest(Mutex<Counts>);
+
+#[derive(Debug)]
+struct Counts {
+    hasher: RandomState,
+    by_requests: Sketch,
+    by_bytes: Sketch,
+    sites: Vec<Load>,
+    /// Moments on the boot clock: of the first record, and of the last fading.
+    began: Option<Duration>,
+    faded: Duration,
+}
+
+impl Hottest {
+    pub(super) fn new(sites: usize) -> Self {
+        Self(Mutex::new(Counts {
+            hasher: RandomState::new(),
+            by_requests: Sketch::new(Weight::Requests),
+            by_bytes: Sketch::new(Weight::Bytes),
+            sites: vec![Load::default(); sites],
+            began: None,
+            faded: Duration::ZERO,
+        }))
+    }
+
+    /// Counts records, each as `share` of them.
+    pub(super) fn note<'a>(
+        &self,
+        records: impl Iterator<Item = &'a Record>,
+        share: f64,
+        now: Duration,
+    ) {
+        let mut counts = self.lock();
+        counts.fade(now);
+        for record in records {
+            counts.note(record, share);
+        }
+    }
+
+    /// The hottest URLs that `pass`, `most` of them, the hottest first.
+    #[must_use]
+    pub fn urls(
+        &self,
+        by: Weight,
+        most: usize,
+        pass: &dyn Fn(usize) -> bool,
+        now: Now,
+    ) -> Vec<Hot> {
+        let mut counts = self.lock();
+        counts.fade(now.boot);
+        let per_second = counts.per_second(now.boot);
+        let sketch = match by {
+            Weight::Requests => &counts.by_requests,
+            Weight::Bytes => &counts.by_bytes,
+        };
+        let mut hot: Vec<Hot> =
+            sketch.kept.values().filter(|hot| pass(hot.site)).cloned().collect();
+        drop(counts);
+        hot.sort_by(|a, b| b.load.weight(by).total_cmp(&a.load.weight(by)).then(a.url.cmp(&b.url)));
+        hot.truncate(most);
+        hot.iter_mut().for_each(|hot| hot.load = hot.load.times(per_second));
+        hot
+    }
+
+    /// How much each site was asked for, by position.
+    #[must_use]
+    pub fn sites(&self, now: Now) -> Vec<Load> {
+        let mut counts = self.lock();
+        counts.fade(now.boot);
+        let per_second = counts.per_second(now.boot);
+        counts.sites.iter().map(|load| load.times(per_second)).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counts {
+    fn note(&mut self, record: &Record, share: f64) {
+        let Some(site) = record.site else { return };
+        let Some(sum) = self.sites.get_mut(site) else { return };
+        let one = Load {
+            requests: 1.0,
+            bytes: f64::from(u32::try_from(record.bytes_sent).unwrap_or(u32::MAX)),
+            forwarded: if record.forward.is_some() { 1.0 } else { 0.0 },
+        };
+        let load = one.times(share);
+        sum.add(load);
+        if !matches!(record.method, Method::GET | Method::HEAD) {
+            return;
+        }
+        let (host, target) = (record.text.part(Part::Host), record.text.part(Part::Target));
+        if host.len() + target.len() > URL_BYTES {
+            return;
+        }
+        let hash = self.hasher.hash_one((site, record.scheme, host, target));
+        let url = || {
+            let (host, target) = (String::from_utf8_lossy(host), String::from_utf8_lossy(target));
+            let url = format!("{}://{host}{target}", record.scheme.as_str());
+            Hot { site, url: url.into_boxed_str(), load: Load::default() }
+        };
+        self.by_requests.note(hash, load, url);
+        self.by_bytes.note(hash, load, url);
+    }
+
+    fn fade(&mut self, now: Duration) {
+        if self.began.is_none() {
+            (self.began, self.faded) = (Some(now), now);
+        }
+        let passed = now.saturating_sub(self.faded);
+        if passed < FADE {
+            return;
+        }
+        self.faded = now;
+        let left = (-passed.as_secs_f64() / LATELY.as_secs_f64()).exp();
+        self.by_requests.fade(left);
+        self.by_bytes.fade(left);
+        for load in &mut self.sites {
+            *load = load.times(left);
+        }
+    }
+
+    /// What makes a faded sum a rate: over the time that is counted, shorter while it is young.
+    fn per_second(&self, now: Duration) -> f64 {
+        let age = now.saturating_sub(self.began.unwrap_or(now)).max(FADE).as_secs_f64();
+        let lately = LATELY.as_secs_f64();
+        1.0 / (lately * (1.0 - (-age / lately).exp()))
+    }
+}
+
+/// The heaviest by one weight.
+#[derive(Debug)]
+struct Sketch {
+    by: Weight,
+    rows: [Box<[f64]>; ROWS],
+    kept: HashMap<u64, Hot>,
+    /// Weight of the lightest that is kept, or less; 0 while there is room.
+    least: f64,
+}
+
+impl Sketch {
+    fn new(by: Weight) -> Self {
+        let rows = std::array::from_fn(|_| vec![0.0; CELLS].into_boxed_slice());
+        Self { by, rows, kept: HashMap::with_capacity(KEPT + 1), least: 0.0 }
+    }
+
+    fn note(&mut self, hash: u64, load: Load, named: impl Fn() -> Hot) {
+        let weight = self.count(hash, load.weight(self.by));
+        if let Some(kept) = self.kept.get_mut(&hash) {
+            kept.load.add(load);
+            return;
+        }
+        if self.kept.len() >= KEPT && weight <= self.least {
+            return;
+        }
+        let mut new = named();
+        new.load = load;
+        match self.by {
+            Weight::Requests => new.load.requests = weight,
+            Weight::Bytes => new.load.bytes = weight,
+        }
+        self.kept.insert(hash, new);
+        self.shrink();
+    }
+
+    /// Adds to the cells of a hash, and gives the least of them: at least what it really weighs.
+    fn count(&mut self, hash: u64, weight: f64) -> f64 {
+        let mut least = f64::INFINITY;
+        for (row, shift) in self.rows.iter_mut().zip([0_u32, 16, 32, 48]) {
+            let at = usize::try_from((hash >> shift) & 0xffff).unwrap_or(0) % CELLS;
+            if let Some(cell) = row.get_mut(at) {
+                *cell += weight;
+                least = least.min(*cell);
+            }
+        }
+        least
+    }
+
+    /// Lets the lightest go where there are too many.
+    fn shrink(&mut self) {
+        if self.kept.len() <= KEPT {
+            return;
+        }
+        let weight = |hot: &Hot| hot.load.weight(self.by);
+        let mut rows: Vec<(u64, f64)> =
+            self.kept.iter().map(|(hash, hot)| (*hash, weight(hot))).collect();
+        rows.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let mut rows = rows.into_iter();
+        if let Some((hash, _)) = rows.next() {
+            self.kept.remove(&hash);
+        }
+        self.least = rows.next().map_or(0.0, |(_, weight)| weight);
+    }
+
+    fn fade(&mut self, left: f64) {
+        for cell in self.rows.iter_mut().flat_map(|row| row.iter_mut()) {
+            *cell *= left;
+        }
+        for hot in self.kept.values_mut() {
+            hot.load = hot.load.times(left);
+        }
+        // What weighs next to nothing makes room, so that a quiet node does not name old URLs.
+        self.kept.retain(|_, hot| hot.load.requests > 0.01);
+        self.least *= left;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record(site: Option<usize>, target: &str, bytes: u64) -> Record {
+        let mut record = Record::blank(None);
+        record.set_request(&Method::GET, "a.test", target, &HeaderMap::new());
+        record.site = site;
+        record.bytes_sent = bytes;
+        record
+    }
+
+    fn note(hottest: &Hottest, target: &str, bytes: u64, times: usize, second: u64) {
+        let record = record(Some(0), target, bytes);
+        for _ in 0..times {
+            hottest.note(std::iter::once(&record), 1.0, Duration::from_secs(second));
+        }
+    }
+
+    fn urls(hottest: &Hottest, by: Weight, second: u64) -> Vec<Box<str>> {
+        hottest.urls(by, 3, &|_| true, Now::at(second)).into_iter().map(|hot| hot.url).collect()
+    }
+
+    #[test]
+    fn the_hottest_come_first_by_either_weight_and_old_ones_fade() {
+        let hottest = Hottest::new(1);
+        note(&hottest, "/often", 10, 100, 10);
+        note(&hottest, "/large", 100_000, 5, 10);
+        note(&hottest, "/seldom", 1, 1, 10);
+        let [often, large, seldom] =
+            ["/often", "/large", "/seldom"].map(|target| format!("http://a.test{target}").into());
+        assert_eq!(
+            urls(&hottest, Weight::Requests, 11),
+            [&often, &large, &seldom].map(Clone::clone)
+        );
+        assert_eq!(urls(&hottest, Weight::Bytes, 11), [&large, &often, &seldom].map(Clone::clone));
+        note(&hottest, "/seldom", 1, 50, 130);
+        assert_eq!(urls(&hottest, Weight::Requests, 131)[0], seldom);
+        assert_eq!(urls(&hottest, Weight::Requests, 2000), Vec::<Box<str>>::new());
+    }
+
+    #[test]
+    fn sums_become_rates_from_the_first_seconds_on() {
+        let hottest = Hottest::new(2);
+        for second in 100..110 {
+            note(&hottest, "/a", 1000, 20, second);
+        }
+        let load = hottest.sites(Now::at(110))[0];
+        assert!((load.requests - 20.0).abs() < 3.0, "{load:?}");
+        assert!((load.bytes - 20_000.0).abs() < 3000.0, "{load:?}");
+        assert_eq!(hottest.sites(Now::at(110))[1], Load::default());
+    }
+
+    #[test]
+    fn other_sites_and_requests_of_no_site_are_not_told() {
+        let hottest = Hottest::new(1);
+        let rows =
+            [record(None, "/none", 1), record(Some(7), "/unknown", 1), record(Some(0), "/a", 1)];
+        hottest.note(rows.iter(), 1.0, Duration::from_secs(1));
+        assert_eq!(urls(&hottest, Weight::Requests, 2).len(), 1);
+        assert!(hottest.urls(Weight::Requests, 9, &|site| site != 0, Now::at(2)).is_empty());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
+        #[test]
+        fn a_heavy_one_is_found_among_many_light_ones_in_bounded_memory(seed in 0_u32..1000) {
+            let hottest = Hottest::new(1);
+            for at in 0..3000_u32 {
+                note(&hottest, &format!("/{seed}/{at}"), 1, 1, 5);
+                if at % 10 == 0 {
+                    note(&hottest, "/heavy", 1, 1, 5);
+                }
+            }
+            let found = hottest.urls(Weight::Requests, 1, &|_| true, Now::at(6));
+            prop_assert_eq!(&*found[0].url, "http://a.test/heavy");
+            prop_assert!(hottest.lock().by_requests.kept.len() <= KEPT);
+        }
+    }
+}
