@@ -13,6 +13,12 @@
 //!
 //! Processor time is that of the thread that answers; it does not mind what else the machine does.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    reason = "numbers are this file's own, and small"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
