@@ -152,7 +152,7 @@ fn purge_steadily(world: &World, done: &AtomicBool, most: &AtomicU64) -> Duratio
         while count < due {
             count += 1;
             world.purge(&format!("article:{count}"), Strength::Hard);
-            if count % 256 == 0 {
+            if count.is_multiple_of(256) {
                 most.fetch_max(world.purges.rows() as u64, Ordering::AcqRel);
             }
         }
@@ -196,7 +196,7 @@ impl World {
         let (before, begun) = (resident(), clock::now());
         for number in 0..count as u64 {
             world.fill(number);
-            if number % 4096 == 0 {
+            if number.is_multiple_of(4096) {
                 world.store.upkeep();
             }
         }
