@@ -14,6 +14,8 @@ use crate::store::{CLASSES, sweep};
 const UPKEEP: Duration = Duration::from_millis(20);
 /// Time between two looks at the purge table and at memory.
 const LOOK: Duration = Duration::from_millis(200);
+/// Longest rest between two walks of the sweep: what a purge killed is not to lie there for long.
+const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// Time until memory that was given back shows in what is resident.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -34,21 +36,23 @@ pub(super) fn start(shared: &Arc<Shared>, pressure: &Arc<PressureGauge>) -> io::
     let pressure = Arc::clone(pressure);
     std::thread::Builder::new().name("sweep".into()).spawn(move || {
         let mut swept = state.purges.epoch();
+        let mut rests_until = Duration::ZERO;
         let mut given_back = Duration::ZERO;
         while !*state.stop.borrow() {
             let begun = clock::now();
-            if state.purges.epoch() > swept || state.store.has_orphans() {
+            // Where rows come faster than walks, they would fold before the next one lets them go.
+            let may_rest = begun.boot < rests_until && !state.purges.is_crowded();
+            if state.purges.epoch() > swept && !may_rest {
                 let seen = sweep(&state.store, &state.purges, &state.fills);
                 swept = seen.floor;
                 state.metrics.store.purged.inc_by(seen.removed);
+                // A walk over a large store must not become all that this core does.
+                let ended = clock::now();
+                rests_until = ended.boot + LONGEST_REST.min(ended.since(begun) * 4);
             }
-            // A walk over a large store must not become all that this core does.
-            let walked = clock::now().since(begun);
             measure(&state);
             press(&state, &pressure, &mut given_back);
-            // Where rows come faster than that, they would fold before the next walk lets them go.
-            let rest = if state.purges.is_crowded() { LOOK } else { LOOK.max(walked * 4) };
-            std::thread::sleep(rest);
+            std::thread::sleep(LOOK);
         }
     })?;
     if shared.edge.codes() {

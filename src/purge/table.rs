@@ -165,11 +165,12 @@ impl Table {
         self.len() == 0
     }
 
-    /// Whether a site has more than half of its budget in use.
+    /// Whether a site has more than a quarter of its budget in use: a walk over a large store takes
+    /// a while, and rows come meanwhile.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
         self.sites.values().any(|site| {
-            site.rows > self.rows_per_site / 2 || site.globs.len() > self.globs_per_site / 2
+            site.rows > self.rows_per_site / 4 || site.globs.len() > self.globs_per_site / 4
         })
     }
 
