@@ -29,6 +29,8 @@ pub(super) struct Job {
     pub(super) stale: Option<Arc<Stored>>,
     /// What is stored of it, and what is missing.
     pub(super) part: Option<(Part, Gap)>,
+    /// The client's own conditions, where the origin is to judge them; else empty.
+    pub(super) conditions: HeaderMap,
     /// Where interim responses go.
     pub(super) interim: Interim,
     /// What only the request that started the fill may have.
@@ -81,6 +83,9 @@ impl Worker {
             Err(error) => self.no_answer(writer, &error),
             Ok(answer) if answer.head.status == StatusCode::NOT_MODIFIED => {
                 match job.stale.take() {
+                    _ if !job.conditions.is_empty() => {
+                        self.hand_over(writer, job, answer, NotStored::Condition, false);
+                    }
                     Some(stale)
                         if stale.head().terms.has_validator()
                             && confirms(&stale.head().headers, &answer.head.headers) =>
@@ -97,7 +102,7 @@ impl Worker {
 
     /// A 304 that confirms something else than what is stored: ask once for the whole.
     async fn ask_again(self: &Arc<Self>, writer: FillWriter, job: Job) {
-        let (sent, moments) = self.ask_origin(&job, None).await;
+        let (sent, moments) = self.ask_with(&job, HeaderMap::new()).await;
         match sent {
             Err(error) => self.no_answer(writer, &error),
             Ok(answer) if answer.head.status == StatusCode::NOT_MODIFIED => {
@@ -112,8 +117,12 @@ impl Worker {
         job: &Job,
         stale: Option<&Stored>,
     ) -> (Result<Answer, SendError>, Moments) {
-        let terms = stale.map(|stale| conditions(&stale.head().headers, &stale.head().terms));
-        self.ask_with(job, terms.unwrap_or_default()).await
+        let fields = match stale.map(Stored::head) {
+            _ if !job.conditions.is_empty() => job.conditions.clone(),
+            Some(head) => conditions(&head.headers, &head.terms),
+            None => HeaderMap::new(),
+        };
+        self.ask_with(job, fields).await
     }
 
     /// Asks the origin with these fields instead of the client's conditions and ranges.
