@@ -37,7 +37,7 @@ pub(super) fn start(shared: &Arc<Shared>, pressure: &Arc<PressureGauge>) -> io::
         let mut given_back = Duration::ZERO;
         while !*state.stop.borrow() {
             let begun = clock::now();
-            if state.purges.epoch() > swept {
+            if state.purges.epoch() > swept || state.store.has_orphans() {
                 let seen = sweep(&state.store, &state.purges, &state.fills);
                 swept = seen.floor;
                 state.metrics.store.purged.inc_by(seen.removed);

@@ -16,7 +16,7 @@ use toml::de::{DeString, DeTable, DeValue};
 use super::error::{Problem, Problems, nearest, shown, similar};
 use super::units::{format_duration, format_size};
 
-pub(super) use values::{MaybeTime, Number, Percent, Size};
+pub(super) use values::{MaybeSize, MaybeTime, Number, Percent, Size};
 
 /// Where problems go while a document is read.
 pub(super) struct Sink {

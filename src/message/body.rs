@@ -108,6 +108,12 @@ impl Body {
         Self::Stream(Box::pin(body))
     }
 
+    /// A body that breaks off before the first of its `size` bytes.
+    #[must_use]
+    pub fn broken(size: u64) -> Self {
+        Self::stream(Broken { size })
+    }
+
     /// The same, keeping `owner` for as long as stored blocks are read. Bytes in one piece are small
     /// and leave at once.
     #[must_use]
@@ -133,6 +139,27 @@ impl Body {
             Self::Blocks(blocks) => Some(Self::Blocks(blocks.clone())),
             Self::Stream(_) => None,
         }
+    }
+}
+
+/// A body of which nothing is there.
+struct Broken {
+    size: u64,
+}
+
+impl http_body::Body for Broken {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Poll::Ready(Some(Err(BodyError::Incomplete)))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.size)
     }
 }
 

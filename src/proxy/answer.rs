@@ -8,6 +8,7 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::body::Chain;
 use super::fields::{X_REQUEST_ID, add_cache_status, add_date};
+use super::segments::Reading;
 use super::{Ask, Worker};
 use crate::clock::{self, Now};
 use crate::listener::Response;
@@ -22,8 +23,8 @@ const ATOLL_CACHE_CONTROL: HeaderName = HeaderName::from_static("atoll-cache-con
 impl Worker {
     /// Answers from the store.
     pub(super) fn answer_stored(
-        &self,
-        ask: &Ask,
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
         stored: &Arc<Stored>,
         outcome: Outcome,
         now: Now,
@@ -35,8 +36,8 @@ impl Worker {
 
     /// Answers stale because the origin failed (RFC 5861 section 4).
     pub(super) fn answer_stored_on_error(
-        &self,
-        ask: &Ask,
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
         stored: &Arc<Stored>,
         why: Forward,
         now: Now,
@@ -52,8 +53,8 @@ impl Worker {
     }
 
     fn shaped(
-        &self,
-        ask: &Ask,
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
         stored: &Arc<Stored>,
         status: CacheStatus,
         outcome: Outcome,
@@ -77,12 +78,17 @@ impl Worker {
         if coded.is_some() {
             add_vary(&mut shape.headers);
         }
-        let whole = || copy.map_or_else(|| stored.whole(), StoredBody::whole);
-        let range = |start, length| match copy {
-            Some(copy) => copy.range(start, length),
-            None => stored.range(start, length),
+        let body = match stored.body().segments() {
+            Some(segments) => Reading::new(self, ask, head, segments).part(&shape.part, None),
+            None => {
+                let whole = || copy.map_or_else(|| stored.whole(), StoredBody::whole);
+                let range = |start, length| match copy {
+                    Some(copy) => copy.range(start, length),
+                    None => stored.range(start, length),
+                };
+                assemble(&shape.part, whole, range)
+            }
         };
-        let body = assemble(&shape.part, whole, range);
         self.finish(ask, shape, body, &status, outcome, now, record)
     }
 

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::header::{ETAG, LAST_MODIFIED, SET_COOKIE};
+use http::header::{self, ETAG, LAST_MODIFIED, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use tokio::sync::oneshot;
@@ -15,7 +15,7 @@ use crate::listener::Interim;
 use crate::message::{Body, ResponseHead};
 use crate::origin::{Answer, Framing, SendError};
 use crate::semantics::{
-    Gap, HeadVerdict, NotStored, Request, Terms, VaryFields, Verdict, conditions, confirms,
+    Gap, HeadVerdict, NotStored, Request, Span, Terms, VaryFields, Verdict, conditions, confirms,
     freshened, judge_head, may_serve_on_error, storable, stored_fields, strip_set_cookie, tags,
     unconditional,
 };
@@ -78,7 +78,8 @@ impl Worker {
     /// Asks for the whole, or for a word on what is stored.
     async fn bring(self: &Arc<Self>, writer: FillWriter, mut job: Job) {
         let stale = job.stale.clone();
-        let (sent, moments) = self.ask_origin(&job, stale.as_deref()).await;
+        let span = self.opening(&job.ask);
+        let (sent, moments) = self.ask_origin(&job, stale.as_deref(), span).await;
         match sent {
             Err(error) => self.no_answer(writer, &error),
             Ok(answer) if answer.head.status == StatusCode::NOT_MODIFIED => {
@@ -96,32 +97,38 @@ impl Worker {
                     None => self.bad_answer(writer, "unasked 304"),
                 }
             }
-            Ok(answer) => self.arrived(writer, job, answer, moments).await,
+            Ok(answer) => self.opened(writer, job, span, answer, moments).await,
         }
     }
 
     /// A 304 that confirms something else than what is stored: ask once for the whole.
     async fn ask_again(self: &Arc<Self>, writer: FillWriter, job: Job) {
-        let (sent, moments) = self.ask_with(&job, HeaderMap::new()).await;
+        let span = self.opening(&job.ask);
+        let (sent, moments) = self.ask_origin(&job, None, span).await;
         match sent {
             Err(error) => self.no_answer(writer, &error),
             Ok(answer) if answer.head.status == StatusCode::NOT_MODIFIED => {
                 self.bad_answer(writer, "unasked 304");
             }
-            Ok(answer) => self.arrived(writer, job, answer, moments).await,
+            Ok(answer) => self.opened(writer, job, span, answer, moments).await,
         }
     }
 
-    async fn ask_origin(
+    /// Asks for the whole, or for `span` of it; under the conditions of `stale`.
+    pub(super) async fn ask_origin(
         &self,
         job: &Job,
         stale: Option<&Stored>,
+        span: Option<Span>,
     ) -> (Result<Answer, SendError>, Moments) {
-        let fields = match stale.map(Stored::head) {
+        let mut fields = match stale.map(Stored::head) {
             _ if !job.conditions.is_empty() => job.conditions.clone(),
             Some(head) => conditions(&head.headers, &head.terms),
             None => HeaderMap::new(),
         };
+        if let Some(span) = span {
+            fields.insert(header::RANGE, span.range());
+        }
         self.ask_with(job, fields).await
     }
 
@@ -150,7 +157,7 @@ impl Worker {
         writer.dismiss(Arrived::Failed(status, word));
     }
 
-    fn bad_answer(&self, writer: FillWriter, why: &'static str) {
+    pub(super) fn bad_answer(&self, writer: FillWriter, why: &'static str) {
         self.edge.metrics.store.fills_failed.inc();
         tracing::debug!(why, "origin's answer cannot be used");
         writer.dismiss(Arrived::Failed(StatusCode::BAD_GATEWAY, "http_protocol_error"));
@@ -171,8 +178,8 @@ impl Worker {
         head.headers = freshened(&old.headers, &answer.head.headers);
         add_date(&mut head.headers, moments.received);
         let fill = writer.fill();
-        let length = Some(stale.body().len());
-        match self.judge(&job.ask, &job.ask.request, &head, length, moments, fill.number) {
+        let (length, held) = (Some(stale.body().len()), Some(stale.body().held_bytes()));
+        match self.judge(&job.ask, &job.ask.request, &head, held, moments, fill.number) {
             Ok(kept) => {
                 let mut fields = head.headers.clone();
                 if !fields.contains_key(SET_COOKIE) && !job.ask.policy.strip_set_cookie {
@@ -194,13 +201,18 @@ impl Worker {
                 if !self.edge.purges.head_killed_since(old, head.born) {
                     self.edge.store.insert(&stored, &self.edge.purges);
                 }
-                writer.head(FillHead { head, length, confirmed: true });
+                let segments = stale.body().segments();
+                writer.head(FillHead { head, length, confirmed: true, segments });
                 writer.adopt(stale.body());
                 writer.complete();
             }
             Err(why) => {
                 if why.holds_for_key() {
                     self.edge.store.remove(stale);
+                }
+                if stale.body().segments().is_some() {
+                    self.give_up_segments(writer, job, why);
+                    return;
                 }
                 let length = stale.body().len();
                 let answer = Answer {
@@ -249,7 +261,12 @@ impl Worker {
                 if let Some(variant) = self.edge.store.learn_variant(&head) {
                     writer.varies(variant);
                 }
-                writer.head(FillHead { head: Arc::clone(&head), length, confirmed: false });
+                writer.head(FillHead {
+                    head: Arc::clone(&head),
+                    length,
+                    confirmed: false,
+                    segments: None,
+                });
                 self.keep(writer, &job.ask, head, answer.body).await;
             }
             Err(why) => {
@@ -338,7 +355,7 @@ impl Worker {
     }
 
     /// Has the next requests for this key not wait for one another.
-    fn remember_uncacheable(&self, ask: &Ask, why: NotStored) {
+    pub(super) fn remember_uncacheable(&self, ask: &Ask, why: NotStored) {
         let key = self.edge.store.fill_key(&ask.key, &ask.request.headers);
         self.edge.store.remember_uncacheable(key, why, clock::now().boot);
     }
@@ -349,6 +366,7 @@ impl Worker {
         purges.verdict(stale.head(), purges.epoch()).is_some_and(|verdict| {
             let terms = &stale.head().terms;
             may_serve_on_error(terms, verdict, &ask.policy, purges.lease(), now)
+                && self.is_at_hand(ask, stale, now)
         })
     }
 
@@ -368,15 +386,16 @@ impl Worker {
                 fresh.headers = freshened(&old.headers, &head.headers);
                 add_date(&mut fresh.headers, moments.received);
                 let request = Request { method: http::Method::GET, ..request.clone() };
+                let held = Some(stored.body().held_bytes());
                 // Without a validator it speaks of the stored response only if it may itself be
                 // shared, silence about that being no leave, and if no purge has called it in doubt.
                 let named =
                     [ETAG, LAST_MODIFIED].iter().any(|name| head.headers.contains_key(name));
-                let own = self.judge(ask, &request, head, Some(length), moments, old.fill);
+                let own = self.judge(ask, &request, head, held, moments, old.fill);
                 if !named && (own.is_err() || verdict != Verdict::Alive) {
                     return old.make_stale(moments.received.boot);
                 }
-                let judged = self.judge(ask, &request, &fresh, Some(length), moments, old.fill);
+                let judged = self.judge(ask, &request, &fresh, held, moments, old.fill);
                 let kept = match judged {
                     Ok(kept) => kept,
                     Err(why) => {

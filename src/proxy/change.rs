@@ -86,6 +86,7 @@ impl Worker {
             head: Arc::clone(&head),
             length: length_of(answer.framing),
             confirmed: false,
+            segments: None,
         };
         let fill = Arc::clone(writer.fill());
         writer.head(arriving.clone());

@@ -49,7 +49,7 @@ pub(super) struct Offer {
 impl Worker {
     /// What a hit is answered with; `None` where its response is never coded.
     pub(super) fn offer(&self, ask: &Ask, stored: &Arc<Stored>, now: Now) -> Option<Box<Offer>> {
-        if ask.policy.compression.is_off() {
+        if ask.policy.compression.is_off() || stored.body().segments().is_some() {
             return None;
         }
         let head = stored.head();

@@ -137,7 +137,12 @@ impl Worker {
                 }
                 let body = row(part, gap, answer.body)?;
                 let length = Some(gap.total);
-                writer.head(FillHead { head: Arc::clone(&head), length, confirmed: false });
+                writer.head(FillHead {
+                    head: Arc::clone(&head),
+                    length,
+                    confirmed: false,
+                    segments: None,
+                });
                 self.keep(writer, &job.ask, head, body).await;
                 None
             }

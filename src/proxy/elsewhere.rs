@@ -49,6 +49,10 @@ impl Worker {
             &edge.purges,
             epoch,
             |stored, verdict| {
+                // What is missing would be fetched under a name that it was not stored by.
+                if stored.body().segments().is_some() {
+                    return None;
+                }
                 // It has answered to its own rows; it must answer to those of the asked URL, too.
                 let born = stored.head().born;
                 if !edge.purges.is_untouched(site, &request.host, &target, born) {

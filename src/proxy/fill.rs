@@ -6,13 +6,14 @@ use http::{HeaderMap, Method};
 use tokio::sync::oneshot;
 
 use super::arrive::{Job, Own};
+use super::segments::Reading;
 use super::{Ask, Edge, Worker};
 use crate::clock::{self, Now};
 use crate::listener::{Interim, Pressure, Response};
 use crate::message::Body;
 use crate::semantics::{
-    CacheStatus, Decision, Forward, Gap, NotStored, Outcome, Request, Verdict, asked_conditions,
-    decide, may_serve_on_error,
+    CacheStatus, Decision, Forward, Gap, NotStored, Outcome, Policy, Request, Verdict,
+    asked_conditions, decide, may_serve_on_error,
 };
 use crate::store::{Arrived, Claim, Fill, FillHead, FillWriter, Part, Stored};
 use crate::telemetry::Record;
@@ -48,10 +49,19 @@ pub(super) enum Road {
 
 impl Edge {
     /// How a request goes to the origin. `stale`: something is stored that the origin may confirm.
-    pub(super) fn road(&self, request: &Request, fill_key: u128, stale: bool, now: Now) -> Road {
+    pub(super) fn road(
+        &self,
+        request: &Request,
+        policy: &Policy,
+        fill_key: u128,
+        stale: bool,
+        now: Now,
+    ) -> Road {
+        // In segments it costs the origin only what it touches.
+        let range = request.has_range() && self.grid(policy).is_none();
         if self.pressure.step() >= Pressure::Shed {
             Road::Short
-        } else if request.has_range() && !stale || request.method != Method::GET {
+        } else if range && !stale || request.method != Method::GET {
             Road::Alone
         } else if !stale && self.store.is_uncacheable(fill_key, now.boot) {
             Road::Uncacheable
@@ -87,7 +97,7 @@ impl Worker {
         let edge = &self.edge;
         let key = edge.store.fill_key(&ask.key, &ask.request.headers);
         let status = CacheStatus::forward(why);
-        match edge.road(&ask.request, key, stale.is_some(), clock::now()) {
+        match edge.road(&ask.request, &ask.policy, key, stale.is_some(), clock::now()) {
             Road::Short => return Step::Answer(self.alone(ask, stale, status, record).await),
             Road::Alone => return Step::Answer(self.pass(ask, Body::Empty, status, record).await),
             Road::Uncacheable => {
@@ -210,7 +220,7 @@ impl Worker {
         match arrived {
             Arrived::Head(head) => {
                 if started || self.may_join(ask, &waiting, &head, looks.since) {
-                    Step::Answer(self.answer_filled(ask, &mut waiting, &head, record))
+                    self.answer_filled(ask, &mut waiting, &head, record).await
                 } else if looks.refused.is_some() {
                     let status = CacheStatus::forward(waiting.why);
                     Step::Answer(self.alone(ask, waiting.stale, status, record).await)
@@ -285,8 +295,8 @@ impl Worker {
 
     /// The origin gave no answer: something stale where that is allowed, else the error.
     pub(super) fn failed(
-        &self,
-        ask: &Ask,
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
         stale: Option<&Arc<Stored>>,
         why: Forward,
         status: http::StatusCode,
@@ -304,6 +314,7 @@ impl Worker {
                 self.edge.purges.lease(),
                 now,
             )
+            && self.is_at_hand(ask, stored, now)
         {
             return self.answer_stored_on_error(ask, stored, why, now, record);
         }
@@ -314,13 +325,13 @@ impl Worker {
         self.origin_failed(status, word, why, record, now)
     }
 
-    fn answer_filled(
-        &self,
-        ask: &Ask,
+    async fn answer_filled(
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
         waiting: &mut Waiting,
         arrived: &FillHead,
         record: Box<Record>,
-    ) -> Response {
+    ) -> Step {
         let started = waiting.own.is_some();
         let own = waiting.own.as_mut().and_then(|own| match own.try_recv() {
             Ok(Own::Fields(fields)) => Some(fields),
@@ -340,11 +351,24 @@ impl Worker {
         let unconditional;
         let ask = match waiting.judged {
             true => {
-                unconditional = ask.without_conditions();
+                unconditional = Arc::new(ask.without_conditions());
                 &unconditional
             }
             false => ask,
         };
-        self.answer_arriving(ask, &waiting.fill, arrived, own.as_ref(), status, outcome, record)
+        if let Some(segments) = arrived.segments {
+            let reading = Reading::new(self, ask, &arrived.head, segments);
+            return self.answer_in_segments(&reading, own.as_ref(), status, outcome, record).await;
+        }
+        let fill = &waiting.fill;
+        Step::Answer(self.answer_arriving(
+            ask,
+            fill,
+            arrived,
+            own.as_ref(),
+            status,
+            outcome,
+            record,
+        ))
     }
 }

@@ -19,6 +19,7 @@ mod keep;
 mod outgoing;
 mod partial;
 mod pass;
+mod segments;
 mod serve;
 
 use std::fmt::Write as _;

@@ -134,6 +134,6 @@ impl Worker {
 }
 
 /// Whether a 304 may answer it (RFC 9110 section 13.1).
-fn is_conditional(headers: &HeaderMap) -> bool {
+pub(super) fn is_conditional(headers: &HeaderMap) -> bool {
     headers.contains_key(header::IF_NONE_MATCH) || headers.contains_key(header::IF_MODIFIED_SINCE)
 }

@@ -129,11 +129,19 @@ impl Worker {
                     if refresh_early {
                         self.refresh(ask, &stored, epoch);
                     }
-                    return self.answer_stored(ask, &stored, Outcome::Hit, now, record);
+                    match stored.body().segments() {
+                        None => return self.answer_stored(ask, &stored, Outcome::Hit, now, record),
+                        Some(_) => self.hit_in_segments(ask, &stored, Outcome::Hit, record).await,
+                    }
                 }
                 (Decision::HitStale, Some(stored)) => {
                     self.refresh(ask, &stored, epoch);
-                    return self.answer_stored(ask, &stored, Outcome::Stale, now, record);
+                    match stored.body().segments() {
+                        None => {
+                            return self.answer_stored(ask, &stored, Outcome::Stale, now, record);
+                        }
+                        Some(_) => self.hit_in_segments(ask, &stored, Outcome::Stale, record).await,
+                    }
                 }
                 (Decision::OnlyIfCached, _) => return self.only_if_cached(record, now),
                 (Decision::Pass(why), stale) => {

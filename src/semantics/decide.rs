@@ -147,7 +147,7 @@ pub fn decide_why(
 ) -> (Decision, Reason) {
     let Some((terms, verdict)) = found else {
         let why = if variants_exist { Reason::NotSelected } else { Reason::NothingStored };
-        return (forward(request, None, why.forward()), why);
+        return (forward(request, None, policy, why.forward()), why);
     };
     // What an origin showed to strangers may not be what it shows to this user.
     if !terms.authorized && request.headers.contains_key(header::AUTHORIZATION) {
@@ -166,14 +166,15 @@ pub fn decide_why(
         }
         Reason::StaleAccepted => Decision::Hit { refresh_early: false },
         Reason::StaleWindow => Decision::HitStale,
-        why => forward(request, Some(terms), why.forward()),
+        why => forward(request, Some(terms), policy, why.forward()),
     };
     (decision, why)
 }
 
 /// How a request goes to the origin. HEAD and ranges pass as they came: turning a HEAD or a few
-/// bytes into a fetch of the whole would let a small request cost a large one.
-fn forward(request: &Request, stored: Option<&Terms>, why: Forward) -> Decision {
+/// bytes into a fetch of the whole would let a small request cost a large one. Where bodies are
+/// fetched in segments a range costs only what it touches.
+fn forward(request: &Request, stored: Option<&Terms>, policy: &Policy, why: Forward) -> Decision {
     if request.forbids_forwarding() {
         return Decision::OnlyIfCached;
     }
@@ -182,7 +183,7 @@ fn forward(request: &Request, stored: Option<&Terms>, why: Forward) -> Decision 
     }
     match stored {
         Some(terms) if terms.has_validator() => Decision::Revalidate(why),
-        _ if request.has_range() => Decision::Pass(why),
+        _ if request.has_range() && policy.segment.is_none() => Decision::Pass(why),
         _ => Decision::Fill(why),
     }
 }

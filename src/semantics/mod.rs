@@ -23,6 +23,7 @@ mod policy;
 mod properties;
 mod range;
 mod reason;
+mod segment;
 mod selecting;
 mod shape;
 mod status_lifetime;
@@ -62,6 +63,10 @@ pub use partial::{
 };
 pub use policy::{Policy, REGISTERED_METHODS, WithoutLease};
 pub use reason::Reason;
+pub use segment::{
+    Continuation, Grid, LARGEST_SEGMENT, LEAST_SEGMENT, Opening, Segments, Slice, Span,
+    continuation, make_whole, opening, precondition,
+};
 pub use selecting::{readable, selecting_values};
 pub use shape::{Part, Shape, shape, stored_fields};
 pub use status_lifetime::StatusLifetimes;

@@ -52,6 +52,11 @@ pub struct Policy {
     pub key: Option<Box<KeyPolicy>>,
     /// Hand tag fields on to the client.
     pub keep_tags: bool,
+    /// Size of the segments that bodies are fetched and stored in, in bytes; `None` takes each
+    /// body as one.
+    pub segment: Option<u64>,
+    /// Segments that are fetched ahead of what a client has got.
+    pub segment_ahead: u64,
     /// Content codings made at the edge.
     pub compression: Compression,
     /// Largest request body in bytes.
@@ -153,6 +158,8 @@ impl Default for Policy {
             vary_on_cookie: false,
             key: None,
             keep_tags: false,
+            segment: None,
+            segment_ahead: 2,
             compression: Compression::default(),
             body_bytes: 100 * 1024 * 1024,
             without_lease: WithoutLease::Revalidate,

@@ -34,7 +34,7 @@ pub use room::Room;
 use super::stored::{Head, StoredBody};
 use crate::message::BodyError;
 
-use crate::semantics::NotStored;
+use crate::semantics::{NotStored, Segments};
 
 /// Shards of the table: fills of different keys seldom meet on one lock.
 const SHARDS: usize = 64;
@@ -100,6 +100,8 @@ pub struct FillHead {
     pub length: Option<u64>,
     /// The origin confirmed what was stored (304) rather than sending it anew.
     pub confirmed: bool,
+    /// How the body is cut, where its bytes come in fills of their own and not in this one.
+    pub segments: Option<Segments>,
 }
 
 /// How a fill ended.
@@ -423,6 +425,8 @@ impl FillWriter {
                     self.append(block.clone(), u64::MAX);
                 }
             }
+            // Its bytes have fills of their own.
+            StoredBody::Segmented(_) => {}
         }
     }
 

@@ -108,6 +108,8 @@ pub struct Store {
     searches: Searches,
     /// Pieces stored since the start.
     pieces: AtomicU64,
+    /// Pieces may have lost their head since the last sweep.
+    orphans: AtomicBool,
     /// Whether an incomplete response was ever stored: where not, nobody needs to look for one.
     has_parts: AtomicBool,
 }
@@ -145,6 +147,7 @@ impl Store {
             limits,
             searches: Searches::new(limits.budget_bytes),
             pieces: AtomicU64::new(0),
+            orphans: AtomicBool::new(false),
             has_parts: AtomicBool::new(false),
         }
     }
@@ -244,6 +247,11 @@ impl Store {
 
     /// Removes one stored response, if it is still the one under its key. Says whether it was.
     pub fn remove(&self, stored: &Arc<Stored>) -> bool {
+        self.leave_pieces(stored.head());
+        self.take_out(stored)
+    }
+
+    fn take_out(&self, stored: &Arc<Stored>) -> bool {
         let mut was_there = false;
         let hash = self.place(stored.head());
         for class in &self.classes {
@@ -354,7 +362,7 @@ impl Store {
     #[must_use]
     pub fn stored(&self, head: Arc<Head>, body: StoredBody) -> Arc<Stored> {
         let weight = stored::weight(&head, &body);
-        let accounted = self.account(body.len(), weight);
+        let accounted = self.account(body.held_bytes(), weight);
         Arc::new(Stored::new(head, body, None, weight, accounted))
     }
 
@@ -443,7 +451,7 @@ impl Store {
     }
 
     fn put(&self, hash: u128, stored: &Arc<Stored>) -> bool {
-        let own = class_of(stored.body().len());
+        let own = class_of(stored.body().held_bytes());
         let head = stored.head();
         let newer = |there: &Slot| match there {
             Slot::Response(other) => {
@@ -459,11 +467,16 @@ impl Store {
         }
         let Some(class) = self.classes.get(own) else { return false };
         let done = class.entry(hash).and_compute_with(|there| {
-            if there.is_some_and(|there| newer(there.value())) {
-                Op::Nop
-            } else {
-                Op::Put(Slot::Response(Arc::clone(stored)))
+            let there = there.map(moka::Entry::into_value);
+            if there.as_ref().is_some_and(newer) {
+                return Op::Nop;
             }
+            if let Some(Slot::Response(other)) = there
+                && other.head().lineage != head.lineage
+            {
+                self.leave_pieces(other.head());
+            }
+            Op::Put(Slot::Response(Arc::clone(stored)))
         });
         if matches!(done, CompResult::Unchanged(_)) {
             return false;
@@ -478,8 +491,10 @@ impl Store {
     }
 
     fn drop_from(&self, class: &Class, hash: u128) {
-        if class.remove(&hash).is_some() {
-            self.gauge.removed(1);
+        let Some(slot) = class.remove(&hash) else { return };
+        self.gauge.removed(1);
+        if let Slot::Response(stored) = slot {
+            self.leave_pieces(stored.head());
         }
     }
 

@@ -123,6 +123,35 @@ impl Store {
         true
     }
 
+    /// Key under which a fill of a piece is shared.
+    #[must_use]
+    pub fn piece_key(&self, head: &Head, name: PieceName) -> u128 {
+        self.piece_hash(head.lineage, name)
+    }
+
+    /// Removes the response that `head`, or one of its lineage, is the head of: what it says of its
+    /// bytes is no longer true. Its pieces are out of reach from here on.
+    pub fn forget(&self, head: &Head) {
+        if let Some(Slot::Response(stored)) = self.slot(self.place(head))
+            && stored.head().lineage == head.lineage
+        {
+            self.remove(&stored);
+        }
+    }
+
+    /// Notes that a response goes, and its pieces are to be swept.
+    pub(super) fn leave_pieces(&self, head: &Head) {
+        if head.may_have_pieces() {
+            self.orphans.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether pieces may have lost their head since this was last asked: time for a sweep.
+    #[must_use]
+    pub fn has_orphans(&self) -> bool {
+        self.orphans.swap(false, Ordering::AcqRel)
+    }
+
     /// Whether `head`, or one of its lineage, is what is stored and alive.
     fn takes_pieces(&self, head: &Arc<Head>, purges: &Purges) -> bool {
         let epoch = purges.epoch();

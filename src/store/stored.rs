@@ -13,7 +13,7 @@ use super::variants::Variants;
 use crate::clock::Now;
 use crate::message::{Blocks, Body};
 use crate::purge::{Bearer, Found, Selectors};
-use crate::semantics::{CacheKey, Extent, KeySecret, Terms, VaryFields};
+use crate::semantics::{CacheKey, Extent, KeySecret, Segments, Terms, VaryFields};
 
 /// What the store's map itself takes for an entry, measured: two list nodes, bucket, counters.
 pub(super) const ENTRY_BYTES: u64 = 320;
@@ -239,6 +239,9 @@ pub enum StoredBody {
     One(Bytes),
     /// In several.
     Many(Arc<[Bytes]>, u64),
+    /// In pieces of their own, some of which may not be there: whoever reads it asks the store
+    /// and the origin for one after the other.
+    Segmented(Segments),
 }
 
 /// Chunks below this average size are joined when a body comes to rest.
@@ -268,6 +271,7 @@ impl StoredBody {
         match self {
             Self::One(bytes) => bytes.len() as u64,
             Self::Many(_, length) => *length,
+            Self::Segmented(segments) => segments.total(),
         }
     }
 
@@ -277,16 +281,32 @@ impl StoredBody {
         self.len() == 0
     }
 
-    /// All of it, to be sent.
+    /// How it is cut, where its bytes are pieces of their own.
+    #[must_use]
+    pub fn segments(&self) -> Option<Segments> {
+        match self {
+            Self::One(_) | Self::Many(..) => None,
+            Self::Segmented(segments) => Some(*segments),
+        }
+    }
+
+    /// Bytes that it holds itself: none of those that are pieces of their own.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        if self.segments().is_some() { 0 } else { self.len() }
+    }
+
+    /// All of it, to be sent. One in segments has no bytes of its own and breaks off at once.
     #[must_use]
     pub fn whole(&self) -> Body {
         match self {
             Self::One(bytes) => Body::from(bytes.clone()),
             Self::Many(blocks, length) => Body::Blocks(Blocks::new(Arc::clone(blocks), 0, *length)),
+            Self::Segmented(segments) => Body::broken(segments.total()),
         }
     }
 
-    /// A range of it, to be sent.
+    /// A range of it, to be sent. One in segments has no bytes of its own and breaks off at once.
     #[must_use]
     pub fn range(&self, start: u64, length: u64) -> Body {
         match self {
@@ -297,15 +317,18 @@ impl StoredBody {
                 Body::from(bytes.slice(from..from + length))
             }
             Self::Many(blocks, _) => Body::Blocks(Blocks::new(Arc::clone(blocks), start, length)),
+            Self::Segmented(_) => Body::broken(length),
         }
     }
 
-    /// A range of it, each chunk in memory of its own: nothing of the rest is kept alive.
+    /// A range of it, each chunk in memory of its own: nothing of the rest is kept alive. Only what
+    /// it holds itself.
     #[must_use]
     pub fn cut(&self, start: u64, length: u64) -> Vec<Bytes> {
         let blocks = match self {
             Self::One(bytes) => std::slice::from_ref(bytes),
             Self::Many(blocks, _) => blocks,
+            Self::Segmented(_) => &[],
         };
         let (mut skip, mut left) = (start, length);
         let mut out = Vec::new();
@@ -334,6 +357,7 @@ impl StoredBody {
         match self {
             Self::One(bytes) => allocated(bytes.len()),
             Self::Many(blocks, _) => blocks.iter().map(|block| allocated(block.len()) + 32).sum(),
+            Self::Segmented(_) => 0,
         }
     }
 }

@@ -47,7 +47,7 @@ pub fn sweep(store: &Store, purges: &Purges, fills: &Fills) -> Sweep {
             Err(dead) => {
                 seen.removed += 1;
                 seen.freed_bytes += stored.weight();
-                if store.remove(&stored) {
+                if store.take_out(&stored) {
                     let (responses, bytes) = killed.entry(dead.by).or_default();
                     *responses += 1;
                     *bytes += stored.weight();

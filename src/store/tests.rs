@@ -120,7 +120,7 @@ impl World {
         match self.look(name, request) {
             Lookup::Found(stored, _) => match stored.body() {
                 StoredBody::One(bytes) => Some(bytes.clone()),
-                StoredBody::Many(..) => None,
+                StoredBody::Many(..) | StoredBody::Segmented(_) => None,
             },
             Lookup::Miss | Lookup::VaryMiss => None,
         }

@@ -163,6 +163,12 @@ pub struct StoreMetrics {
     pub refreshes: IntCounter,
     /// Stored responses confirmed by a 304.
     pub revalidated: IntCounter,
+    /// Requests to origins for further segments of a body.
+    pub segments_fetched: IntCounter,
+    /// Times that a reader came to a block which another was fetching.
+    pub segments_joined: IntCounter,
+    /// Answers by which a body in segments was found to have changed.
+    pub segments_changed: IntCounter,
     /// Stored responses pushed out to make room.
     pub evictions: IntCounter,
     /// Stored responses that the sweep removed for a purge.
@@ -193,6 +199,18 @@ impl StoreMetrics {
             refreshes: shelf.counter("atoll_refreshes_total", "Background refreshes begun."),
             revalidated: shelf
                 .counter("atoll_revalidated_total", "Stored responses confirmed by their origin."),
+            segments_fetched: shelf.counter(
+                "atoll_segments_fetched_total",
+                "Requests to origins for further segments of a body.",
+            ),
+            segments_joined: shelf.counter(
+                "atoll_segments_joined_total",
+                "Blocks of segments that were read while another's fill brought them.",
+            ),
+            segments_changed: shelf.counter(
+                "atoll_segments_changed_total",
+                "Bodies in segments found to have changed at their origin.",
+            ),
             evictions: shelf
                 .counter("atoll_evictions_total", "Stored responses pushed out to make room."),
             purged: shelf.counter(

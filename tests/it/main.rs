@@ -44,6 +44,8 @@ mod range;
 #[cfg(test)]
 mod revalidation;
 #[cfg(test)]
+mod segments;
+#[cfg(test)]
 mod stale;
 #[cfg(test)]
 mod support;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::semantics::{Policy, WithoutLease};
+use crate::semantics::{LARGEST_SEGMENT, LEAST_SEGMENT, Policy, WithoutLease};
 
 use super::super::error::Problem;
-use super::super::reader::{MaybeTime, Table};
+use super::super::reader::{MaybeSize, MaybeTime, Table};
 use super::{compression, key};
 
 const SECOND: u64 = 1_000;
@@ -35,6 +35,8 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>) -> Arc<Policy> {
         vary_on_cookie,
         key,
         keep_tags,
+        segment,
+        segment_ahead,
         compression,
         body_bytes,
         without_lease,
@@ -57,6 +59,8 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>) -> Arc<Policy> {
     table.set("vary_on_cookie", vary_on_cookie);
     key::read(table, key);
     table.set("keep_tags", keep_tags);
+    segment_size(table, segment);
+    table.count("segment_ahead", segment_ahead, 0..=16);
     compression::read(table, compression);
     table.size("body_bytes", body_bytes, 0..=1 << 50);
     let names = [("revalidate", WithoutLease::Revalidate), ("serve", WithoutLease::Serve)];
@@ -70,6 +74,25 @@ fn maybe(table: &mut Table<'_>, key: &'static str, into: &mut Option<Duration>) 
     if let Some(found) = table.optional::<MaybeTime>(key) {
         *into = found.value.0;
     }
+}
+
+/// A size within bounds, or `"none"`.
+fn segment_size(table: &mut Table<'_>, into: &mut Option<u64>) {
+    let Some(found) = table.optional::<MaybeSize>("segment") else { return };
+    let wrong = match found.value.0 {
+        Some(size) if size < LEAST_SEGMENT => "too small",
+        Some(size) if size > LARGEST_SEGMENT => "too large",
+        size => {
+            *into = size;
+            return;
+        }
+    };
+    table.sink.push(
+        Problem::new(format!("`{}` is {wrong}", found.place.key))
+            .at(found.place.span)
+            .label(wrong)
+            .help("from \"64KiB\" to \"64MiB\", or \"none\""),
+    );
 }
 
 fn strength(table: &mut Table<'_>, into: &mut f64) {
@@ -89,13 +112,14 @@ fn strength(table: &mut Table<'_>, into: &mut f64) {
 
 /// Keys of one table that cannot both have an effect.
 fn contradictions(table: &Table<'_>, policy: &Policy) {
-    const IDLE_UNDER_PASS: [&str; 7] = [
+    const IDLE_UNDER_PASS: [&str; 8] = [
         "lifetime",
         "default_lifetime",
         "stale_while_revalidate",
         "stale_if_error",
         "status_lifetime",
         "strip_set_cookie",
+        "segment",
         "compress",
     ];
     if policy.pass {

@@ -25,6 +25,9 @@ pub(in crate::config) struct Percent(pub(in crate::config) u32);
 /// A time, or `"none"`.
 pub(in crate::config) struct MaybeTime(pub(in crate::config) Option<Duration>);
 
+/// A size in bytes, or `"none"`.
+pub(in crate::config) struct MaybeSize(pub(in crate::config) Option<u64>);
+
 impl Read for Number {
     fn read(entry: &Entry<'_>) -> Option<Self> {
         let Some(integer) = entry.value.as_integer() else {
@@ -80,6 +83,15 @@ impl Read for MaybeTime {
             return Some(Self(None));
         }
         Duration::read(entry).map(|time| Self(Some(time)))
+    }
+}
+
+impl Read for MaybeSize {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        if entry.value.as_str() == Some("none") {
+            return Some(Self(None));
+        }
+        Size::read(entry).map(|size| Self(Some(size.0)))
     }
 }
 

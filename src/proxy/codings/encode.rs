@@ -91,6 +91,8 @@ fn blocks(body: &StoredBody) -> &[Bytes] {
     match body {
         StoredBody::One(bytes) => std::slice::from_ref(bytes),
         StoredBody::Many(blocks, _) => blocks,
+        // Never offered: it is not there as a whole.
+        StoredBody::Segmented(_) => &[],
     }
 }
 

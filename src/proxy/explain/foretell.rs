@@ -156,7 +156,7 @@ impl Edge {
         fill_key: u128,
         now: Now,
     ) -> Foretold {
-        match self.road(subject.request, fill_key, stale, now) {
+        match self.road(subject.request, subject.policy, fill_key, stale, now) {
             Road::Short | Road::Alone => return self.short(alone(decision, why)),
             Road::Uncacheable => {
                 let remembered = self.store.uncacheable(fill_key, now.boot);

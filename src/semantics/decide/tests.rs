@@ -128,6 +128,19 @@ fn without_a_lease_the_origin_is_asked_unless_policy_serves_on() {
 }
 
 #[test]
+fn a_range_is_worth_a_fill_where_bodies_come_in_segments() {
+    let policy = Policy { segment: Some(1 << 20), ..Policy::default() };
+    let ask = get("http://h/", &[("range", "bytes=0-1")]);
+    let cold = decide(&ask, None, false, &policy, true, after(0), 1.0);
+    assert_eq!(cold, Decision::Fill(Forward::UriMiss));
+    let bare = terms("max-age=60", &[]);
+    assert_eq!(decided(&ask, &bare, Verdict::Alive, &policy, 60), FILL);
+    let head = request("HEAD", "http://h/", &[]);
+    let cold = decide(&head, None, false, &policy, true, after(0), 1.0);
+    assert_eq!(cold, Decision::Pass(Forward::UriMiss));
+}
+
+#[test]
 fn strangers_answers_are_not_for_users_with_authorization() {
     let asked = get("http://h/", &[("authorization", "x")]);
     let policy = Policy::default();

@@ -1,8 +1,11 @@
+use std::task::{Context, Poll, Waker};
+
 use bytes::Bytes;
 use http::HeaderMap;
 
 use super::*;
 use crate::purge::Strength;
+use crate::semantics::{Grid, Policy, Segments};
 use crate::store::tests::World;
 use crate::store::{Lookup, sweep};
 
@@ -19,7 +22,7 @@ fn put(world: &World, head: &Arc<Head>, name: PieceName, text: &'static str) -> 
 fn bytes(world: &World, head: &Head, name: PieceName) -> Option<Bytes> {
     match world.store.piece(head, name)? {
         StoredBody::One(bytes) => Some(bytes),
-        StoredBody::Many(..) => None,
+        StoredBody::Many(..) | StoredBody::Segmented(_) => None,
     }
 }
 
@@ -164,4 +167,46 @@ fn a_piece_larger_than_what_is_stored_is_refused() {
     assert!(world.keep(&head, "head"));
     let large = StoredBody::One(Bytes::from(vec![0; (1 << 16) + 1]));
     assert!(!world.store.put_piece(&head, SEGMENT, large, &world.purges));
+}
+
+#[test]
+fn a_head_that_is_forgotten_goes_with_its_lineage_alone_and_leaves_work_for_the_sweep() {
+    let world = World::new();
+    let (old, new) = (world.head("/a", &[], None), world.head("/a", &[], None));
+    assert!(world.keep(&old, "old"));
+    assert!(!world.store.has_orphans());
+    assert!(put(&world, &old, SEGMENT, "third"));
+    assert!(world.keep(&new, "new"));
+    assert!(world.store.has_orphans(), "the old one had pieces");
+    assert!(!world.store.has_orphans(), "said once");
+    world.store.forget(&old);
+    assert!(
+        matches!(world.look("/a", &HeaderMap::new()), Lookup::Found(..)),
+        "it is the new one's"
+    );
+    let confirmed = world.confirmed("/a", &new);
+    assert!(world.keep(&confirmed, "new"));
+    world.store.forget(&new);
+    assert!(matches!(world.look("/a", &HeaderMap::new()), Lookup::Miss), "its bytes are the same");
+    sweep(&world.store, &world.purges, &world.fills);
+    assert_eq!(bytes(&world, &old, SEGMENT), None);
+}
+
+#[test]
+fn a_body_in_segments_weighs_its_head_and_breaks_off_where_it_is_read_as_one() {
+    let world = World::new();
+    let policy = Policy { segment: Some(1 << 20), ..Policy::default() };
+    let grid = Grid::of(&policy, 1 << 20).unwrap();
+    let body = StoredBody::Segmented(Segments::new(grid, 1 << 40).unwrap());
+    assert_eq!((body.len(), body.held_bytes()), (1 << 40, 0));
+    for broken in [body.whole(), body.range(5, 10)] {
+        let mut broken = std::pin::pin!(broken);
+        let mut context = Context::from_waker(Waker::noop());
+        let frame = http_body::Body::poll_frame(broken.as_mut(), &mut context);
+        assert!(matches!(frame, Poll::Ready(Some(Err(_)))));
+    }
+    let stored = world.store.stored(world.head("/a", &[], None), body);
+    assert!(stored.weight() < 4096, "{}", stored.weight());
+    assert!(world.store.insert(&stored, &world.purges));
+    assert_eq!(world.store.class(0).0, 1, "it is a small entry");
 }

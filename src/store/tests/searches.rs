@@ -37,7 +37,7 @@ impl World {
         let (base, epoch) = (self.key("/s"), self.purges.epoch());
         let body = |stored: Arc<Stored>, _| match stored.body() {
             StoredBody::One(bytes) => Some(bytes.clone()),
-            StoredBody::Many(..) => None,
+            StoredBody::Many(..) | StoredBody::Segmented(_) => None,
         };
         self.store.elsewhere(&base, Some(query), &asks(vary), &self.purges, epoch, body)
     }

@@ -21,6 +21,7 @@ pub(crate) const TOKEN: &str = "a-token-that-may-do-everything";
 
 /// What an edge is made of. Keys are lines of TOML.
 pub(crate) struct Plan {
+    budget: &'static str,
     limits: String,
     drain_notice: &'static str,
     admin: String,
@@ -44,6 +45,7 @@ impl Plan {
     /// One site for every host, before servers at these addresses.
     pub(crate) fn before(servers: &[SocketAddr]) -> Self {
         let mut plan = Self {
+            budget: "1GiB",
             limits: String::new(),
             drain_notice: "0s",
             admin: String::new(),
@@ -129,6 +131,12 @@ impl Plan {
         self
     }
 
+    /// Memory of the process.
+    pub(crate) fn budget(mut self, size: &'static str) -> Self {
+        self.budget = size;
+        self
+    }
+
     pub(crate) fn limits(mut self, keys: &str) -> Self {
         let _ = writeln!(self.limits, "{keys}");
         self
@@ -177,13 +185,14 @@ impl Plan {
         let hash = config::format_hash(&config::hash_token(TOKEN));
         format!(
             "[node]\nname = \"edge\"\nworkers = 2\nseed = 7\n\
-             [memory]\nbudget = \"1GiB\"\n\
+             [memory]\nbudget = \"{}\"\n\
              [log]\n{}\nlevel = \"error\"\n\
              [limits]\ndrain_notice = \"{}\"\n{}\n\
              [admin]\naddress = \"127.0.0.1:0\"\n\
              [[admin.token]]\nname = \"all\"\nhash = \"{hash}\"\n\
              scopes = [\"read\", \"purge\", \"purge-all\", \"config\", \"drain\"]\n{}\n\
              {}\n{}\n{}\n[[site]]\n{}{}\n{}\n{}\n",
+            self.budget,
             self.log,
             self.drain_notice,
             self.limits,

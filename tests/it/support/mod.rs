@@ -5,6 +5,7 @@
 pub(crate) mod certificate;
 pub(crate) mod client;
 pub(crate) mod edge;
+pub(crate) mod file;
 pub(crate) mod gate;
 pub(crate) mod h2;
 pub(crate) mod origin;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 pub(crate) use client::{Connection, Ended, Response};
 pub(crate) use edge::Edge;
+pub(crate) use file::{File, Version};
 pub(crate) use gate::Gate;
 pub(crate) use h2::H2;
 pub(crate) use origin::Origin;

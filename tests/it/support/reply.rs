@@ -146,6 +146,23 @@ impl Reply {
         self
     }
 
+    /// Breaks off after the first bytes of its body, whose length stays announced.
+    pub(crate) fn broken_after(mut self, count: usize) -> Self {
+        if let [Piece::Data(bytes)] = &*self.pieces {
+            self.pieces = vec![Piece::Data(bytes.slice(..count)), Piece::Reset];
+        }
+        self
+    }
+
+    /// Bytes of its body.
+    pub(crate) fn body_bytes(&self) -> u64 {
+        let size = |piece: &Piece| match piece {
+            Piece::Data(bytes) => bytes.len() as u64,
+            _ => 0,
+        };
+        self.pieces.iter().map(size).sum()
+    }
+
     /// Waits at a gate before the head.
     pub(crate) fn gate(self, gate: &Gate) -> Self {
         self.before(Piece::gate(gate))
