@@ -29,6 +29,8 @@ pub(super) struct Job {
     pub(super) stale: Option<Arc<Stored>>,
     /// What is stored of it, and what is missing.
     pub(super) part: Option<(Part, Gap)>,
+    /// The client's own conditions, where the origin is to judge them; else empty.
+    pub(super) conditions: HeaderMap,
     /// Where interim responses go.
     pub(super) interim: Interim,
     /// What only the request that started the fill may have.
@@ -82,6 +84,9 @@ impl Worker {
             Err(error) => self.no_answer(writer, &error),
             Ok(answer) if answer.head.status == StatusCode::NOT_MODIFIED => {
                 match job.stale.take() {
+                    _ if !job.conditions.is_empty() => {
+                        self.hand_over(writer, job, answer, NotStored::Condition, false);
+                    }
                     Some(stale)
                         if stale.head().terms.has_validator()
                             && confirms(&stale.head().headers, &answer.head.headers) =>
@@ -116,8 +121,11 @@ impl Worker {
         stale: Option<&Stored>,
         span: Option<Span>,
     ) -> (Result<Answer, SendError>, Moments) {
-        let terms = stale.map(|stale| conditions(&stale.head().headers, &stale.head().terms));
-        let mut fields = terms.unwrap_or_default();
+        let mut fields = match stale.map(Stored::head) {
+            _ if !job.conditions.is_empty() => job.conditions.clone(),
+            Some(head) => conditions(&head.headers, &head.terms),
+            None => HeaderMap::new(),
+        };
         if let Some(span) = span {
             fields.insert(header::RANGE, span.range());
         }

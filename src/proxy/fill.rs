@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderMap, Method};
 use tokio::sync::oneshot;
 
 use super::arrive::{Job, Own};
@@ -12,7 +12,8 @@ use crate::clock::{self, Now};
 use crate::listener::{Interim, Pressure, Response};
 use crate::message::Body;
 use crate::semantics::{
-    CacheStatus, Decision, Forward, Gap, NotStored, Outcome, Policy, Request, Verdict, decide,
+    CacheStatus, Decision, Forward, Gap, NotStored, Outcome, Policy, Request, Verdict,
+    asked_conditions, decide,
 };
 use crate::store::{Arrived, Claim, Fill, FillHead, FillWriter, Part, Stored};
 use crate::telemetry::Record;
@@ -78,6 +79,8 @@ struct Waiting {
     epoch: u64,
     /// What only the one that started the fill gets.
     own: Option<oneshot::Receiver<Own>>,
+    /// The origin judges the client's conditions.
+    judged: bool,
 }
 
 impl Worker {
@@ -110,7 +113,7 @@ impl Worker {
         match claim {
             Claim::Joined(fill) => {
                 edge.metrics.store.collapsed.inc();
-                let waiting = Waiting { fill, why, stale, epoch, own: None };
+                let waiting = Waiting { fill, why, stale, epoch, own: None, judged: false };
                 self.wait(ask, waiting, looks, record).await
             }
             Claim::Started(writer) => {
@@ -123,8 +126,13 @@ impl Worker {
                 let part = self.completable(ask, stale.as_deref());
                 let why = if part.is_some() { Forward::Partial } else { why };
                 let interim = ask.interim.clone();
-                let own = self.start(ask, writer, stale.clone(), part, interim);
-                let waiting = Waiting { fill, why, stale, epoch, own: Some(own) };
+                let conditions = match part {
+                    None => self.conditions_for_origin(ask, stale.as_deref()),
+                    Some(_) => HeaderMap::new(),
+                };
+                let judged = !conditions.is_empty();
+                let own = self.start(ask, writer, stale.clone(), part, conditions, interim);
+                let waiting = Waiting { fill, why, stale, epoch, own: Some(own), judged };
                 self.wait(ask, waiting, looks, record).await
             }
             Claim::Full => {
@@ -147,7 +155,8 @@ impl Worker {
         match self.edge.fills.join_or_start(key, epoch) {
             Claim::Started(writer) => {
                 self.edge.metrics.store.refreshes.inc();
-                drop(self.start(ask, writer, Some(Arc::clone(stored)), None, Interim::default()));
+                let (stale, none) = (Some(Arc::clone(stored)), HeaderMap::new());
+                drop(self.start(ask, writer, stale, None, none, Interim::default()));
             }
             Claim::Joined(_) | Claim::Full => stored.head().release_refresh(now),
         }
@@ -160,6 +169,16 @@ impl Worker {
         found.is_some() && matches!(decision, Decision::Hit { .. } | Decision::HitStale)
     }
 
+    /// The client's conditions, where they are left to the origin: policy says so, and nothing is
+    /// stored that the edge could ask about itself (RFC 9111 section 4.3.2).
+    fn conditions_for_origin(&self, ask: &Ask, stored: Option<&Stored>) -> HeaderMap {
+        let own = stored.is_some_and(|stored| stored.head().terms.has_validator());
+        match ask.policy.forward_conditions && !own {
+            true => asked_conditions(&self.passed_fields(ask)),
+            false => HeaderMap::new(),
+        }
+    }
+
     /// Starts the task that fills.
     fn start(
         self: &Arc<Self>,
@@ -167,13 +186,14 @@ impl Worker {
         writer: FillWriter,
         stale: Option<Arc<Stored>>,
         part: Option<(Part, Gap)>,
+        conditions: HeaderMap,
         interim: Interim,
     ) -> oneshot::Receiver<Own> {
         writer.fill().belongs_to(ask.key.hash);
         let (own, receiver) = oneshot::channel();
         let metrics = &self.edge.metrics.store;
         metrics.fills.inc();
-        let job = Job { ask: Arc::clone(ask), stale, part, interim, own };
+        let job = Job { ask: Arc::clone(ask), stale, part, conditions, interim, own };
         let worker = Arc::clone(self);
         // A panic in there drops the writer, and the writer's end breaks the fill off visibly.
         tokio::spawn(async move { worker.run(writer, job).await });
@@ -319,6 +339,14 @@ impl Worker {
             (false, _) => Outcome::Collapsed,
             (true, true) => Outcome::Revalidated,
             (true, false) => Outcome::Miss,
+        };
+        let unconditional;
+        let ask = match waiting.judged {
+            true => {
+                unconditional = Arc::new(ask.without_conditions());
+                &unconditional
+            }
+            false => ask,
         };
         if let Some(segments) = arrived.segments {
             let reading = Reading::new(self, ask, &arrived.head, segments);

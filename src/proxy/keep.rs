@@ -267,9 +267,15 @@ impl Keep {
                 lineage
             }
         };
-        head.key = edge.store.excerpt_key(&part_key, lineage, range);
-        let stored = edge.store.stored(Arc::new(Head::new(head)), body.clone());
-        edge.store.insert(&stored, &edge.purges);
+        // Under what it holds, too: ranges within are looked for there.
+        let held = Extent::excerpt(self.consistent.then_some(&self.range)).range();
+        let held = held.as_deref().map(str::as_bytes).filter(|held| *held != range);
+        for name in std::iter::once(range).chain(held) {
+            let key = edge.store.excerpt_key(&part_key, lineage, name);
+            let head = Arc::new(Head::new(NewHead { key, ..head.clone() }));
+            let stored = edge.store.stored(head, body.clone());
+            edge.store.insert(&stored, &edge.purges);
+        }
     }
 
     fn new_head(&self, head: &ResponseHead, length: u64) -> Option<NewHead> {

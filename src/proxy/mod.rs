@@ -34,7 +34,7 @@ use crate::listener::{Client, Handler, Interim, PressureGauge, Request, Response
 use crate::message::{Refusal, RequestHead};
 use crate::origin::WorkerOrigins;
 use crate::route::Routes;
-use crate::semantics::{self, CacheKey, Policy, TagLimits};
+use crate::semantics::{self, CacheKey, Policy, TagLimits, asked_conditions};
 use crate::store::{Fills, Purges, Store};
 use crate::telemetry::{Metrics, Recorder, RequestId, RequestIds};
 use dice::Dice;
@@ -180,6 +180,7 @@ impl Handler for Proxy {
 }
 
 /// One request as every step sees it.
+#[derive(Clone)]
 pub(crate) struct Ask {
     /// The request in canonical form.
     request: semantics::Request,
@@ -198,6 +199,15 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
+    /// The same without conditions that the origin has judged.
+    fn without_conditions(&self) -> Self {
+        let mut ask = self.clone();
+        for name in asked_conditions(&self.request.headers).keys() {
+            ask.request.headers.remove(name);
+        }
+        ask
+    }
+
     /// The cache key as a person reads it: the URL, then what policy adds.
     fn readable_key(&self) -> String {
         let request = &self.request;

@@ -4,6 +4,7 @@
 //! ```text
 //! Range --> nothing complete is usable --> a fresh part has it ---> 206, 304 or 416 from memory
 //!                                     \--> the same excerpt ------> 206 as it came
+//!                                     \--> within the newest one -> 206 cut from it
 //!                                      \-> to the origin as it came; its 206 is copied on the way
 //! ```
 //!
@@ -16,6 +17,7 @@ use std::collections::VecDeque;
 use http::Method;
 use http::header::{self, HeaderMap};
 
+use super::answer::assemble;
 use super::arrive::Moments;
 use super::body::Chain;
 use super::{Ask, Worker};
@@ -23,8 +25,9 @@ use crate::clock::Now;
 use crate::listener::Response;
 use crate::message::{Body, ResponseHead};
 use crate::semantics::{
-    CacheStatus, Decision, Forward, HeadVerdict, Outcome, Part as Asked, Shape, Verdict, concerns,
-    decide, judge_head, lookup_allowed, may_serve_on_error, shape, shape_part,
+    CacheStatus, ContentRange, Decision, Forward, HeadVerdict, Outcome, Part as Asked, Shape,
+    Verdict, concerns, decide, judge_head, lookup_allowed, may_serve_on_error, shape,
+    shape_excerpt, shape_part,
 };
 use crate::store::{Head, Part, Stored};
 use crate::telemetry::Record;
@@ -154,8 +157,11 @@ impl Worker {
         }
         let range = lone_range(&request.headers)?;
         let (store, purges) = (&self.edge.store, &self.edge.purges);
-        let (stored, verdict) =
-            store.lookup_excerpt(part, &request.headers, range, purges, epoch)?;
+        let Some((stored, verdict)) =
+            store.lookup_excerpt(part, &request.headers, range, purges, epoch)
+        else {
+            return self.within_excerpt(ask, part, epoch, now, usable);
+        };
         let (head, length) = (stored.head(), Some(stored.body().len()));
         if !usable(head, verdict) {
             return None;
@@ -168,6 +174,31 @@ impl Worker {
             // Only of a 200 is anything cut.
             Asked::Range { .. } | Asked::Multipart { .. } => return None,
         };
+        Some(Found { shape, body, ttl: head.ttl(now) })
+    }
+
+    /// Bytes from within the newest 206 that cannot be compared.
+    fn within_excerpt(
+        &self,
+        ask: &Ask,
+        note: &Part,
+        epoch: u64,
+        now: Now,
+        usable: impl Fn(&Head, Verdict) -> bool,
+    ) -> Option<Found> {
+        let (store, purges) = (&self.edge.store, &self.edge.purges);
+        let request = &ask.request;
+        let held = note.extent().range()?;
+        let (stored, verdict) =
+            store.lookup_excerpt(note, &request.headers, held.as_bytes(), purges, epoch)?;
+        let head = stored.head();
+        let range = ContentRange::of(&head.headers)?;
+        if range.size() != stored.body().len() || !usable(head, verdict) {
+            return None;
+        }
+        let shape = shape_excerpt(request, &head.headers, &range, &head.terms, &ask.policy, now)?;
+        let cut = |start, length| stored.body().range(start - range.first, length);
+        let body = assemble(&shape.part, || Body::Empty, cut);
         Some(Found { shape, body, ttl: head.ttl(now) })
     }
 

@@ -27,6 +27,19 @@ pub fn conditions(stored: &HeaderMap, terms: &Terms) -> HeaderMap {
     out
 }
 
+/// The conditions by which a client asks whether what it has still holds (RFC 9110 sections 13.1.2
+/// and 13.1.3); empty where it does not ask.
+#[must_use]
+pub fn asked_conditions(headers: &HeaderMap) -> HeaderMap {
+    let mut out = HeaderMap::new();
+    for name in [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE] {
+        for value in headers.get_all(&name) {
+            out.append(name.clone(), value.clone());
+        }
+    }
+    out
+}
+
 /// Removes the client's conditions and ranges from a request that must bring the whole.
 pub fn unconditional(headers: &mut HeaderMap) {
     for name in [

@@ -41,7 +41,9 @@ pub use coding::{
     Coding, Compression, Known, Negotiation, Print, TypePattern, add_vary, coded_fields,
     conditions_of_origin, may_be_coded, negotiate, relayed,
 };
-pub use conditional::{HeadVerdict, conditions, confirms, freshened, judge_head, unconditional};
+pub use conditional::{
+    HeadVerdict, asked_conditions, conditions, confirms, freshened, judge_head, unconditional,
+};
 pub use decide::{
     Decision, Verdict, concerns, decide, decide_why, early_refresh_chance, lookup_allowed,
     may_serve_on_error, passes,
@@ -56,7 +58,8 @@ pub use keyed::{
 pub use no_vary_search::{NO_VARY_SEARCH, NoVarySearch};
 pub use normalise::{Asks, Request, Target, canonical_authority, canonical_target, normalise};
 pub use partial::{
-    Combined, ContentRange, Cut, Extent, From206, Gap, MOST_PIECES, StrongValidator, shape_part,
+    Combined, ContentRange, Cut, Extent, From206, Gap, MOST_PIECES, StrongValidator, shape_excerpt,
+    shape_part,
 };
 pub use policy::{Policy, REGISTERED_METHODS, WithoutLease};
 pub use reason::Reason;

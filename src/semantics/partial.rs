@@ -8,7 +8,8 @@
 //!   completed by asking for what is missing.
 //! - An **excerpt**: anything else in one piece. Nothing says that two of these come from the same
 //!   bytes, nor that its `Content-Range` is true. It answers requests with the very same `Range`
-//!   field, as it came, and is never combined.
+//!   field, as it came, and is never combined. One whose body is as long as it says also answers
+//!   ranges within it, until the next one comes.
 //!
 //! ```text
 //!            0         10        20        30        40
@@ -243,6 +244,15 @@ impl Extent {
         Self { spans: span.into_iter().collect(), total, validator: None }
     }
 
+    /// The `Range` field that names what an excerpt holds; `None` where that is not one row of bytes.
+    #[must_use]
+    pub fn range(&self) -> Option<String> {
+        match self.spans.as_slice() {
+            [only] => Some(format!("bytes={}-{}", only.start, only.end() - 1)),
+            _ => None,
+        }
+    }
+
     /// The strong validator; only a part has one.
     #[must_use]
     pub fn validator(&self) -> Option<&StrongValidator> {
@@ -404,6 +414,37 @@ pub fn shape_part(
     now: Now,
 ) -> Option<Shape> {
     extent.validator()?;
+    shape_bytes(request, stored, extent, terms, policy, now)
+}
+
+/// Shapes an answer from within a stored excerpt: ranges of the bytes that it holds, or 304 (RFC 9111
+/// section 3.3). `None` for all else: 416 would speak of the whole. `If-Range` demands a validator
+/// that it has not. Freshness is not judged here.
+#[must_use]
+pub fn shape_excerpt(
+    request: &Request,
+    stored: &HeaderMap,
+    range: &ContentRange,
+    terms: &Terms,
+    policy: &Policy,
+    now: Now,
+) -> Option<Shape> {
+    if request.headers.contains_key(header::IF_RANGE) {
+        return None;
+    }
+    let extent = Extent::excerpt(Some(range));
+    let shape = shape_bytes(request, stored, &extent, terms, policy, now)?;
+    (shape.status != StatusCode::RANGE_NOT_SATISFIABLE).then_some(shape)
+}
+
+fn shape_bytes(
+    request: &Request,
+    stored: &HeaderMap,
+    extent: &Extent,
+    terms: &Terms,
+    policy: &Policy,
+    now: Now,
+) -> Option<Shape> {
     if request.method != http::Method::GET {
         return None;
     }

@@ -38,6 +38,9 @@ pub struct Policy {
     pub early_refresh: f64,
     /// Obey `Cache-Control` of requests beyond `only-if-cached`.
     pub honour_request_directives: bool,
+    /// Send a client's `If-None-Match` and `If-Modified-Since` on where nothing is stored that the
+    /// edge could ask about itself, and leave it to the origin to judge them.
+    pub forward_conditions: bool,
     /// Store responses with `Set-Cookie` (the field is stored and replayed).
     pub store_set_cookie: bool,
     /// Store responses with `Set-Cookie` without that field, and show it to nobody.
@@ -149,6 +152,7 @@ impl Default for Policy {
             jitter_percent: 10,
             early_refresh: 1.0,
             honour_request_directives: false,
+            forward_conditions: false,
             store_set_cookie: false,
             strip_set_cookie: false,
             vary_on_cookie: false,

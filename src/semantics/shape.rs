@@ -258,7 +258,6 @@ fn is_stored(name: &str) -> bool {
             | "x-served-by"
             | "x-request-id"
             | "cdn-loop"
-            | "warning"
     )
 }
 

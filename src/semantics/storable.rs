@@ -61,13 +61,15 @@ pub enum NotStored {
     Policy,
     /// The request asked for it not to be stored.
     Request,
+    /// The origin judged the client's own condition: 304 is all that came.
+    Condition,
     /// A purge killed it while it was under way.
     Purged,
 }
 
 impl NotStored {
     /// Every reason, for metrics that want a row each.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Method,
         Self::Status,
         Self::NoStore,
@@ -87,6 +89,7 @@ impl NotStored {
         Self::Incomplete,
         Self::Policy,
         Self::Request,
+        Self::Condition,
         Self::Purged,
     ];
 
@@ -113,6 +116,7 @@ impl NotStored {
             Self::Incomplete => "incomplete",
             Self::Policy => "policy",
             Self::Request => "request",
+            Self::Condition => "condition",
             Self::Purged => "purged",
         }
     }
@@ -141,6 +145,7 @@ impl NotStored {
             | Self::Partial
             | Self::Incomplete
             | Self::Request
+            | Self::Condition
             | Self::Purged => false,
         }
     }

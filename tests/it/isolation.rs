@@ -69,7 +69,7 @@ async fn run(play: Play, requests: usize) -> Seen {
         .plain_h2()
         .rule("/kept", "vary_on_cookie = true")
         .rule("/lent", "stale_while_revalidate = \"1h\"\nstale_if_error = \"1h\"")
-        .rule("/asked", "honour_request_directives = true")
+        .rule("/asked", "honour_request_directives = true\nforward_conditions = true")
         .start();
     let edge = Arc::new(edge);
     let left = Arc::new(AtomicUsize::new(requests));

@@ -1,7 +1,7 @@
 //! Asking the origin whether what is stored still holds.
 
 use crate::support::edge::HOST;
-use crate::support::{Edge, Origin, Reply};
+use crate::support::{Edge, Gate, Origin, Reply};
 
 #[tokio::test]
 async fn a_304_freshens_what_is_stored() {
@@ -198,4 +198,66 @@ async fn a_head_with_credentials_says_nothing_about_what_is_everybodys() {
     assert_eq!(head.field("etag"), Some("\"mine\""));
     edge.get("/a").await.expect(200, "everybody's", "hit");
     assert_eq!(origin.count("/a"), 2);
+}
+
+#[tokio::test]
+async fn where_policy_says_so_the_origin_judges_conditions_that_nothing_stored_can() {
+    let tagged = |text: String| Reply::fresh(text).field("ETag", "\"1\"");
+    let origin = Origin::start(move |seen| match (&*seen.target, seen.field("if-none-match")) {
+        ("/ignores", _) => tagged(format!("v{}", seen.nth)),
+        (_, Some("\"1\"")) => Reply::not_modified().field("Set-Cookie", "own=1"),
+        ("/no-validator", _) => Reply::fresh("v"),
+        _ => tagged(format!("v{}", seen.nth)),
+    });
+    let edge = Edge::before(&origin).site("forward_conditions = true").start();
+    let known = [("If-None-Match", "\"1\"")];
+    // A 304 is the answer to the one that asked, and nothing is kept of it.
+    let own = edge.fill_with("/a", &known).await;
+    own.expect(304, "", "detail=condition");
+    assert_eq!(own.field("set-cookie"), Some("own=1"));
+    let first = edge.fill("/a").await;
+    first.expect(200, "v2", "fwd=uri-miss");
+    assert_eq!(first.field("set-cookie"), None);
+    // What is stored judges for itself.
+    edge.get_with("/a", &known).await.expect(304, "", "hit");
+    assert_eq!(origin.count("/a"), 2);
+    // A whole answer is everybody's.
+    edge.fill_with("/b", &[("If-None-Match", "\"0\"")]).await.expect(200, "v1", "stored");
+    edge.get("/b").await.expect(200, "v1", "hit");
+    assert_eq!(origin.seen("/b", 1).await[0].field("if-none-match"), Some("\"0\""));
+    // The origin has judged; the edge does not judge again.
+    edge.fill_with("/ignores", &known).await.expect(200, "v1", "stored");
+    // Nothing to ask by: the client's condition is as good as none.
+    edge.fill("/no-validator").await;
+    edge.purge(serde_json::json!({"all": true, "mode": "soft"})).await;
+    edge.fill_with("/no-validator", &known).await.expect(304, "", "detail=condition");
+    // A purge is a purge.
+    edge.purge_path("/a").await;
+    edge.fill_with("/a", &known).await.expect(304, "", "detail=condition");
+    edge.fill("/a").await.expect(200, "v4", "fwd=uri-miss");
+}
+
+#[tokio::test]
+async fn who_waits_with_a_client_that_gets_304_asks_anew() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::start(move |seen| match seen.field("if-none-match") {
+        Some(_) => Reply::not_modified().gate(&held),
+        None => Reply::fresh("v1").field("ETag", "\"1\""),
+    });
+    let edge = Edge::before(&origin).site("forward_conditions = true").start();
+    let known = [("If-None-Match", "\"1\"")];
+    let ((), one, other) = tokio::join!(
+        async {
+            edge.metric_becomes("atoll_collapsed_total", 1.0).await;
+            gate.open();
+        },
+        edge.get_with("/a", &known),
+        async {
+            origin.seen("/a", 1).await;
+            edge.get("/a").await
+        },
+    );
+    one.expect(304, "", "fwd=uri-miss");
+    other.expect(200, "v1", "fwd=uri-miss");
 }

@@ -29,6 +29,7 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>) -> Arc<Policy> {
         jitter_percent,
         early_refresh,
         honour_request_directives,
+        forward_conditions,
         store_set_cookie,
         strip_set_cookie,
         vary_on_cookie,
@@ -52,6 +53,7 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>) -> Arc<Policy> {
     table.percent("jitter", jitter_percent, 0..=90);
     strength(table, early_refresh);
     table.set("honour_request_directives", honour_request_directives);
+    table.set("forward_conditions", forward_conditions);
     table.set("store_set_cookie", store_set_cookie);
     table.set("strip_set_cookie", strip_set_cookie);
     table.set("vary_on_cookie", vary_on_cookie);

@@ -50,6 +50,7 @@ pub(super) fn policy(policy: &Policy) -> Facts {
         .with_flag("rewrites_for_the_key", policy.key.is_some())
         .with("jitter_percent", u64::from(policy.jitter_percent))
         .with_flag("honour_request_directives", policy.honour_request_directives)
+        .with_flag("forward_conditions", policy.forward_conditions)
         .with_flag("store_set_cookie", policy.store_set_cookie)
         .with_flag("strip_set_cookie", policy.strip_set_cookie)
         .with_flag("vary_on_cookie", policy.vary_on_cookie)

@@ -202,6 +202,41 @@ fn conditions_are_judged_before_the_range() {
 }
 
 /// The byte at each place of the whole.
+#[test]
+fn an_excerpt_is_cut_but_speaks_of_nothing_else() {
+    let terms = judged(200, &[("cache-control", "max-age=60")], &Policy::default()).unwrap();
+    let now = Now::at(ARRIVAL + 1);
+    let rows: [(Fields<'_>, Option<Answered<'_>>); 9] = [
+        (&[("range", "bytes=4-9")], Some((206, Some("bytes 4-9/10")))),
+        (&[("range", "bytes=-2")], Some((206, Some("bytes 8-9/10")))),
+        (&[("range", "bytes=6-")], Some((206, Some("bytes 6-9/10")))),
+        (&[("range", "bytes=3-5")], None),
+        (&[("range", "bytes=-7")], None),
+        (&[("range", "bytes=10-")], None),
+        (&[("range", "bytes=6-"), ("if-range", "W/\"a\"")], None),
+        (&[("range", "bytes=6-"), ("if-none-match", "\"a\"")], Some((304, None))),
+        (&[], None),
+    ];
+    for (asked, expected) in rows {
+        let request = get("http://h/", asked);
+        let stored = fields(&[("etag", "W/\"a\"")]);
+        let range = range(4, 9, Some(10));
+        let shape = shape_excerpt(&request, &stored, &range, &terms, &Policy::default(), now);
+        let found = shape.as_ref().map(|shape| {
+            let range = shape.headers.get(header::CONTENT_RANGE);
+            (shape.status.as_u16(), range.map(|value| value.to_str().unwrap()))
+        });
+        assert_eq!(found, expected, "{asked:?}");
+    }
+}
+
+#[test]
+fn only_one_row_of_bytes_has_a_name() {
+    assert_eq!(Extent::excerpt(Some(&range(4, 9, None))).range().as_deref(), Some("bytes=4-9"));
+    assert_eq!(Extent::excerpt(None).range(), None);
+    assert_eq!(extent(&[(0, 1), (4, 5)], None).range(), None);
+}
+
 fn byte(at: u64) -> u8 {
     u8::try_from(at * 7 % 251).unwrap()
 }
