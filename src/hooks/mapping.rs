@@ -165,7 +165,8 @@ mod tests {
     #[test]
     fn every_condition_must_hold() {
         let event = json!({"event": "entry.publish", "n": 3, "list": [{"k": "a"}, {"k": "b"}]});
-        let rows: [(&[(&str, &[&str])], bool); 9] = [
+        type Conditions<'a> = &'a [(&'a str, &'a [&'a str])];
+        let rows: [(Conditions<'_>, bool); 9] = [
             (&[], true),
             (&[("/event", &["entry.publish"])], true),
             (&[("/event", &["entry.update", "entry.publish"])], true),

@@ -15,11 +15,15 @@ enum Needs {
     WholeNode,
     /// `purge-all`, and a site to do it to.
     PurgeAll,
+    /// Nothing, but there is no such thing.
+    Absent,
 }
 
 /// A request to a route, which succeeds for whom the route and `needs` let.
 struct Case {
+    /// Its path; behind its method where several have one path.
     route: &'static str,
+    /// The body, or the query with its `?`.
     body: &'static str,
     needs: Needs,
 }
@@ -29,7 +33,7 @@ const fn case(route: &'static str, body: &'static str, needs: Needs) -> Case {
 }
 
 /// At least one for every route that needs a token.
-const CASES: [Case; 14] = [
+const CASES: [Case; 20] = [
     case("/v1/purge", r#"{"site":"shop","tags":["a"]}"#, Needs::Site("shop")),
     case("/v1/purge", r#"{"site":"blog","tags":["a"]}"#, Needs::Site("blog")),
     case("/v1/purge", r#"{"hosts":["shop.example"]}"#, Needs::Site("shop")),
@@ -44,6 +48,12 @@ const CASES: [Case; 14] = [
     case("/v1/drain", "", Needs::WholeNode),
     case("/v1/status", "", Needs::Scope),
     case("/v1/origins", "", Needs::Scope),
+    case("/v1/cache/entry", "?url=https://shop.example/", Needs::Site("shop")),
+    case("/v1/cache/top", "", Needs::Scope),
+    case("POST /v1/warm", r#"{"urls":["https://shop.example/"]}"#, Needs::Site("shop")),
+    case("GET /v1/warm", "", Needs::Scope),
+    case("GET /v1/warm/{id}", "", Needs::Absent),
+    case("DELETE /v1/warm/{id}", "", Needs::Absent),
 ];
 
 /// The sites that tokens are bound to; `gone` is one that was taken out of the configuration.
@@ -57,6 +67,7 @@ fn expected(case: &Case, needed: Scope, scope: Scope, sites: &[&str]) -> &'stati
     match case.needs {
         _ if !may => &[403],
         Needs::Scope => DONE,
+        Needs::Absent => &[404],
         Needs::Site(site) if within(site) => DONE,
         Needs::Seeing(site) if within(site) => DONE,
         Needs::Seeing(_) => &[404],
@@ -78,17 +89,27 @@ async fn every_route_opens_to_its_scope_and_sites_and_to_nobody_else() {
         }
     }
     for route in ROUTES.iter().filter(|route| route.access.scope().is_some()) {
+        // A stream that does not end; stories tell who may follow it.
+        if route.path == "/v1/events" {
+            continue;
+        }
         let needed = route.access.scope().unwrap();
-        let cases: Vec<&Case> = CASES.iter().filter(|case| case.route == route.path).collect();
+        let named = format!("{} {}", route.method, route.path);
+        let cases: Vec<&Case> =
+            CASES.iter().filter(|case| case.route == route.path || case.route == named).collect();
         assert!(!cases.is_empty(), "{} has no row in CASES", route.path);
         for (case, (name, scope)) in cases.iter().flat_map(|case| SCOPES.map(|row| (case, row))) {
             for (position, sites) in BOUND.iter().enumerate() {
                 let bench = bench_of_tokens(&config);
                 let filled = r#"{"site":"shop","tags":["t"]}"#;
                 assert_eq!(bench.ask("POST", "/v1/purge", "filler", filled).await.status, 200);
-                let path = route.path.replace("{id}", "n1.00ff.1");
+                let (query, body) = match case.body.starts_with('?') {
+                    true => (case.body, ""),
+                    false => ("", case.body),
+                };
+                let path = route.path.replace("{id}", "n1.00ff.1") + query;
                 let token = format!("{name}-{position}");
-                let answer = bench.ask(route.method.as_str(), &path, &token, case.body).await;
+                let answer = bench.ask(route.method.as_str(), &path, &token, body).await;
                 let expected = expected(case, needed, scope, sites);
                 let row = format!("{name} {sites:?} {path} {}", case.body);
                 assert!(expected.contains(&answer.status), "{row}: {}", answer.body);
