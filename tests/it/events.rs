@@ -182,7 +182,7 @@ async fn what_cannot_be_told_any_more_is_told_as_lost() {
 
 #[tokio::test]
 async fn a_follower_that_reads_too_slowly_is_cut_with_a_word() {
-    let edge = plan().admin("events = 16").start();
+    let edge = plan().admin("events = 16\npurges_per_second = 1_000_000").start();
     let narrow = Connection::open_narrow(edge.admin()).await;
     let mut follower = Follower::over(narrow, TOKEN, None).await;
     for round in 0..30 {
