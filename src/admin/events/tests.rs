@@ -14,7 +14,7 @@ const QUICK: Pace =
 fn view(sites: Option<&[&str]>) -> View {
     let identity = Identity { name: "n".into(), pop: "p".into(), incarnation: "0f".into() };
     let sites = sites.map(|sites| sites.iter().map(|site| Arc::from(*site)).collect());
-    View { identity, sites, origins: HashSet::from(["back".to_owned()]) }
+    View { identity, token: "follower".into(), sites, origins: HashSet::from(["back".to_owned()]) }
 }
 
 fn purge(events: &Arc<Events>, selectors: &[Selector]) {
