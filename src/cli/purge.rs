@@ -331,7 +331,8 @@ fn table(receipt: &Value) -> String {
     let dry = receipt.get("dry_run").is_some();
     for (member, name) in MEMBERS {
         // How much is stored is never told to a token that is bound to sites.
-        let found = if member.starts_with('/') { receipt.pointer(member) } else { receipt.get(member) };
+        let found =
+            if member.starts_with('/') { receipt.pointer(member) } else { receipt.get(member) };
         if let Some(value) = found.filter(|value| !(dry && value.is_null())) {
             out.push_str(&format!("{name:<16}{}\n", cell(value)));
         }

@@ -194,7 +194,8 @@ mod tests {
 
     #[test]
     fn a_url_asked_for_again_has_the_same_key() {
-        for url in ["http://h/a", "https://H:81/a//b?", "http://[::1]/?q=%c3", "https://h/%2F?a=b"] {
+        for url in ["http://h/a", "https://H:81/a//b?", "http://[::1]/?q=%c3", "https://h/%2F?a=b"]
+        {
             let first = key("s", url);
             let (scheme, authority, target) = first.whole_url().unwrap();
             let again = format!("{}://{authority}{target}", scheme.as_str());

@@ -436,7 +436,8 @@ mod tests {
         }
         let cookies = Policy { vary_on_cookie: true, ..Policy::default() };
         let fields = VaryFields::of(&fields(&[("vary", "Cookie")]), 8, &cookies).unwrap().unwrap();
-        let secondary = fields.secondary(&super::super::test_support::fields(&[("cookie", "id=1")]));
+        let secondary =
+            fields.secondary(&super::super::test_support::fields(&[("cookie", "id=1")]));
         assert_eq!(fields.asking_for(&secondary), None);
         assert_eq!(fields.asking_for(b"abc"), None);
     }

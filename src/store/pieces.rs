@@ -237,8 +237,7 @@ impl Orphans {
     /// Removes the pieces whose heads are gone; gives the bytes they took.
     pub(super) fn remove(mut self, store: &Store) -> u64 {
         let handed_on = store.handed_on().take().unwrap_or_default();
-        self.pieces
-            .retain(|lineage| !self.heads.contains(lineage) && !handed_on.contains(lineage));
+        self.pieces.retain(|lineage| !self.heads.contains(lineage) && !handed_on.contains(lineage));
         if self.pieces.is_empty() {
             return 0;
         }

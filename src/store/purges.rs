@@ -260,9 +260,8 @@ impl Purges {
     /// Remembers which URLs a purge at `epoch` names. A pattern may match the query of a URL that
     /// is stored under another one.
     fn note_urls(&self, selectors: &[Selector], epoch: u64) {
-        let named = |selector: &Selector| {
-            matches!(selector, Selector::Url { .. } | Selector::Glob { .. })
-        };
+        let named =
+            |selector: &Selector| matches!(selector, Selector::Url { .. } | Selector::Glob { .. });
         if !selectors.iter().any(named) {
             return;
         }

@@ -102,7 +102,8 @@ impl<T> Shard<T> {
     fn take(&mut self, entry: &Arc<T>) -> Option<usize> {
         if self.free.is_empty() {
             let from = self.chunks.len() * CHUNK;
-            let till = u32::try_from(from + CHUNK).ok().filter(|till| *till < u32::MAX >> SHARD_BITS)?;
+            let till =
+                u32::try_from(from + CHUNK).ok().filter(|till| *till < u32::MAX >> SHARD_BITS)?;
             self.chunks.push(std::iter::repeat_with(|| None).take(CHUNK).collect());
             self.free.extend((u32::try_from(from).unwrap_or(till)..till).rev());
         }

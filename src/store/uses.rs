@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn a_minute_never_runs_over_into_the_one_before() {
-        let uses = Uses(AtomicU64::new((minute(at(70.0)) << (2 * BITS)) | (5 << BITS) | (MOST - 1)));
+        let uses =
+            Uses(AtomicU64::new((minute(at(70.0)) << (2 * BITS)) | (5 << BITS) | (MOST - 1)));
         (0..10).for_each(|_| uses.note(at(70.0)));
         assert_eq!(of(uses.0.load(Ordering::Relaxed), at(70.0)), (5, MOST));
     }

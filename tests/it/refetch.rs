@@ -10,9 +10,11 @@ const EDITOR: &str = "a-token-that-purges-and-warms";
 const PURGER: &str = "a-token-that-only-purges";
 
 fn before(origin: &Origin) -> Plan {
-    Edge::before(origin)
-        .token(EDITOR, &["read", "purge", "warm"], &["main"])
-        .token(PURGER, &["purge"], &["main"])
+    Edge::before(origin).token(EDITOR, &["read", "purge", "warm"], &["main"]).token(
+        PURGER,
+        &["purge"],
+        &["main"],
+    )
 }
 
 fn tagged(body: &str) -> Reply {
@@ -37,7 +39,7 @@ async fn fetched_again(edge: &Edge, id: &Value) -> Value {
 
 #[tokio::test]
 async fn the_hottest_of_what_was_purged_are_back_before_anybody_asks() {
-    let origin = Origin::start(|seen| tagged(&format!("{} of {}", seen.target, seen.number)));
+    let origin = Origin::start(|seen| tagged(&format!("{} of {}", seen.target, seen.nth)));
     let edge = before(&origin).start();
     for (target, uses) in [("/cold", 1), ("/hot?a=1", 30), ("/warm", 10)] {
         edge.fill(target).await;
@@ -69,7 +71,7 @@ async fn variants_come_back_as_they_were_and_those_of_a_person_do_not() {
     let origin = Origin::start(|seen| {
         let vary = if seen.target == "/own" { "X-Account" } else { "Accept-Language" };
         let said = seen.field("accept-language").unwrap_or("none");
-        tagged(&format!("{said} {}", seen.number)).field("Vary", vary)
+        tagged(&format!("{said} {}", seen.nth)).field("Vary", vary)
     });
     let edge = before(&origin).start();
     let own = [("x-account", "alice")];

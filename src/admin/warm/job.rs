@@ -287,7 +287,8 @@ impl Job {
             progress.remaining = Some(total - progress.done.min(total));
         }
         let requests = Requests { places: places.into_iter(), variants, current: None, at: 0 };
-        let asks = requests.map(|(place, fields)| (place.url(), place.request(Method::GET, fields)));
+        let asks =
+            requests.map(|(place, fields)| (place.url(), place.request(Method::GET, fields)));
         self.fetch_all(asks, rate, control).await;
         State::Done
     }

@@ -265,111 +265,160 @@ fn no_order_of_events_serves_what_is_purged() {
 fn mistakes() -> Vec<(&'static str, &'static str, Steps)> {
     let right = Steps::right();
     vec![
-        ("the epoch is published before its rows", "used", Steps {
-            publish: |node, row| {
-                let next = node.epoch.see() + 1;
-                node.epoch.tell(next);
-                node.write(row, next);
+        (
+            "the epoch is published before its rows",
+            "used",
+            Steps {
+                publish: |node, row| {
+                    let next = node.epoch.see() + 1;
+                    node.epoch.tell(next);
+                    node.write(row, next);
+                },
+                ..right
             },
-            ..right
-        }),
-        ("the cell is written after the epoch", "used", Steps {
-            publish: |node, row| {
-                let next = node.epoch.see() + 1;
-                *node.row.lock().unwrap() = Row { hard: row.hard * next, soft: row.soft * next };
-                node.epoch.tell(next);
-                node.lately.tell(next);
+        ),
+        (
+            "the cell is written after the epoch",
+            "used",
+            Steps {
+                publish: |node, row| {
+                    let next = node.epoch.see() + 1;
+                    *node.row.lock().unwrap() =
+                        Row { hard: row.hard * next, soft: row.soft * next };
+                    node.epoch.tell(next);
+                    node.lately.tell(next);
+                },
+                ..right
             },
-            ..right
-        }),
-        ("the epoch is published without a release", "used", Steps {
-            publish: |node, row| {
-                let next = node.epoch.see() + 1;
-                node.write(row, next);
-                node.epoch.store(next, Ordering::Relaxed);
+        ),
+        (
+            "the epoch is published without a release",
+            "used",
+            Steps {
+                publish: |node, row| {
+                    let next = node.epoch.see() + 1;
+                    node.write(row, next);
+                    node.epoch.store(next, Ordering::Relaxed);
+                },
+                ..right
             },
-            ..right
-        }),
-        ("the epoch is read without an acquire", "used", Steps {
-            moment: |node| (node.lease.holds(), node.epoch.load(Ordering::Relaxed)),
-            ..right
-        }),
-        ("the epoch is read after the rows", "used", Steps {
-            judge: |node, stored, _| {
-                let Ok(soft) = node.look(stored.checked.see()) else { return false };
-                stored.note(soft);
-                let floor = node.floor.see();
-                if stored.checked.see() < floor {
-                    return false;
-                }
-                stored.checked.raise(node.epoch.see());
-                true
+        ),
+        (
+            "the epoch is read without an acquire",
+            "used",
+            Steps {
+                moment: |node| (node.lease.holds(), node.epoch.load(Ordering::Relaxed)),
+                ..right
             },
-            ..right
-        }),
-        ("`born` is read after the origin has answered", "filled", Steps {
-            fill: |node| {
-                let body = node.origin.see();
-                (node.epoch.see(), body)
+        ),
+        (
+            "the epoch is read after the rows",
+            "used",
+            Steps {
+                judge: |node, stored, _| {
+                    let Ok(soft) = node.look(stored.checked.see()) else { return false };
+                    stored.note(soft);
+                    let floor = node.floor.see();
+                    if stored.checked.see() < floor {
+                        return false;
+                    }
+                    stored.checked.raise(node.epoch.see());
+                    true
+                },
+                ..right
             },
-            ..right
-        }),
-        ("the floor is read before the rows", "copied", Steps {
-            judge: |node, stored, epoch| {
-                let floor = node.floor.see();
-                let Ok(soft) = node.look(stored.checked.see()) else { return false };
-                stored.note(soft);
-                if stored.checked.see() < floor {
-                    return false;
-                }
-                stored.checked.raise(epoch);
-                true
+        ),
+        (
+            "`born` is read after the origin has answered",
+            "filled",
+            Steps {
+                fill: |node| {
+                    let body = node.origin.see();
+                    (node.epoch.see(), body)
+                },
+                ..right
             },
-            ..right
-        }),
-        ("the floor is not read at all", "copied", Steps {
-            judge: |node, stored, epoch| {
-                let Ok(soft) = node.look(stored.checked.see()) else { return false };
-                stored.note(soft);
-                stored.checked.raise(epoch);
-                true
+        ),
+        (
+            "the floor is read before the rows",
+            "copied",
+            Steps {
+                judge: |node, stored, epoch| {
+                    let floor = node.floor.see();
+                    let Ok(soft) = node.look(stored.checked.see()) else { return false };
+                    stored.note(soft);
+                    if stored.checked.see() < floor {
+                        return false;
+                    }
+                    stored.checked.raise(epoch);
+                    true
+                },
+                ..right
             },
-            ..right
-        }),
-        ("the floor is raised after the rows went", "copied", Steps {
-            let_go: |node, epoch| {
-                node.drop_row(epoch);
-                node.floor.raise(epoch);
+        ),
+        (
+            "the floor is not read at all",
+            "copied",
+            Steps {
+                judge: |node, stored, epoch| {
+                    let Ok(soft) = node.look(stored.checked.see()) else { return false };
+                    stored.note(soft);
+                    stored.checked.raise(epoch);
+                    true
+                },
+                ..right
             },
-            ..right
-        }),
-        ("`checked` moves before the mark is made", "marked", Steps {
-            judge: |node, stored, epoch| {
-                let Ok(soft) = node.look(stored.checked.see()) else { return false };
-                let floor = node.floor.see();
-                if stored.checked.see() < floor {
-                    return false;
-                }
-                stored.checked.raise(epoch);
-                stored.note(soft);
-                true
+        ),
+        (
+            "the floor is raised after the rows went",
+            "copied",
+            Steps {
+                let_go: |node, epoch| {
+                    node.drop_row(epoch);
+                    node.floor.raise(epoch);
+                },
+                ..right
             },
-            ..right
-        }),
-        ("the lease is told before the epoch", "leased", Steps {
-            catch_up: |node, row| {
-                node.lease.store(true, Ordering::Release);
-                publish(&node.epoch, |epoch| node.write(row, epoch));
+        ),
+        (
+            "`checked` moves before the mark is made",
+            "marked",
+            Steps {
+                judge: |node, stored, epoch| {
+                    let Ok(soft) = node.look(stored.checked.see()) else { return false };
+                    let floor = node.floor.see();
+                    if stored.checked.see() < floor {
+                        return false;
+                    }
+                    stored.checked.raise(epoch);
+                    stored.note(soft);
+                    true
+                },
+                ..right
             },
-            ..right
-        }),
-        ("the lease is read after the epoch", "leased", Steps {
-            moment: |node| {
-                let epoch = node.epoch.see();
-                (node.lease.holds(), epoch)
+        ),
+        (
+            "the lease is told before the epoch",
+            "leased",
+            Steps {
+                catch_up: |node, row| {
+                    node.lease.store(true, Ordering::Release);
+                    publish(&node.epoch, |epoch| node.write(row, epoch));
+                },
+                ..right
             },
-            ..right
-        }),
+        ),
+        (
+            "the lease is read after the epoch",
+            "leased",
+            Steps {
+                moment: |node| {
+                    let epoch = node.epoch.see();
+                    (node.lease.holds(), epoch)
+                },
+                ..right
+            },
+        ),
     ]
 }
 
