@@ -54,7 +54,6 @@ impl Lately {
     }
 
     fn cell(&self, key: RowKey) -> Option<&AtomicU64> {
-        #[expect(clippy::cast_possible_truncation, reason = "some bits of a hash are a hash")]
         let at = key.bits() as usize % CELLS;
         self.cells.get(at)
     }
