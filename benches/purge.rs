@@ -170,11 +170,11 @@ fn what_does_a_row_take() {
     let purges = Purges::within(Secret(1, 2), limits);
     let before = resident();
     for number in 0..ROWS {
-        let selector = Selector::Tag { site: SITE.into(), tag: format!("row:{number}").into() };
+        let selector = Selector::Tag { site: SITE.into(), tag: format!("row:{number}") };
         purges.apply(&[selector], Strength::Hard, clock::now());
     }
     let each = (resident() - before) / ROWS;
-    println!("a row takes {each} bytes, {} rows {} MB", purges.rows(), each * ROWS >> 20);
+    println!("a row takes {each} bytes, {} rows {} MB", purges.rows(), (each * ROWS) >> 20);
 }
 
 /// Purges tags that nobody bears, each once, until `done`. Says how long that was.
