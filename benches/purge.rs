@@ -49,6 +49,8 @@ const PURGES_PER_SECOND: u64 = 20_000;
 
 fn main() {
     let mut numbers = std::env::args().filter_map(|argument| argument.parse().ok());
+    // First: later on, memory that is given back would hide what it takes.
+    what_does_a_row_take();
     let world = Arc::new(World::filled(numbers.next().unwrap_or(1_000_000)));
     beside(&world, "upkeep", keep_up);
     beside(&world, "sweep", keep_swept);
@@ -56,7 +58,6 @@ fn main() {
     what_do_hits_feel_of_a_large_purge(&world);
     what_do_hits_lose_while_purges_come(&world);
     what_does_it_cost_to_count_a_use(&world);
-    what_does_a_row_take();
     world.stop.store(true, Ordering::Release);
 }
 
@@ -173,7 +174,7 @@ fn what_does_a_row_take() {
         let selector = Selector::Tag { site: SITE.into(), tag: format!("row:{number}") };
         purges.apply(&[selector], Strength::Hard, clock::now());
     }
-    let each = (resident() - before) / ROWS;
+    let each = resident().saturating_sub(before) / ROWS;
     println!("a row takes {each} bytes, {} rows {} MB", purges.rows(), (each * ROWS) >> 20);
 }
 
