@@ -49,12 +49,15 @@ const PURGES_PER_SECOND: u64 = 20_000;
 
 fn main() {
     let mut numbers = std::env::args().filter_map(|argument| argument.parse().ok());
+    // First: later on, memory that is given back would hide what it takes.
+    what_does_a_row_take();
     let world = Arc::new(World::filled(numbers.next().unwrap_or(1_000_000)));
     beside(&world, "upkeep", keep_up);
     beside(&world, "sweep", keep_swept);
     is_a_purge_as_quick_whatever_it_hits(&world);
     what_do_hits_feel_of_a_large_purge(&world);
     what_do_hits_lose_while_purges_come(&world);
+    what_does_it_cost_to_count_a_use(&world);
     world.stop.store(true, Ordering::Release);
 }
 
@@ -141,6 +144,38 @@ fn what_do_hits_lose_while_purges_come(world: &Arc<World>) {
     }
     ratios.sort_by(f64::total_cmp);
     println!("  median share {:.2}, resident {} MB", ratios[ratios.len() / 2], resident() >> 20);
+}
+
+/// A use noted on a stored response, as each hit does, beside what the rest of a hit takes.
+fn what_does_it_cost_to_count_a_use(world: &World) {
+    const TIMES: u32 = 10_000_000;
+    let Ok(asked) = normalise(world.hot[0].clone()) else { return };
+    let key = CacheKey::of(world.store.secret(), SITE, &asked, &world.policy);
+    let epoch = world.purges.epoch();
+    let Lookup::Found(stored, _) = world.store.lookup(&key, &asked.headers, &world.purges, epoch)
+    else {
+        return;
+    };
+    let begun = processor_time();
+    for time in 0..TIMES {
+        std::hint::black_box(&stored).note_use(Now::at(u64::from(time >> 20)));
+    }
+    let spent = processor_time() - begun;
+    println!("\ncounting a use takes {:.2} ns", spent.as_nanos() as f64 / f64::from(TIMES));
+}
+
+/// Memory of a full table.
+fn what_does_a_row_take() {
+    const ROWS: u64 = 100_000;
+    let limits = PurgeLimits { rows_per_site: ROWS as usize, ..PurgeLimits::default() };
+    let purges = Purges::within(Secret(1, 2), limits);
+    let before = resident();
+    for number in 0..ROWS {
+        let selector = Selector::Tag { site: SITE.into(), tag: format!("row:{number}") };
+        purges.apply(&[selector], Strength::Hard, clock::now());
+    }
+    let each = resident().saturating_sub(before) / ROWS;
+    println!("a row takes {each} bytes, {} rows {} MB", purges.rows(), (each * ROWS) >> 20);
 }
 
 /// Purges tags that nobody bears, each once, until `done`. Says how long that was.
@@ -273,6 +308,7 @@ impl World {
         else {
             return false;
         };
+        stored.note_use(now);
         let head = stored.head();
         let found = Some((&head.terms, verdict));
         let (decision, _) = decide_why(&asked, found, true, &self.policy, lease, now, 1.0);

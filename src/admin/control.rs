@@ -23,8 +23,9 @@ pub trait Control: Send + Sync + 'static {
     /// when this returns. The selectors are canonical and there is at least one.
     fn purge(&self, by: Author, selectors: &[Selector], strength: Strength, now: Now) -> Applied;
 
-    /// Counts what a purge would hit, by a walk over all that is stored. Blocks for its time.
-    fn try_purge(&self, selectors: &[Selector]) -> Tried;
+    /// Counts what a purge would hit, by a walk over all that is stored, and names the `hottest` of
+    /// it. Blocks for its time.
+    fn try_purge(&self, selectors: &[Selector], hottest: usize, now: Now) -> Tried;
 
     /// The purges that are remembered and `pass`, newest first, `most` of them.
     fn past(&self, most: usize, pass: &dyn Fn(&Past) -> bool) -> Vec<Past>;

@@ -24,7 +24,7 @@ use super::past::ToldSelector;
 use super::problem::Problem;
 use super::{Admin, Call, Reply, purge_id};
 use crate::admin::Identity;
-use crate::store::{Event, Events, Named, PurgeTold, What};
+use crate::store::{Event, Events, Named, PurgeTold, WarmUp, What};
 use crate::telemetry::rfc3339;
 
 /// The field with which a follower says where it was.
@@ -176,6 +176,8 @@ impl Stream {
 /// What one follower may see, and how it is written.
 struct View {
     identity: Identity,
+    /// Name of its token.
+    token: String,
     /// Sites that it may know of; `None`: all.
     sites: Option<HashSet<Arc<str>>>,
     /// Origins of these sites.
@@ -188,6 +190,7 @@ impl View {
         let bound = !call.token.sites.is_empty();
         Self {
             identity: admin.identity.clone(),
+            token: call.token.name.clone(),
             sites: bound.then(|| covered().map(|site| Arc::clone(&site.name)).collect()),
             origins: covered().map(|site| site.origin.clone()).collect(),
         }
@@ -224,6 +227,15 @@ impl View {
                     "why": why,
                 });
                 seen.then(|| ("health", data.to_string()))
+            }
+            What::WarmUp(WarmUp { id, token, purge, state, total, done, failed, stored }) => {
+                // As for whoever asks for it: its own, and everybody's for a token without sites.
+                let data = json!({
+                    "at": at, "id": id, "token": token, "purge": purge, "state": state,
+                    "total": total, "done": done, "failed": failed, "stored": stored,
+                });
+                let seen = self.sites.is_none() || self.token == *token;
+                seen.then(|| ("warm-up", data.to_string()))
             }
             What::Drain => Some(("drain", json!({ "at": at }).to_string())),
         }

@@ -47,6 +47,7 @@ use crate::audit::{Act, Written};
 use crate::clock::{self, Now};
 use crate::config::{Config, Facades, Scope, Token};
 use crate::guard::{Buckets, Guard};
+use crate::message::RequestHead;
 use crate::store::Applied;
 use crate::telemetry::Metrics;
 
@@ -110,13 +111,20 @@ pub enum Work {
     /// It is answered by something that takes its time, on a thread that may block.
     Walk(Box<dyn FnOnce() -> Reply + Send>),
     /// It is looked at first, on a thread that may block, and then carried out.
-    First(Box<dyn FnOnce() -> Result<(), Problem> + Send>, Then),
+    First(Box<dyn FnOnce() -> Result<Seen, Problem> + Send>, Then),
     /// It was carried out, and is answered when the audit log has it.
     Acted(Act, Box<dyn FnOnce(Written) -> Reply + Send>),
 }
 
+/// What a look found.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Requests for the hottest of what is about to go.
+    hottest: Vec<RequestHead>,
+}
+
 /// What comes after a look.
-type Then = fn(&Admin, &Call<'_>) -> Result<Work, Problem>;
+type Then = fn(&Admin, &Call<'_>, Seen) -> Result<Work, Problem>;
 
 /// Every route; `docs/openapi.yaml` describes the same.
 pub static ROUTES: [Route; 19] = [
@@ -286,6 +294,8 @@ pub struct Admin {
     followers: Arc<Semaphore>,
     facades: Facades,
     warm: warm::Warm,
+    /// Most requests for what a purge took, and how many a second.
+    refetch: (usize, f64),
     control: Arc<dyn Control>,
     metrics: Arc<Metrics>,
 }
@@ -342,6 +352,7 @@ impl Admin {
             followers: Arc::new(Semaphore::new(config.admin.event_followers)),
             facades: config.facades.clone(),
             warm: warm::Warm::new(config.admin.warm_jobs, config.admin.warm_urls),
+            refetch: (config.admin.refetch_urls, f64::from(config.admin.refetch_per_second)),
             control,
             metrics,
         })
@@ -397,15 +408,16 @@ impl Admin {
         client: SocketAddr,
         bearer: (usize, &Token),
         body: &[u8],
-        mut act: Then,
+        act: fn(&Self, &Call<'_>) -> Result<Work, Problem>,
     ) -> Result<Reply, Problem> {
+        let mut work = act(self, &Call::new(head, client, bearer, body))?;
         loop {
-            match act(self, &Call::new(head, client, bearer, body))? {
+            match work {
                 Work::Done(reply) => return Ok(reply),
                 Work::Walk(walk) => return self.walk(walk).await,
                 Work::First(look, then) => {
-                    self.walk(look).await??;
-                    act = then;
+                    let seen = self.walk(look).await??;
+                    work = then(self, &Call::new(head, client, bearer, body), seen)?;
                 }
                 Work::Acted(act, reply) => {
                     return Ok(reply(self.control.audit().note(act).await));

@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::problem::Problem;
+use super::warm::{Refetched, refetched};
 use super::{Admin, Call, Reply, json};
 use crate::config::Token;
 use crate::store::{Named, Past};
@@ -33,6 +34,9 @@ struct Told {
     /// `None` until a sweep has walked the store.
     matched: Option<u64>,
     freed: Option<u64>,
+    /// What was fetched again after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refetch: Option<Refetched>,
 }
 
 #[derive(Debug, Serialize)]
@@ -98,8 +102,10 @@ fn may_see(token: &Token, past: &Past) -> bool {
 }
 
 fn told(admin: &Admin, past: Past) -> Told {
+    let id = admin.purge_id(past.applied);
     Told {
-        id: admin.purge_id(past.applied),
+        refetch: refetched(admin, &id),
+        id,
         epoch: past.applied.epoch,
         at: rfc3339(past.at),
         token: past.by.token,

@@ -14,10 +14,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::problem::Problem;
 use super::repeat;
 use super::resolve::{Scope, not_covered};
-use super::{Admin, Call, Work, json, milliseconds, unwritten};
+use super::{Admin, Call, Seen, Work, json, milliseconds, unwritten, warm};
 use crate::audit::{self, Act};
 use crate::clock;
 use crate::config::{Scope as TokenScope, Token, parse_duration};
+use crate::message::RequestHead;
 use crate::purge::{Selector, Strength};
 use crate::store::Author;
 
@@ -48,7 +49,8 @@ pub(super) struct Written {
     dry_run: bool,
     #[serde(deserialize_with = "percent")]
     guard: Option<u8>,
-    refetch: Present,
+    #[serde(deserialize_with = "number")]
+    refetch: Option<usize>,
 }
 
 /// What is to be purged, as another wire format says it.
@@ -87,14 +89,9 @@ fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::
     u8::deserialize(deserializer).map(Some)
 }
 
-/// Whether a field is there, whatever it holds.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Present(bool);
-
-impl<'de> Deserialize<'de> for Present {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        serde::de::IgnoredAny::deserialize(deserializer).map(|_| Self(true))
-    }
+/// A number that is not `null`.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    usize::deserialize(deserializer).map(Some)
 }
 
 /// How far a purge has to have come before it is answered. A node alone is all of them at once.
@@ -118,6 +115,9 @@ pub struct Receipt {
     matched: Option<u64>,
     /// Bytes that were given back; not known until the sweep has walked the store.
     freed: Option<u64>,
+    /// What is fetched again, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refetch: Option<Refetch>,
     /// Present where the audit log lacks it.
     #[serde(skip_serializing_if = "Option::is_none")]
     audit: Option<bool>,
@@ -143,7 +143,18 @@ struct Preview {
     matched: u64,
     /// Bytes that these take.
     bytes: u64,
+    /// Requests per second that these served over the last minute.
+    requests_per_second: f64,
     took_ms: f64,
+}
+
+/// The hottest of what was purged, on their way back.
+#[derive(Clone, Debug, Serialize)]
+struct Refetch {
+    /// Requests that are sent.
+    requests: usize,
+    /// Id of the warm-up that sends them; none where it could not begin.
+    warm_up: Option<String>,
 }
 
 /// A purge that was understood.
@@ -154,6 +165,8 @@ struct Meant<'a> {
     state: Level,
     dry_run: bool,
     guard: Option<u8>,
+    /// So many of the hottest are to be fetched again.
+    refetch: usize,
 }
 
 /// `POST /v1/purge`
@@ -163,13 +176,12 @@ pub(super) fn purge(admin: &Admin, call: &Call<'_>) -> Result<Work, Problem> {
         return Ok(preview(admin, call, meant.selectors, meant.strength));
     }
     let known = |key| admin.repeats.knows(call.position, key, call.now);
-    match meant.guard {
-        // What was done already needs no look.
-        Some(percent) if !meant.key.is_some_and(known) => {
-            Ok(guard(admin, call, meant.selectors, percent))
-        }
-        _ => carry_out(admin, call, &meant),
+    let looks = meant.guard.is_some() || meant.refetch > 0;
+    // What was done already needs no look.
+    if looks && !meant.key.is_some_and(known) {
+        return Ok(look_first(admin, call, meant));
     }
+    carry_out(admin, call, &meant, Vec::new())
 }
 
 fn understand<'a>(admin: &Admin, call: &Call<'a>) -> Result<Meant<'a>, Problem> {
@@ -184,35 +196,68 @@ fn understand<'a>(admin: &Admin, call: &Call<'a>) -> Result<Meant<'a>, Problem> 
     }
     let selectors = selectors(admin, call.token, &written)?;
     let (dry_run, guard) = (written.dry_run, written.guard);
-    Ok(Meant { key, selectors, strength, state, dry_run, guard })
+    let refetch = refetch(admin, call.token, &written)?;
+    Ok(Meant { key, selectors, strength, state, dry_run, guard, refetch })
 }
 
-/// Counts before it purges. The share is of what the token's sites have stored, so that nobody
-/// learns of others; what is stored between the look and the purge is not counted.
-fn guard(admin: &Admin, call: &Call<'_>, selectors: Vec<Selector>, percent: u8) -> Work {
+/// How many are to be fetched again. That is a warm-up, and takes the scope of one.
+fn refetch(admin: &Admin, token: &Token, written: &Written) -> Result<usize, Problem> {
+    let Some(wanted) = written.refetch else { return Ok(0) };
+    let most = admin.refetch.0;
+    if wanted == 0 || wanted > most {
+        let detail = format!("`refetch` is a number from 1 to {most}");
+        return Err(Problem::field("value", "refetch", detail));
+    }
+    if !token.covers(TokenScope::Warm) {
+        return Err(Problem::scope(TokenScope::Warm));
+    }
+    Ok(wanted)
+}
+
+/// Counts before it purges, and finds the hottest of what is about to go: once it is purged, the
+/// first request for each would remove it. The share is of what the token's sites have stored, so
+/// that nobody learns of others; what is stored between the look and the purge is not counted.
+fn look_first(admin: &Admin, call: &Call<'_>, meant: Meant<'_>) -> Work {
     let control = Arc::clone(&admin.control);
     let sites = admin.sites.iter().map(|site| &site.name);
     let own: Option<Vec<Selector>> = (!call.token.sites.is_empty()).then(|| {
         let covered = sites.filter(|site| call.token.covers_site(site));
         covered.map(|site| Selector::Site { site: Arc::clone(site) }).collect()
     });
+    let Meant { selectors, guard, refetch, .. } = meant;
+    let now = call.now;
     let look = move || {
-        let tried = control.try_purge(&selectors);
-        let of = own.map_or(tried.stored, |own| control.try_purge(&own).matched);
-        if u128::from(tried.matched) * 100 <= u128::from(of) * u128::from(percent) {
-            return Ok(());
+        let tried = control.try_purge(&selectors, refetch, now);
+        if let Some(percent) = guard {
+            let of = own.map_or(tried.stored, |own| control.try_purge(&own, 0, now).matched);
+            within(percent, tried.matched, of)?;
         }
-        let detail = format!(
-            "this would purge {} of {of} stored responses, more than the {percent} % of `guard`",
-            tried.matched
-        );
-        Err(Problem::new(StatusCode::CONFLICT, "guard", detail).of_field("guard"))
+        let hottest = tried.hottest.iter().filter_map(|head| head.asked_again()).collect();
+        Ok(Seen { hottest })
     };
-    Work::First(Box::new(look), |admin, call| carry_out(admin, call, &understand(admin, call)?))
+    Work::First(Box::new(look), |admin, call, seen| {
+        carry_out(admin, call, &understand(admin, call)?, seen.hottest)
+    })
 }
 
-fn carry_out(admin: &Admin, call: &Call<'_>, meant: &Meant<'_>) -> Result<Work, Problem> {
-    let Done { receipt, act } = perform(admin, call, meant, call.body)?;
+/// Judges how much of what is stored would go.
+fn within(percent: u8, matched: u64, of: u64) -> Result<(), Problem> {
+    if u128::from(matched) * 100 <= u128::from(of) * u128::from(percent) {
+        return Ok(());
+    }
+    let detail = format!(
+        "this would purge {matched} of {of} stored responses, more than the {percent} % of `guard`"
+    );
+    Err(Problem::new(StatusCode::CONFLICT, "guard", detail).of_field("guard"))
+}
+
+fn carry_out(
+    admin: &Admin,
+    call: &Call<'_>,
+    meant: &Meant<'_>,
+    hottest: Vec<RequestHead>,
+) -> Result<Work, Problem> {
+    let Done { receipt, act } = perform(admin, call, meant, call.body, hottest)?;
     let Some(act) = act else { return Ok(Work::Done(json(StatusCode::OK, &receipt))) };
     Ok(Work::Acted(
         act,
@@ -233,12 +278,14 @@ fn perform(
     call: &Call<'_>,
     meant: &Meant<'_>,
     body: &[u8],
+    hottest: Vec<RequestHead>,
 ) -> Result<Done, Problem> {
     let (selectors, strength) = (meant.selectors.as_slice(), meant.strength);
     let mut acted = false;
-    let mut act = || {
+    let act = || {
         acted = true;
-        apply(admin, call, selectors, strength, meant.state)
+        let receipt = apply(admin, call, selectors, strength, meant.state)?;
+        Ok(if meant.refetch > 0 { fetch_again(admin, call, receipt, hottest) } else { receipt })
     };
     let receipt = match meant.key {
         Some(key) => admin.repeats.once(call.position, key, body, call.now, act)?,
@@ -267,8 +314,9 @@ pub(super) fn carry_out_wish(
     let selectors = select(&scope, &written)?;
     let meaning = key.map(|_| format!("{strength:?} {selectors:?}")).unwrap_or_default();
     let state = Level::Acknowledged;
-    let meant = Meant { key, selectors, strength, state, dry_run: false, guard: None };
-    perform(admin, call, &meant, meaning.as_bytes())
+    let (dry_run, guard, refetch) = (false, None, 0);
+    let meant = Meant { key, selectors, strength, state, dry_run, guard, refetch };
+    perform(admin, call, &meant, meaning.as_bytes(), Vec::new())
 }
 
 fn apply(
@@ -297,8 +345,21 @@ fn apply(
         state,
         matched: None,
         freed: None,
+        refetch: None,
         audit: None,
     })
+}
+
+/// Has what was hot fetched again, now that it is purged.
+fn fetch_again(
+    admin: &Admin,
+    call: &Call<'_>,
+    receipt: Receipt,
+    hottest: Vec<RequestHead>,
+) -> Receipt {
+    let requests = hottest.len();
+    let warm_up = warm::refetch(admin, call, &receipt.id, hottest);
+    Receipt { refetch: Some(Refetch { requests, warm_up }), ..receipt }
 }
 
 /// Counts in a walk over the store; the walk is for a thread that may take its time.
@@ -306,7 +367,7 @@ fn preview(admin: &Admin, call: &Call<'_>, selectors: Vec<Selector>, strength: S
     let control = Arc::clone(&admin.control);
     let (begun, knows_all) = (call.now, call.token.sites.is_empty());
     Work::Walk(Box::new(move || {
-        let tried = control.try_purge(&selectors);
+        let tried = control.try_purge(&selectors, 0, begun);
         let preview = Preview {
             dry_run: true,
             mode: strength.label(),
@@ -314,6 +375,7 @@ fn preview(admin: &Admin, call: &Call<'_>, selectors: Vec<Selector>, strength: S
             stored: knows_all.then_some(tried.stored),
             matched: tried.matched,
             bytes: tried.bytes,
+            requests_per_second: (tried.per_second * 10.0).round() / 10.0,
             took_ms: milliseconds(clock::now().since(begun)),
         };
         json(StatusCode::OK, &preview)
@@ -325,13 +387,8 @@ fn parse(body: &[u8]) -> Result<Written, Problem> {
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(Problem::bad("body", "the body must be a JSON object"));
     }
-    let written: Written = serde_json::from_slice(body)
-        .map_err(|error| Problem::bad("body", format!("the body cannot be read: {error}")))?;
-    if written.refetch.0 {
-        let detail = "this version does not carry out `refetch`";
-        return Err(Problem::field("unsupported-field", "refetch", detail));
-    }
-    Ok(written)
+    serde_json::from_slice(body)
+        .map_err(|error| Problem::bad("body", format!("the body cannot be read: {error}")))
 }
 
 fn strength(mode: Option<&str>) -> Result<Strength, Problem> {

@@ -50,9 +50,10 @@ impl Control for Played {
         self.table.apply_for(by, selectors, strength, now)
     }
 
-    fn try_purge(&self, selectors: &[Selector]) -> Tried {
+    fn try_purge(&self, selectors: &[Selector], _hottest: usize, _now: Now) -> Tried {
         self.told.lock().unwrap().push("try");
-        Tried { stored: 100, matched: selectors.len() as u64, bytes: 4096 }
+        let matched = selectors.len() as u64;
+        Tried { stored: 100, matched, bytes: 4096, per_second: 1.5, hottest: Vec::new() }
     }
 
     fn past(&self, most: usize, pass: &dyn Fn(&Past) -> bool) -> Vec<Past> {

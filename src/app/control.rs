@@ -107,8 +107,8 @@ impl Control for Shared {
         applied
     }
 
-    fn try_purge(&self, selectors: &[Selector]) -> Tried {
-        try_out(&self.store, &self.purges, selectors)
+    fn try_purge(&self, selectors: &[Selector], hottest: usize, now: Now) -> Tried {
+        try_out(&self.store, &self.purges, selectors, hottest, now)
     }
 
     fn past(&self, most: usize, pass: &dyn Fn(&Past) -> bool) -> Vec<Past> {

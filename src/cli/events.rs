@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
 use super::client::{CallError, follow};
-use super::remote::{Remote, plain, problem, required_token};
+use super::remote::{Remote, cell, plain, problem, required_token};
 use super::{DONE, LATE, REFUSED, UNREACHABLE, complain, purges};
 
 /// Silence after which the connection counts as gone; the node breaks it every 15 s.
@@ -232,6 +232,12 @@ impl Event<'_> {
                 format!("{} {} {}{why}", text("origin"), text("address"), text("state"))
             }
             "reset" => "the store was emptied".to_owned(),
+            "warm-up" => {
+                let number = |name: &str| self.data.get(name).map_or_else(String::new, cell);
+                let (done, total) = (number("done"), number("total"));
+                let stored = number("stored");
+                format!("{}  {}, {done} of {total}, {stored} stored", text("id"), text("state"))
+            }
             "drain" => "the node drains".to_owned(),
             "lost" => format!("events are missing: {}", text("why")),
             _ => plain(&self.data.to_string()),

@@ -39,6 +39,7 @@ Examples:
   atoll purge --url https://www.example.org/news --soft
   atoll purge --prefix www.example.org/news/ --host img.example.org --dry-run
   atoll purge --glob '*.example.org/*.css?v=*'
+  atoll purge --tag front-page --refetch 100
   atoll purge --all --site shop --wait everywhere --timeout 10s
   atoll purge --replay /var/log/atoll/audit.log --since 2h
   grep -v draft tags.txt | sed 's/^/tag /' | atoll purge --file -
@@ -87,7 +88,7 @@ pub(super) struct Purge {
     file: Option<PathBuf>,
     /// File of an audit log whose purges are sent again; may be repeated.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "tag", "prefix", "host", "glob",
-        "file", "all", "site", "soft", "check", "dry_run", "guard", "idempotency_key", "wait", "timeout"])]
+        "file", "all", "site", "soft", "check", "dry_run", "guard", "refetch", "idempotency_key", "wait", "timeout"])]
     replay: Vec<PathBuf>,
     /// Only those since then: a moment in UTC, or how long ago.
     #[arg(long, value_name = "TIME", requires = "replay", conflicts_with_all = ["url", "tag", "prefix",
@@ -108,6 +109,9 @@ pub(super) struct Purge {
     /// Purge nothing if more than this share of what is stored would go.
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     guard: Option<u8>,
+    /// Have so many of what it takes fetched again, the most asked for first (scope warm).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    refetch: Option<u32>,
     /// A text of your own for this purge: sent again with the same one, it is done once.
     #[arg(long, value_name = "KEY", value_parser = key)]
     idempotency_key: Option<HeaderValue>,
@@ -175,7 +179,7 @@ impl Purge {
         let selectors = self.selectors().map_err(usage)?;
         let token = required_token(&self.remote)?;
         let body = self.body(selectors).to_string();
-        let walks = self.dry_run || self.guard.is_some();
+        let walks = self.dry_run || self.guard.is_some() || self.refetch.is_some();
         let most = if walks { WALK } else { self.timeout.unwrap_or(EXCHANGE) + EXCHANGE };
         let key = self.idempotency_key.clone().map(|key| (KEY, key));
         let answer = self.remote.send_with("/v1/purge", &token, key, body.as_bytes(), most)?;
@@ -252,6 +256,9 @@ impl Purge {
         if let Some(percent) = self.guard {
             put("guard", json!(percent));
         }
+        if let Some(most) = self.refetch {
+            put("refetch", json!(most));
+        }
         if self.dry_run {
             put("dry_run", json!(true));
         }
@@ -305,7 +312,7 @@ pub(super) fn read(file: &Path) -> Result<String, String> {
 
 /// The receipt, or what a dry run found, a line for each of its members.
 fn table(receipt: &Value) -> String {
-    const MEMBERS: [(&str, &str); 10] = [
+    const MEMBERS: [(&str, &str); 13] = [
         ("id", "purge"),
         ("state", "state"),
         ("epoch", "epoch"),
@@ -314,14 +321,19 @@ fn table(receipt: &Value) -> String {
         ("stored", "stored"),
         ("matched", "matched"),
         ("bytes", "bytes"),
+        ("requests_per_second", "requests/s"),
         ("freed", "freed (bytes)"),
+        ("/refetch/requests", "fetched again"),
+        ("/refetch/warm_up", "warm-up"),
         ("audit", "in audit log"),
     ];
     let mut out = String::new();
     let dry = receipt.get("dry_run").is_some();
     for (member, name) in MEMBERS {
         // How much is stored is never told to a token that is bound to sites.
-        if let Some(value) = receipt.get(member).filter(|value| !(dry && value.is_null())) {
+        let found =
+            if member.starts_with('/') { receipt.pointer(member) } else { receipt.get(member) };
+        if let Some(value) = found.filter(|value| !(dry && value.is_null())) {
             out.push_str(&format!("{name:<16}{}\n", cell(value)));
         }
     }
@@ -357,6 +369,7 @@ mod tests {
                        "timeout": "1m30s", "dry_run": true}),
             ),
             ("--host h --guard 5", json!({"hosts": ["h"], "guard": 5})),
+            ("--tag t --refetch 50", json!({"tags": ["t"], "refetch": 50})),
             ("--host h --check", json!({"hosts": ["h"], "mode": "check"})),
             (
                 "--prefix a/b --host h --glob *.x/*",
@@ -383,22 +396,26 @@ mod tests {
 
     #[test]
     fn a_receipt_becomes_a_table() {
-        let receipt = json!({"id": "n.1.2", "epoch": 43, "took_ms": 0.2, "state": "acknowledged", "matched": null});
+        let receipt = json!({"id": "n.1.2", "epoch": 43, "took_ms": 0.2, "state": "acknowledged", "matched": null,
+                             "refetch": {"requests": 3, "warm_up": "n.1.w1"}});
         let expected = "\
 purge           n.1.2
 state           acknowledged
 epoch           43
 took (ms)       0.2
 matched         not known yet
+fetched again   3
+warm-up         n.1.w1
 ";
         assert_eq!(table(&receipt), expected);
         let preview = json!({"dry_run": true, "mode": "hard", "selectors": 1, "stored": null,
-                             "matched": 12, "bytes": 34567, "took_ms": 1.5});
+                             "matched": 12, "bytes": 34567, "requests_per_second": 7.5, "took_ms": 1.5});
         let expected = "\
 took (ms)       1.5
 dry run         true
 matched         12
 bytes           34567
+requests/s      7.5
 ";
         assert_eq!(table(&preview), expected);
     }

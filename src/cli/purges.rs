@@ -112,7 +112,7 @@ fn list(value: &Value) -> String {
 
 /// A line for each member of one purge.
 fn one(purge: &Value) -> String {
-    const MEMBERS: [(&str, &str); 8] = [
+    const MEMBERS: [(&str, &str); 12] = [
         ("id", "purge"),
         ("at", "time"),
         ("token", "token"),
@@ -121,10 +121,15 @@ fn one(purge: &Value) -> String {
         ("epoch", "epoch"),
         ("matched", "matched"),
         ("freed", "freed (bytes)"),
+        ("/refetch/warm_up", "refetch"),
+        ("/refetch/state", "  state"),
+        ("/refetch/stored", "  stored"),
+        ("/refetch/remaining", "  remaining"),
     ];
     let mut out = String::new();
     for (member, name) in MEMBERS {
-        if let Some(value) = purge.get(member) {
+        let found = if member.starts_with('/') { purge.pointer(member) } else { purge.get(member) };
+        if let Some(value) = found {
             out.push_str(&format!("{name:<16}{}\n", cell(value)));
         }
     }

@@ -170,6 +170,10 @@ pub struct Admin {
     pub warm_jobs: usize,
     /// Requests of one warm-up.
     pub warm_urls: usize,
+    /// Most of the hottest that one purge may have fetched again.
+    pub refetch_urls: usize,
+    /// Requests per second of that.
+    pub refetch_per_second: u32,
     /// Events that are kept for followers who were away.
     pub events: usize,
     /// Followers of the event stream at once.
@@ -207,6 +211,8 @@ impl Default for Admin {
             audit: None,
             warm_jobs: 4,
             warm_urls: 10_000,
+            refetch_urls: 1000,
+            refetch_per_second: 50,
         }
     }
 }

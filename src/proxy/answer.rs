@@ -30,6 +30,7 @@ impl Worker {
         now: Now,
         record: Box<Record>,
     ) -> Response {
+        stored.note_use(now);
         let status = CacheStatus::hit(stored.head().ttl(now));
         self.shaped(ask, stored, status, outcome, now, record)
     }

@@ -142,6 +142,7 @@ impl Worker {
         if ask.request.forbids_forwarding() && !self.slices_at_hand(ask, stored, now, usize::MAX) {
             return Step::Answer(self.only_if_cached(record, now));
         }
+        stored.note_use(now);
         let status = CacheStatus::hit(stored.head().ttl(now));
         let reading = Reading::new(self, ask, stored.head(), segments);
         self.answer_in_segments(&reading, None, status, outcome, record).await

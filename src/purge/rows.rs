@@ -66,6 +66,12 @@ impl RowKey {
         deepest
     }
 
+    /// The hash that it is.
+    #[must_use]
+    pub fn bits(self) -> u128 {
+        self.0
+    }
+
     fn within(secret: Secret, kind: u8, site: Self, first: &str, second: &str) -> Self {
         let mut hasher = open(secret, kind, site, first);
         hasher.write(second.as_bytes());
@@ -188,6 +194,12 @@ impl Selectors {
                 .and_then(|key| Bearer::beside(&self.rows, key))
                 .unwrap_or(Bearer { rows: &self.rows, url: None }),
         }
+    }
+
+    /// The rows that it names: of its tags, its URL and its site.
+    #[must_use]
+    pub fn keys(&self) -> &[RowKey] {
+        &self.rows
     }
 
     /// Whether a row is among its own. Rows of hosts, prefixes and patterns are not kept and count

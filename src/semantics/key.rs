@@ -8,6 +8,7 @@ use std::hash::Hasher as _;
 
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
+use crate::message::Scheme;
 use crate::semantics::normalise::Request;
 use crate::semantics::policy::Policy;
 
@@ -80,6 +81,29 @@ impl CacheKey {
         let text = |part| std::str::from_utf8(part).ok();
         let query = if *mark == 0 { None } else { Some(text(query)?) };
         Some((text(host)?, text(path)?, query))
+    }
+
+    /// The URL whole, as a client would ask for it: scheme, authority, target. `None` where the URL is
+    /// not all that the key says: where policy adds to it, and under keys of what belongs to others.
+    #[must_use]
+    pub fn whole_url(&self) -> Option<(Scheme, String, String)> {
+        let mut rest = &*self.parts;
+        let (_site, scheme) = (take(&mut rest)?, take(&mut rest)?);
+        let (_host, port, _path) = (take(&mut rest)?, take(&mut rest)?, take(&mut rest)?);
+        let mut rest = rest.get(1..)?;
+        let (_query, added) = (take(&mut rest)?, take(&mut rest)?);
+        if !added.is_empty() || !rest.is_empty() {
+            return None;
+        }
+        let scheme = match scheme {
+            b"http" => Scheme::Http,
+            b"https" => Scheme::Https,
+            _ => return None,
+        };
+        let port = u16::from_le_bytes(port.try_into().ok()?);
+        let (host, path, query) = self.url()?;
+        let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+        Some((scheme, format!("{host}:{port}"), target))
     }
 
     /// A key of what belongs to this one: its row of parts goes on with `more`, and so is that of no
@@ -166,6 +190,20 @@ mod tests {
         for parts in [&b""[..], b"abc", b"\xff\xff\xff\xff", b"\0\0\0\0\0\0\0\0"] {
             assert_eq!(CacheKey { hash: 0, parts: parts.into() }.url(), None, "{parts:?}");
         }
+    }
+
+    #[test]
+    fn a_url_asked_for_again_has_the_same_key() {
+        for url in ["http://h/a", "https://H:81/a//b?", "http://[::1]/?q=%c3", "https://h/%2F?a=b"]
+        {
+            let first = key("s", url);
+            let (scheme, authority, target) = first.whole_url().unwrap();
+            let again = format!("{}://{authority}{target}", scheme.as_str());
+            assert_eq!(key("s", &again), first, "{url} is {again}");
+        }
+        let key = key("s", "http://h/a");
+        assert_eq!(key.beneath(SECRET, &[b"part"]).whole_url(), None);
+        assert_eq!(CacheKey { hash: 0, parts: b"abc"[..].into() }.whole_url(), None);
     }
 
     #[test]

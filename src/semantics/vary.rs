@@ -7,7 +7,7 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use crate::semantics::key::push;
+use crate::semantics::key::{push, take};
 use crate::semantics::policy::Policy;
 use crate::semantics::storable::NotStored;
 
@@ -132,6 +132,30 @@ impl VaryFields {
         Some(out)
     }
 
+    /// Fields of a request that selects the variant stored under `secondary`. `None` where a field
+    /// matters that may be somebody's own: only what programs say of themselves is said again.
+    #[must_use]
+    pub fn asking_for(&self, secondary: &[u8]) -> Option<HeaderMap> {
+        let mut request = HeaderMap::new();
+        let mut rest = secondary;
+        for name in &self.names {
+            let (row, after) = split_value(rest, name)?;
+            rest = after;
+            let (mark, mut value) = row.get(4 + name.as_str().len()..)?.split_first()?;
+            if *mark == 0 {
+                continue;
+            }
+            let value = take(&mut value)?;
+            if !says_nothing_of_a_person(name) {
+                return None;
+            }
+            let value = HeaderValue::from_bytes(&written_out(name, value)).ok()?;
+            request.insert(name, value);
+        }
+        // What cannot be written as it was read would ask for another variant.
+        (self.secondary(&request) == secondary).then_some(request)
+    }
+
     fn values(&self, request: &HeaderMap, language: Option<&[u8]>) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         for name in &self.names {
@@ -151,6 +175,45 @@ impl VaryFields {
         }
         out
     }
+}
+
+/// Whether a field speaks of a program, not of who uses it.
+fn says_nothing_of_a_person(name: &HeaderName) -> bool {
+    const SUCH: [HeaderName; 5] = [
+        header::ACCEPT,
+        header::ACCEPT_CHARSET,
+        header::ACCEPT_ENCODING,
+        header::ACCEPT_LANGUAGE,
+        header::USER_AGENT,
+    ];
+    SUCH.contains(name) || name.as_str() == "save-data" || name.as_str().starts_with("sec-ch-")
+}
+
+/// The value of a field from what [`normalised`] made of it.
+fn written_out(name: &HeaderName, value: &[u8]) -> Vec<u8> {
+    let list = match *name {
+        header::ACCEPT_ENCODING => members::<1>(value, |[accepted]| u16::from(accepted) * 1000),
+        header::ACCEPT_LANGUAGE | header::ACCEPT_CHARSET => members::<2>(value, u16::from_le_bytes),
+        _ => None,
+    };
+    let Some(list) = list else { return value.to_vec() };
+    let written = list.into_iter().map(|Weighted { name, weight }| match weight {
+        1000 => name,
+        weight => [name, format!(";q=0.{weight:03}").into_bytes()].concat(),
+    });
+    written.collect::<Vec<_>>().join(&b","[..])
+}
+
+/// Reads a list of names, each with a weight in so many bytes; `None` where it is none.
+fn members<const N: usize>(mut row: &[u8], weight: fn([u8; N]) -> u16) -> Option<Vec<Weighted>> {
+    let mut list = Vec::new();
+    while !row.is_empty() {
+        let name = take(&mut row)?.to_vec();
+        let (bytes, rest) = row.split_first_chunk::<N>()?;
+        list.push(Weighted { name, weight: weight(*bytes) });
+        row = rest;
+    }
+    Some(list)
 }
 
 /// Appends a language in the place of a preference for languages; no preference looks like it.
@@ -348,6 +411,35 @@ mod tests {
 
     fn vary(value: &str) -> VaryFields {
         VaryFields::of(&fields(&[("vary", value)]), 8, &Policy::default()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_variant_is_asked_for_again_unless_that_takes_something_of_a_persons_own() {
+        let rows: [(&str, Fields<'_>, bool); 8] = [
+            ("Accept-Encoding", &[("accept-encoding", "gzip, br;q=0, deflate")], true),
+            ("Accept-Encoding", &[], true),
+            ("Accept-Encoding", &[("accept-encoding", "gzip;v=1;q=0.5")], true),
+            ("Accept-Language", &[("accept-language", "de-DE, de;q=0.9, en;q=0.007, *;q=0")], true),
+            ("Accept-Language, User-Agent", &[("user-agent", "one/1 (two)")], true),
+            ("Sec-CH-UA-Mobile, Accept", &[("sec-ch-ua-mobile", "?1"), ("accept", "a/b")], true),
+            ("X-Account", &[], true),
+            ("X-Account", &[("x-account", "17")], false),
+        ];
+        for (names, request, may) in rows {
+            let fields = vary(names);
+            let secondary = fields.secondary(&super::super::test_support::fields(request));
+            let again = fields.asking_for(&secondary);
+            assert_eq!(again.is_some(), may, "{names} {request:?}");
+            if let Some(again) = again {
+                assert_eq!(fields.secondary(&again), secondary, "{names} {request:?} {again:?}");
+            }
+        }
+        let cookies = Policy { vary_on_cookie: true, ..Policy::default() };
+        let fields = VaryFields::of(&fields(&[("vary", "Cookie")]), 8, &cookies).unwrap().unwrap();
+        let secondary =
+            fields.secondary(&super::super::test_support::fields(&[("cookie", "id=1")]));
+        assert_eq!(fields.asking_for(&secondary), None);
+        assert_eq!(fields.asking_for(b"abc"), None);
     }
 
     #[test]

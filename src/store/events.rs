@@ -57,8 +57,31 @@ pub enum What {
         /// Why, where something failed.
         why: Option<String>,
     },
+    /// A warm-up began, came further or ended.
+    WarmUp(WarmUp),
     /// The node began to drain.
     Drain,
+}
+
+/// How far a warm-up has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WarmUp {
+    /// Its id.
+    pub id: String,
+    /// Name of the token that asked for it.
+    pub token: String,
+    /// Id of the purge that it follows.
+    pub purge: Option<String>,
+    /// How it stands.
+    pub state: &'static str,
+    /// Requests in all, once that is known.
+    pub total: Option<u64>,
+    /// Requests that are over.
+    pub done: u64,
+    /// Of those, without a usable answer.
+    pub failed: u64,
+    /// Of those, fetched and stored.
+    pub stored: u64,
 }
 
 /// A purge, or a part of one that has many selectors.
@@ -83,6 +106,10 @@ impl What {
         match self {
             Self::Purge(told) => told.selectors.iter().map(|named| 48 + named.text.len()).sum(),
             Self::Health { origin, why, .. } => origin.len() + why.as_ref().map_or(0, String::len),
+            Self::WarmUp(warm_up) => {
+                let purge = warm_up.purge.as_ref().map_or(0, String::len);
+                warm_up.id.len() + warm_up.token.len() + purge
+            }
             Self::Reset { .. } | Self::Drain => 0,
         }
     }

@@ -1,9 +1,12 @@
 //! What stored responses really take, counted until the last reader has let go.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::CLASSES;
+use super::pieces::Piece;
+use super::roll::{Place, Roll};
+use super::stored::Stored;
 
 /// Bytes that the allocator hands out for a request of `bytes`: four size classes per doubling,
 /// as jemalloc cuts them, so that a weight is what memory really loses.
@@ -20,16 +23,28 @@ pub(super) fn allocated(bytes: usize) -> u64 {
     bytes.next_multiple_of(1 << step)
 }
 
-/// Entries and bytes per size class.
+/// Entries and bytes per size class, and the rolls of what they are.
 #[derive(Debug, Default)]
 pub(super) struct Gauge {
     classes: [(AtomicU64, AtomicU64); CLASSES],
     inserted: AtomicU64,
     removed: AtomicU64,
     killed: AtomicU64,
+    responses: Roll<Stored>,
+    pieces: Roll<Piece>,
 }
 
 impl Gauge {
+    /// All stored responses, those that were evicted and are still in use among them.
+    pub(super) fn responses(&self) -> impl Iterator<Item = Arc<Stored>> + '_ {
+        self.responses.walk()
+    }
+
+    /// All pieces, in the same way.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = Arc<Piece>> + '_ {
+        self.pieces.walk()
+    }
+
     pub(super) fn class(&self, index: usize) -> (u64, u64) {
         self.classes.get(index).map_or((0, 0), |(entries, bytes)| {
             (entries.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed))
@@ -63,12 +78,16 @@ impl Gauge {
     }
 }
 
-/// One response on the gauge, for as long as it lives.
+/// One response or piece on the gauge, for as long as it lives.
 #[derive(Debug)]
 pub(super) struct Accounted {
     gauge: Arc<Gauge>,
-    class: usize,
     bytes: u64,
+    /// On its roll.
+    place: AtomicU32,
+    class: u8,
+    is_piece: bool,
+    shelved: AtomicBool,
 }
 
 impl Accounted {
@@ -77,13 +96,69 @@ impl Accounted {
             entries.fetch_add(1, Ordering::Relaxed);
             total.fetch_add(bytes, Ordering::Relaxed);
         }
-        Self { gauge: Arc::clone(gauge), class, bytes }
+        Self {
+            gauge: Arc::clone(gauge),
+            bytes,
+            place: AtomicU32::new(Place::NONE.0),
+            class: u8::try_from(class).unwrap_or(u8::MAX),
+            is_piece: false,
+            shelved: AtomicBool::new(false),
+        }
+    }
+
+    /// The same of a piece.
+    pub(super) fn piece(gauge: &Arc<Gauge>, class: usize, bytes: u64) -> Self {
+        let mut accounted = Self::new(gauge, class, bytes);
+        accounted.is_piece = true;
+        accounted
+    }
+
+    /// Bytes that it takes in memory.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Its size class.
+    pub(super) fn class(&self) -> usize {
+        usize::from(self.class)
+    }
+
+    /// Notes that `stored`, whose account this is, is about to be put into the store.
+    pub(super) fn shelve(&self, stored: &Arc<Stored>) {
+        self.enter(|gauge| gauge.responses.enter(stored));
+    }
+
+    /// The same of a piece.
+    pub(super) fn shelve_piece(&self, piece: &Arc<Piece>) {
+        self.enter(|gauge| gauge.pieces.enter(piece));
+    }
+
+    fn enter(&self, enter: impl FnOnce(&Gauge) -> Place) {
+        self.shelved.store(true, Ordering::Release);
+        if self.place.load(Ordering::Acquire) == Place::NONE.0 {
+            self.place.store(enter(&self.gauge).0, Ordering::Release);
+        }
+    }
+
+    /// Notes that it was taken out of the store, or not let in.
+    pub(super) fn unshelve(&self) {
+        self.shelved.store(false, Ordering::Release);
+    }
+
+    /// Whether it is in the store, unless it was evicted.
+    pub(super) fn is_shelved(&self) -> bool {
+        self.shelved.load(Ordering::Acquire)
     }
 }
 
 impl Drop for Accounted {
     fn drop(&mut self) {
-        if let Some((entries, total)) = self.gauge.classes.get(self.class) {
+        let place = Place(*self.place.get_mut());
+        match self.is_piece {
+            false => self.gauge.responses.leave(place),
+            true => self.gauge.pieces.leave(place),
+        }
+        if let Some((entries, total)) = self.gauge.classes.get(self.class()) {
             entries.fetch_sub(1, Ordering::Relaxed);
             total.fetch_sub(self.bytes, Ordering::Relaxed);
         }

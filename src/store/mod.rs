@@ -4,25 +4,31 @@
 //! [`Store`] of the stored responses and their variants, [`Purges`] of the purge table and the
 //! epoch, [`Fills`] of what is arriving.
 
+mod again;
 #[cfg(debug_assertions)]
 mod checksum;
 mod events;
 mod fills;
 mod history;
+mod lately;
 mod memory;
+mod order;
 mod parts;
 mod peek;
 mod pieces;
 mod purges;
+mod roll;
 mod searches;
 mod stored;
 mod sweep;
+mod uses;
 mod variants;
 
+use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -30,7 +36,7 @@ use moka::ops::compute::{CompResult, Op};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-pub use events::{Event, Events, PurgeTold, Since, What};
+pub use events::{Event, Events, PurgeTold, Since, WarmUp, What};
 pub use fills::{
     Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills, Passing,
     Room, UnderWay,
@@ -112,6 +118,8 @@ pub struct Store {
     pieces: AtomicU64,
     /// Pieces may have lost their head since the last sweep.
     orphans: AtomicBool,
+    /// Lineages whose heads were replaced since the sweep that is under way began.
+    handed_on: Mutex<Option<HashSet<u64>>>,
     /// Whether an incomplete response was ever stored: where not, nobody needs to look for one.
     has_parts: AtomicBool,
 }
@@ -150,6 +158,7 @@ impl Store {
             searches: Searches::new(limits.budget_bytes),
             pieces: AtomicU64::new(0),
             orphans: AtomicBool::new(false),
+            handed_on: Mutex::default(),
             has_parts: AtomicBool::new(false),
         }
     }
@@ -254,20 +263,16 @@ impl Store {
     }
 
     fn take_out(&self, stored: &Arc<Stored>) -> bool {
-        let mut was_there = false;
-        let hash = self.place(stored.head());
-        for class in &self.classes {
-            let done = class.entry(hash).and_compute_with(|there| {
-                match there.map(moka::Entry::into_value) {
-                    Some(Slot::Response(other)) if Arc::ptr_eq(&other, stored) => Op::Remove,
-                    _ => Op::Nop,
-                }
-            });
-            if matches!(done, CompResult::Removed(_)) {
-                self.gauge.removed(1);
-                was_there = true;
+        let Some(class) = self.classes.get(stored.class()) else { return false };
+        let done = class.entry(self.place(stored.head())).and_compute_with(|there| {
+            match there.map(moka::Entry::into_value) {
+                Some(Slot::Response(other)) if Arc::ptr_eq(&other, stored) => Op::Remove,
+                _ => Op::Nop,
             }
-        }
+        });
+        let was_there = matches!(done, CompResult::Removed(_));
+        stored.unshelve();
+        self.gauge.removed(u64::from(was_there));
         was_there
     }
 
@@ -300,6 +305,8 @@ impl Store {
             self.gauge.removed(class.entry_count());
             class.invalidate_all();
         }
+        self.gauge.responses().for_each(|stored| stored.unshelve());
+        self.gauge.pieces().for_each(|piece| piece.unshelve());
         self.uncacheable.invalidate_all();
         self.searches.clear();
         self.upkeep();
@@ -325,6 +332,7 @@ impl Store {
                     return;
                 }
                 left = left.saturating_sub(u64::from(slot.weight()));
+                slot.unshelve();
                 class.invalidate(&*hash);
             }
         }
@@ -365,7 +373,7 @@ impl Store {
     pub fn stored(&self, head: Arc<Head>, body: StoredBody) -> Arc<Stored> {
         let weight = stored::weight(&head, &body);
         let accounted = self.account(body.held_bytes(), weight);
-        Arc::new(Stored::new(head, body, None, weight, accounted))
+        Arc::new(Stored::new(head, body, None, accounted))
     }
 
     /// Hash under which a response with this head is stored.
@@ -438,7 +446,10 @@ impl Store {
         let done = small.entry(head.key.hash).and_compute_with(|there| {
             let mut variants = match there.map(moka::Entry::into_value) {
                 Some(Slot::Variants(variants)) => Variants::clone(&variants),
-                _ => Variants::default(),
+                other => {
+                    other.inspect(Slot::unshelve);
+                    Variants::default()
+                }
             };
             out = change(&mut variants);
             Op::Put(Slot::Variants(Arc::new(variants)))
@@ -468,41 +479,57 @@ impl Store {
             return false;
         }
         let Some(class) = self.classes.get(own) else { return false };
+        // Before it can be found: what is not on the roll by then, the sweep does not meet.
+        stored.shelve();
         let done = class.entry(hash).and_compute_with(|there| {
             let there = there.map(moka::Entry::into_value);
             if there.as_ref().is_some_and(newer) {
                 return Op::Nop;
             }
-            if let Some(Slot::Response(other)) = there
-                && other.head().lineage != head.lineage
-            {
-                self.leave_pieces(other.head());
+            if let Some(there) = there {
+                self.replaced(&there, stored);
             }
             Op::Put(Slot::Response(Arc::clone(stored)))
         });
         if matches!(done, CompResult::Unchanged(_)) {
+            stored.unshelve();
             return false;
         }
         if matches!(done, CompResult::Inserted(_)) {
             self.gauge.inserted();
         }
         for (_, class) in others() {
-            self.drop_from(class, hash);
+            if let Some(slot) = self.drop_from(class, hash) {
+                self.replaced(&slot, stored);
+            }
         }
         true
     }
 
-    fn drop_from(&self, class: &Class, hash: u128) {
-        let Some(slot) = class.remove(&hash) else { return };
-        self.gauge.removed(1);
-        if let Slot::Response(stored) = slot {
-            self.leave_pieces(stored.head());
+    /// Notes that a response has taken the place of what was there.
+    fn replaced(&self, there: &Slot, by: &Arc<Stored>) {
+        match there {
+            Slot::Response(other) if Arc::ptr_eq(other, by) => {}
+            Slot::Response(other) => {
+                match other.head().lineage == by.head().lineage {
+                    true => self.hand_on_pieces(by.head()),
+                    false => self.leave_pieces(other.head()),
+                }
+                by.replace(other);
+            }
+            Slot::Variants(_) | Slot::Piece(_) => there.unshelve(),
         }
     }
 
-    /// Everything stored, for the sweep.
-    fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
-        self.classes.iter().flat_map(|class| class.iter().map(|(_, slot)| slot))
+    /// Removes what is under a hash in a class. Gives what it was.
+    fn drop_from(&self, class: &Class, hash: u128) -> Option<Slot> {
+        let slot = class.remove(&hash)?;
+        self.gauge.removed(1);
+        slot.unshelve();
+        if let Slot::Response(stored) = &slot {
+            self.leave_pieces(stored.head());
+        }
+        Some(slot)
     }
 }
 

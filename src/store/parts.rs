@@ -135,7 +135,7 @@ impl Store {
         let weight = weight(&head, &body) + beside;
         let accounted = self.account(body.len(), weight);
         let extent = Some(Arc::new(extent));
-        self.insert(&Arc::new(Stored::new(head, body, extent, weight, accounted)), purges)
+        self.insert(&Arc::new(Stored::new(head, body, extent, accounted)), purges)
     }
 
     /// Removes a part, if it is still the one under its key.

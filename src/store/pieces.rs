@@ -17,8 +17,8 @@
 //! they age like any entry that nobody asks for.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::memory::{Accounted, allocated};
 use super::stored::{ENTRY_BYTES, Head, Slot, StoredBody};
@@ -59,13 +59,22 @@ pub(super) struct Piece {
     /// Which of all pieces of this store it is, in the order they came.
     number: u64,
     body: StoredBody,
-    weight: u64,
-    _accounted: Accounted,
+    accounted: Accounted,
 }
 
 impl Piece {
     pub(super) fn weight(&self) -> u64 {
-        self.weight
+        self.accounted.bytes()
+    }
+
+    /// Whether it is in the store, unless it was evicted.
+    pub(super) fn is_shelved(&self) -> bool {
+        self.accounted.is_shelved()
+    }
+
+    /// Notes that it was taken out of the store.
+    pub(super) fn unshelve(&self) {
+        self.accounted.unshelve();
     }
 
     /// Lineage of the response that it is a piece of.
@@ -111,12 +120,15 @@ impl Store {
             name,
             number: self.pieces.fetch_add(1, Ordering::AcqRel),
             body,
-            weight,
-            _accounted: Accounted::new(&self.gauge, class, weight),
+            accounted: Accounted::piece(&self.gauge, class, weight),
         });
+        piece.accounted.shelve_piece(&piece);
         let hash = self.piece_hash(head.lineage, name);
         let Some(class) = self.classes.get(class) else { return false };
-        let entry = class.entry(hash).and_upsert_with(|_| Slot::Piece(piece));
+        let entry = class.entry(hash).and_upsert_with(|there| {
+            there.inspect(|there| there.value().unshelve());
+            Slot::Piece(piece)
+        });
         if !entry.is_old_value_replaced() {
             self.gauge.inserted();
         }
@@ -144,6 +156,21 @@ impl Store {
         if head.may_have_pieces() {
             self.orphans.store(true, Ordering::Release);
         }
+    }
+
+    /// Notes that a head has taken the pieces of another over, which the walk may have met neither
+    /// in its new place nor in its old one.
+    pub(super) fn hand_on_pieces(&self, head: &Head) {
+        if head.may_have_pieces()
+            && let Some(lineages) = &mut *self.handed_on()
+        {
+            lineages.insert(head.lineage);
+        }
+    }
+
+    /// Lineages that were handed on while a walk is under way.
+    fn handed_on(&self) -> MutexGuard<'_, Option<HashSet<u64>>> {
+        self.handed_on.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether pieces may have lost their head since this was last asked: time for a sweep.
@@ -188,6 +215,7 @@ pub(super) struct Orphans {
 impl Orphans {
     /// To be made before the walk.
     pub(super) fn new(store: &Store) -> Self {
+        *store.handed_on() = Some(HashSet::new());
         let before = store.pieces.load(Ordering::Acquire);
         Self { before, heads: HashSet::new(), pieces: HashSet::new() }
     }
@@ -208,19 +236,19 @@ impl Orphans {
 
     /// Removes the pieces whose heads are gone; gives the bytes they took.
     pub(super) fn remove(mut self, store: &Store) -> u64 {
-        self.pieces.retain(|lineage| !self.heads.contains(lineage));
+        let handed_on = store.handed_on().take().unwrap_or_default();
+        self.pieces.retain(|lineage| !self.heads.contains(lineage) && !handed_on.contains(lineage));
         if self.pieces.is_empty() {
             return 0;
         }
         let mut freed = 0;
-        for class in &store.classes {
-            for (hash, slot) in class {
-                if let Slot::Piece(piece) = slot
-                    && piece.number < self.before
-                    && self.pieces.contains(&piece.lineage)
-                {
-                    freed += piece.weight;
-                    store.drop_from(class, *hash);
+        for piece in store.gauge.pieces() {
+            let gone = piece.number < self.before && self.pieces.contains(&piece.lineage);
+            if gone && piece.is_shelved() {
+                freed += piece.weight();
+                let hash = store.piece_hash(piece.lineage, piece.name);
+                if let Some(class) = store.classes.get(piece.accounted.class()) {
+                    store.drop_from(class, hash);
                 }
             }
         }

@@ -1,17 +1,23 @@
 //! The purge table in force: one writer, many readers, one epoch.
 //!
-//! The order of steps is what makes a purge safe. The writer writes all rows of a record under
-//! epoch + 1 and only then publishes the epoch. A reader takes the epoch first and then the rows,
-//! so it may see a row too early but never too late. The sweeper, before it drops rows, moves
-//! `checked` of everything alive to the epoch that its walk began with and then raises `floor`; a
-//! reader looks at `floor` last, and what has `checked` below it counts as dead, wherever it was
-//! kept.
+//! The order of steps is what makes a purge safe; the steps stand in `order`. The writer writes all
+//! rows of a record under epoch + 1 and only then publishes the epoch. A reader takes the epoch first
+//! and then the rows, so it may see a row too early but never too late. The sweeper, before it drops
+//! rows, moves `checked` of everything alive to the epoch that its walk began with and then raises
+//! `floor`; a reader looks at `floor` last, and what has `checked` below it counts as dead, wherever
+//! it was kept.
+//!
+//! A reader asks for the rows newer than `checked`, which begins as `born`: what the older ones said
+//! is written on the head. So rows that fold into the whole site's kill only what was not looked at
+//! since they were written.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::events::{Events, parts};
 use super::history::{Author, History, Past};
+use super::lately::Lately;
+use super::order::{self, Cell as _, Fact as _, Judged};
 use super::stored::{Head, Stored};
 use crate::clock::Now;
 use crate::purge::{
@@ -62,6 +68,7 @@ pub struct Purges {
     floor: AtomicU64,
     lease: AtomicBool,
     table: RwLock<Table>,
+    lately: Lately,
     recent: RwLock<RecentUrls>,
     sequence: Mutex<u64>,
     history: Mutex<History>,
@@ -86,6 +93,7 @@ impl Purges {
             lease: AtomicBool::new(true),
             recent: RwLock::new(RecentUrls::new(limits.rows_per_site)),
             table: RwLock::new(Table::new(limits.rows_per_site, limits.globs_per_site)),
+            lately: Lately::new(),
             sequence: Mutex::new(0),
             history: Mutex::new(History::new(limits.history)),
             events: None,
@@ -101,13 +109,20 @@ impl Purges {
     /// Epoch in force. Read it before the store and before sending to an origin.
     #[must_use]
     pub fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
+        self.epoch.see()
     }
 
     /// Whether this node knows that it missed no purge. A node that is alone is its own witness.
     #[must_use]
     pub fn lease(&self) -> bool {
-        self.lease.load(Ordering::Acquire)
+        self.lease.holds()
+    }
+
+    /// What a request is judged by: the lease and the epoch, read in the order that makes them true
+    /// of one moment.
+    #[must_use]
+    pub fn moment(&self) -> (bool, u64) {
+        order::moment(&self.lease, &self.epoch)
     }
 
     /// Rows in the table.
@@ -125,7 +140,7 @@ impl Purges {
     /// Epoch up to which rows may be gone: what was not checked since then counts as dead.
     #[must_use]
     pub fn floor(&self) -> u64 {
-        self.floor.load(Ordering::Acquire)
+        self.floor.see()
     }
 
     /// The rows of these selectors, where there are any, as far as `among` answers to them; and of
@@ -189,21 +204,18 @@ impl Purges {
         let events = self.events.as_ref().filter(|_| by.is_some());
         let told = events.map(|_| (by.clone(), parts(selectors)));
         let mut sequence = self.writer();
-        let epoch = self.epoch.load(Ordering::Acquire) + 1;
-        let applied = Applied { sequence: *sequence + 1, epoch };
-        if let Some(by) = by {
-            // Before it is in force, so that whatever it matches is counted.
-            let past = Past::new(applied, by, now.wall, strength, selectors);
-            self.history().note(past);
-        }
-        {
-            let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-            let row = Row::of(strength, epoch, now.boot);
-            places.into_iter().for_each(|place| table.write(place, row));
-        }
-        self.note_urls(selectors, epoch);
-        self.epoch.store(epoch, Ordering::Release);
-        *sequence = applied.sequence;
+        *sequence += 1;
+        let number = *sequence;
+        let epoch = order::publish(&self.epoch, |epoch| {
+            if let Some(by) = by {
+                // Before it is in force, so that whatever it matches is counted.
+                let applied = Applied { sequence: number, epoch };
+                self.history().note(Past::new(applied, by, now.wall, strength, selectors));
+            }
+            self.write(&places, Row::of(strength, epoch, now.boot));
+            self.note_urls(selectors, epoch);
+        });
+        let applied = Applied { sequence: number, epoch };
         if let (Some(events), Some((Some(by), parts))) = (events, told) {
             // In force by now, and in the order of their epochs.
             events.purged(applied, &by, now.wall, strength, parts);
@@ -211,19 +223,27 @@ impl Purges {
         applied
     }
 
+    fn write(&self, places: &[Place<'_>], row: Row) {
+        {
+            let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+            places.iter().for_each(|place| table.write(*place, row));
+        }
+        places.iter().for_each(|place| self.lately.note(place, row.newest()));
+    }
+
     /// Has responses that are used for these URLs without being stored under them not be used for
     /// them any more. The URLs are not purged: nothing is stored under their names. So this needs no
     /// epoch of its own; what is asked for before the next one counts as too old, too.
     pub fn distrust(&self, urls: &[Selector]) {
         let _writer = self.writer();
-        let epoch = self.epoch.load(Ordering::Acquire) + 1;
+        let epoch = self.epoch.see() + 1;
         self.note_urls(urls, epoch);
         let full = self.recent.read().unwrap_or_else(PoisonError::into_inner).is_full();
         if full {
             // Forgetting one by one would leave everything born since distrusted; so all at once,
             // and what is asked for from here on is born after it.
             self.recent.write().unwrap_or_else(PoisonError::into_inner).note_any(epoch);
-            self.epoch.store(epoch, Ordering::Release);
+            self.epoch.tell(epoch);
         }
     }
 
@@ -240,6 +260,11 @@ impl Purges {
     /// Remembers which URLs a purge at `epoch` names. A pattern may match the query of a URL that
     /// is stored under another one.
     fn note_urls(&self, selectors: &[Selector], epoch: u64) {
+        let named =
+            |selector: &Selector| matches!(selector, Selector::Url { .. } | Selector::Glob { .. });
+        if !selectors.iter().any(named) {
+            return;
+        }
         let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
         for selector in selectors {
             match selector {
@@ -287,7 +312,7 @@ impl Purges {
     pub fn is_head_hit_since(&self, head: &Head, born: u64) -> bool {
         let found = self.find(&head.bearer(), born);
         let hit = found.hard || found.check || found.soft_at.is_some();
-        hit || born < self.floor.load(Ordering::Acquire)
+        hit || born < self.floor.see()
     }
 
     /// The purges that are remembered and `pass`, newest first, `most` of them.
@@ -310,28 +335,38 @@ impl Purges {
 
     /// Looks the rows up. Unless it is dead, `checked` has moved to `epoch`.
     fn recheck(&self, head: &Head, epoch: u64, counts: bool) -> Result<(), Dead> {
-        let found = self.find(&head.bearer(), head.born);
-        if found.hard {
-            return Err(Dead { by: found.met.hard });
-        }
-        head.mark(found);
-        // Rows up to `floor` may be gone: only what the sweep moved there is known to be alive.
-        // Whatever it did not meet, such as a fill without a head, counts as dead.
-        // The floor is read first: the sweep moves `checked` before it raises the floor.
-        let floor = self.floor.load(Ordering::Acquire);
-        if head.checked() < floor {
-            return Err(Dead { by: 0 });
-        }
-        let before = head.confirm(epoch);
-        if counts && (found.check || found.soft_at.is_some()) {
-            // Who moved `checked` over the row's epoch counts it: one, and once.
-            for met in [found.met.check, found.met.soft] {
-                if met > before && met <= epoch {
-                    self.history().count(met, 1, 0);
+        let mut met = Row::default();
+        let mark = |found: Found| {
+            if found.check || found.soft_at.is_some() {
+                met = found.met;
+                head.mark(found);
+            }
+        };
+        let look = |since| self.look(head, since);
+        match order::judge(&head.checked, &self.floor, epoch, look, mark) {
+            Judged::Dead(dead) => Err(dead),
+            // Rows up to the floor may be gone: only what the sweep moved there is known to be alive.
+            // Whatever it did not meet, such as a fill without a head, counts as dead.
+            Judged::Unmet => Err(Dead { by: 0 }),
+            Judged::Alive { before } => {
+                // Who moved `checked` over the row's epoch counts it: one, and once.
+                for met in [met.check, met.soft] {
+                    if counts && met > before && met <= epoch {
+                        self.history().count(met, 1, 0);
+                    }
                 }
+                Ok(())
             }
         }
-        Ok(())
+    }
+
+    /// What the rows newer than `since` say of a head, unless they kill it.
+    fn look(&self, head: &Head, since: u64) -> Result<Found, Dead> {
+        if self.lately.untouched_since(head.selectors.keys(), since) {
+            return Ok(Found::default());
+        }
+        let found = self.find(&head.bearer(), since);
+        if found.hard { Err(Dead { by: found.met.hard }) } else { Ok(found) }
     }
 
     fn find(&self, bearer: &Bearer<'_>, born: u64) -> Found {
@@ -342,12 +377,11 @@ impl Purges {
     /// born before it and not met counts as dead from now on. Purges may come in between: their
     /// rows are newer.
     pub(super) fn raise_floor(&self, epoch: u64) {
-        self.floor.fetch_max(epoch, Ordering::AcqRel);
         let drop_some = || {
             let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
             table.drop_up_to(epoch, DROPPED_AT_ONCE)
         };
-        while drop_some() {}
+        order::let_go(&self.floor, epoch, || while drop_some() {});
     }
 
     /// Notes that a walk begun at `epoch` has seen everything stored.

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::memory::{Accounted, allocated};
 use super::pieces::{Piece, draw_lineage};
+use super::uses::Uses;
 use super::variants::Variants;
 use crate::clock::Now;
 use crate::message::{Blocks, Body};
@@ -68,7 +69,7 @@ pub struct Head {
     /// of a response are found by it.
     pub lineage: u64,
     has_pieces: AtomicBool,
-    checked: AtomicU64,
+    pub(super) checked: AtomicU64,
     must_check: AtomicBool,
     /// Moment of the newest soft purge on the boot clock in nanoseconds, plus one; 0 means none.
     soft_at: AtomicU64,
@@ -160,12 +161,6 @@ impl Head {
     #[must_use]
     pub fn bearer(&self) -> Bearer<'_> {
         self.selectors.bearer(Some(&self.key))
-    }
-
-    /// Moves `checked` forward, after [`Head::mark`] has noted what the rows said. Gives where it
-    /// was.
-    pub(super) fn confirm(&self, epoch: u64) -> u64 {
-        self.checked.fetch_max(epoch, Ordering::AcqRel)
     }
 
     /// Notes the verdict of rows that may be dropped later.
@@ -398,10 +393,10 @@ pub struct Stored {
     body: StoredBody,
     /// What it has of the whole, where it is incomplete.
     extent: Option<Arc<Extent>>,
-    weight: u64,
+    uses: Uses,
     #[cfg(debug_assertions)]
     checksum: u128,
-    _accounted: Accounted,
+    accounted: Accounted,
 }
 
 impl Stored {
@@ -409,7 +404,6 @@ impl Stored {
         head: Arc<Head>,
         body: StoredBody,
         extent: Option<Arc<Extent>>,
-        weight: u64,
         accounted: Accounted,
     ) -> Self {
         Self {
@@ -418,8 +412,8 @@ impl Stored {
             head,
             body,
             extent,
-            weight,
-            _accounted: accounted,
+            uses: Uses::default(),
+            accounted,
         }
     }
 
@@ -469,7 +463,45 @@ impl Stored {
     /// Bytes that it takes in memory, bookkeeping included.
     #[must_use]
     pub fn weight(&self) -> u64 {
-        self.weight
+        self.accounted.bytes()
+    }
+
+    /// Counts one use by a request that came at `now`.
+    #[inline]
+    pub fn note_use(&self, now: Now) {
+        self.uses.note(now.boot);
+    }
+
+    /// Requests per second that it served over the last minute.
+    #[must_use]
+    pub fn uses_per_second(&self, now: Now) -> f64 {
+        self.uses.per_second(now.boot)
+    }
+
+    /// Notes that it is about to be put into the store.
+    pub(super) fn shelve(self: &Arc<Self>) {
+        self.accounted.shelve(self);
+    }
+
+    /// Notes that it was taken out of the store, or not let in.
+    pub(super) fn unshelve(&self) {
+        self.accounted.unshelve();
+    }
+
+    /// Whether it is in the store, unless it was evicted.
+    pub(super) fn is_shelved(&self) -> bool {
+        self.accounted.is_shelved()
+    }
+
+    /// Its size class, the one that alone can hold it.
+    pub(super) fn class(&self) -> usize {
+        self.accounted.class()
+    }
+
+    /// Takes the place of another under the same key, and goes on with its uses.
+    pub(super) fn replace(&self, other: &Self) {
+        self.uses.take_over(&other.uses);
+        other.unshelve();
     }
 }
 
@@ -485,9 +517,18 @@ pub(super) enum Slot {
 }
 
 impl Slot {
+    /// Notes that it was taken out of the store.
+    pub(super) fn unshelve(&self) {
+        match self {
+            Self::Response(stored) => stored.unshelve(),
+            Self::Piece(piece) => piece.unshelve(),
+            Self::Variants(_) => {}
+        }
+    }
+
     pub(super) fn weight(&self) -> u32 {
         let bytes = match self {
-            Self::Response(stored) => stored.weight,
+            Self::Response(stored) => stored.weight(),
             Self::Variants(variants) => variants.bytes() + ENTRY_BYTES,
             Self::Piece(piece) => piece.weight(),
         };

@@ -192,6 +192,70 @@ fn soft_and_check_marks_outlive_their_rows() {
     assert_eq!(verdict, Verdict::Check);
 }
 
+/// Rows that fold purge more than was asked for, but nothing that was looked at since they came.
+#[test]
+fn what_was_looked_at_lives_on_when_rows_fold() {
+    let mut world = World::new();
+    world.purges = Purges::new(SECRET, 4);
+    for name in ["/hot", "/cold"] {
+        assert!(world.keep(&world.head(name, &["x"], None), "body"));
+    }
+    for number in 0..4 {
+        world.purge(&format!("other{number}"), Strength::Hard);
+    }
+    let nothing = HeaderMap::new();
+    assert!(world.body("/hot", &nothing).is_some());
+    world.purge("other4", Strength::Hard);
+    assert_eq!(world.purges.rows(), 5, "four rows, and the site's own");
+    assert!(world.body("/hot", &nothing).is_some());
+    // A purge that names it makes both look at the table, where the site's row stands now.
+    world.purge("x", Strength::Soft);
+    let Lookup::Found(_, verdict) = world.look("/hot", &nothing) else { panic!("gone") };
+    assert_eq!(verdict, Verdict::Soft { since: Now::at(200) });
+    assert!(world.body("/cold", &nothing).is_none());
+}
+
+/// What is in use and not in the store any more is moved on by the sweep, and counts for nothing.
+#[test]
+fn the_sweep_meets_what_is_in_use_elsewhere() {
+    let world = World::new();
+    assert!(world.keep(&world.head("/a", &["x"], None), "old"));
+    let Lookup::Found(reader, _) = world.look("/a", &HeaderMap::new()) else { panic!("gone") };
+    assert!(world.keep(&world.head("/a", &["x"], None), "new"));
+    world.purge("other", Strength::Hard);
+    let seen = sweep(&world.store, &world.purges, &world.fills);
+    assert_eq!((seen.walked, seen.removed), (1, 0));
+    assert_eq!(reader.head().checked(), world.purges.epoch());
+    let tag = |tag: &str| [Selector::Tag { site: "site".into(), tag: tag.into() }];
+    let tried = try_out(&world.store, &world.purges, &tag("x"), 9, Now::at(200));
+    assert_eq!((tried.stored, tried.matched), (1, 1));
+}
+
+#[test]
+fn a_dry_run_tells_how_much_was_asked_for_and_by_whom_most() {
+    let world = World::new();
+    let now = Now::at(1000);
+    for (name, uses) in [("/a", 64), ("/b", 640), ("/c", 0), ("/other", 6400)] {
+        let tags: &[&str] = if name == "/other" { &[] } else { &["x"] };
+        assert!(world.keep(&world.head(name, tags, None), "body"));
+        let Lookup::Found(stored, _) = world.look(name, &HeaderMap::new()) else { panic!("gone") };
+        (0..uses).for_each(|_| stored.note_use(now));
+    }
+    let tag = [Selector::Tag { site: "site".into(), tag: "x".into() }];
+    let named = |most| {
+        let tried = try_out(&world.store, &world.purges, &tag, most, now);
+        assert_eq!(tried.per_second, 11.0);
+        let name = |head: &Arc<Head>| String::from_utf8_lossy(&head.key.parts).into_owned();
+        tried.hottest.iter().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(named(0), [""; 0]);
+    assert_eq!(named(1), ["/b"]);
+    assert_eq!(named(9), ["/b", "/a"], "what nobody asked for is not hot");
+    // A new response under the same key goes on with the uses of the one before.
+    assert!(world.keep(&world.head("/a", &["x"], None), "new"));
+    assert_eq!(named(9), ["/b", "/a"]);
+}
+
 #[test]
 fn the_sweep_frees_the_dead_and_what_it_did_not_meet_counts_as_dead() {
     let world = World::new();
@@ -263,7 +327,7 @@ fn what_changed_in_memory_is_a_miss() {
         let body = StoredBody::One(Bytes::from_static(b"body"));
         let weight = super::stored::weight(head, &body);
         let accounted = world.store.account(body.len(), weight);
-        let stored = super::stored::Stored::new(Arc::clone(head), body, None, weight, accounted);
+        let stored = super::stored::Stored::new(Arc::clone(head), body, None, accounted);
         assert!(world.store.insert(&Arc::new(stored.changed(changed)), &world.purges));
     };
     type Change = fn(&mut Head);

@@ -284,3 +284,26 @@ async fn followers_are_as_many_as_the_operator_says() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_a_purge_has_fetched_again_is_told_from_beginning_to_end() {
+    let origin = Origin::serving(Reply::fresh("x").field("Cache-Tag", "t"));
+    let warmer = "a-token-that-purges-and-warms";
+    let edge = Plan::before(&[origin.address]).token(warmer, &["purge", "warm"], &[]).start();
+    for _ in 0..2 {
+        edge.get("/a").await;
+    }
+    let mut follower = Follower::of(&edge).await;
+    let body = json!({ "tags": ["t"], "refetch": 5 });
+    let answer = edge.manage_as(Some(warmer), "POST", "/v1/purge", Some(body)).await;
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    let purge = follower.expect("purge").await.data["id"].clone();
+    let begun = follower.expect("warm-up").await.data;
+    assert_eq!((&begun["purge"], &begun["state"]), (&purge, &json!("running")), "{begun}");
+    let ended = follower.expect("warm-up").await.data;
+    assert_eq!(
+        (&ended["state"], &ended["done"], &ended["stored"]),
+        (&json!("done"), &json!(1), &json!(1))
+    );
+    edge.get("/a").await.expect(200, "x", "hit");
+}

@@ -51,6 +51,7 @@ mod purge;
 mod purge_selectors;
 #[cfg(test)]
 mod range;
+mod refetch;
 #[cfg(test)]
 mod revalidation;
 #[cfg(test)]

@@ -14,7 +14,7 @@ const QUICK: Pace =
 fn view(sites: Option<&[&str]>) -> View {
     let identity = Identity { name: "n".into(), pop: "p".into(), incarnation: "0f".into() };
     let sites = sites.map(|sites| sites.iter().map(|site| Arc::from(*site)).collect());
-    View { identity, sites, origins: HashSet::from(["back".to_owned()]) }
+    View { identity, token: "follower".into(), sites, origins: HashSet::from(["back".to_owned()]) }
 }
 
 fn purge(events: &Arc<Events>, selectors: &[Selector]) {
@@ -135,4 +135,30 @@ async fn who_takes_nothing_is_cut_and_who_leaves_is_forgotten() {
     let (left, pieces) = stream(&events);
     drop(pieces);
     assert_eq!(left.run(None, place().await).await, Ok(()));
+}
+
+#[test]
+fn a_warm_up_is_told_to_its_own_token_and_to_those_without_sites() {
+    let events = Events::new(16);
+    for token in ["follower", "other"] {
+        let warm_up = WarmUp {
+            id: format!("n.0f.{token}"),
+            token: token.to_owned(),
+            purge: Some("n.0f.1".to_owned()),
+            state: "running",
+            total: Some(10),
+            done: 3,
+            failed: 1,
+            stored: 2,
+        };
+        events.publish(What::WarmUp(warm_up), SystemTime::UNIX_EPOCH);
+    }
+    assert_eq!(all_told(&view(None), &events).len(), 2);
+    let own = all_told(&view(Some(&["blog"])), &events);
+    assert_eq!(own.len(), 1, "{own:?}");
+    let (name, data) = &own[0];
+    assert_eq!(
+        (*name, &data["id"], &data["done"]),
+        ("warm-up", &json!("n.0f.follower"), &json!(3))
+    );
 }

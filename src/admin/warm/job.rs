@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, header};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -12,9 +12,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::sitemap::{self, Sitemap};
 use crate::admin::control::{Control, Fetched};
 use crate::admin::explain::{Place, place};
+use crate::admin::problem::Problem;
+use crate::clock;
 use crate::config::Token;
 use crate::message::RequestHead;
 use crate::semantics::Outcome;
+use crate::store::{Events, WarmUp, What};
 
 /// Fetches of one warm-up under way at once: those of a slow origin do not pile up.
 const AT_ONCE: usize = 32;
@@ -38,6 +41,8 @@ pub(super) struct Order {
     pub(super) rate: f64,
     /// Requests at most.
     pub(super) most: usize,
+    /// Id of the purge that it follows.
+    pub(super) purge: Option<String>,
 }
 
 /// Where its URLs come from.
@@ -47,6 +52,8 @@ pub(super) enum Source {
     Urls(Vec<Place>),
     /// They stand in this sitemap.
     Sitemap(Place),
+    /// They are requests for what a purge took.
+    Purged(Vec<RequestHead>),
 }
 
 /// How a warm-up stands.
@@ -63,6 +70,19 @@ pub(super) enum State {
     Drained,
     /// Its sitemap cannot be used.
     Failed,
+}
+
+impl State {
+    /// As it is written.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Stopped => "stopped",
+            Self::Drained => "drained",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// How far it has come.
@@ -156,6 +176,8 @@ pub(super) struct Job {
     pub(super) id: String,
     /// Name of the token that asked for it.
     pub(super) token: String,
+    /// Id of the purge that it follows.
+    pub(super) purge: Option<String>,
     pub(super) rate: f64,
     pub(super) began: SystemTime,
     progress: Mutex<Progress>,
@@ -167,10 +189,12 @@ impl Job {
         let total = match &order.source {
             Source::Urls(urls) => Some((urls.len() * order.variants.len()) as u64),
             Source::Sitemap(_) => None,
+            Source::Purged(heads) => Some(heads.len() as u64),
         };
         Self {
             id,
             token: order.token.name.clone(),
+            purge: order.purge.clone(),
             rate: order.rate,
             began: now,
             progress: Mutex::new(Progress::new(total)),
@@ -199,6 +223,22 @@ impl Job {
         }
     }
 
+    /// Tells those who follow the node how far it has come.
+    fn tell(&self, events: &Events) {
+        let Progress { state, total, done, failed, stored, .. } = self.progress();
+        let warm_up = WarmUp {
+            id: self.id.clone(),
+            token: self.token.clone(),
+            purge: self.purge.clone(),
+            state: state.label(),
+            total,
+            done,
+            failed,
+            stored,
+        };
+        events.publish(What::WarmUp(warm_up), clock::now().wall);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -218,13 +258,19 @@ impl Job {
             _ = stop.wait_for(|stop| *stop) => State::Stopped,
         };
         self.end(state);
+        self.tell(&control.events());
         let Progress { done, failed, hits, stored, state, .. } = self.progress();
         tracing::info!(id = self.id, ?state, done, failed, hits, stored, "warm-up");
     }
 
     async fn work(&self, order: Order, control: &Arc<dyn Control>) -> State {
-        let Order { token, source, variants, rate, most } = order;
+        let Order { token, source, variants, rate, most, purge: _ } = order;
         let places = match source {
+            Source::Purged(heads) => {
+                let asks = heads.into_iter().map(|head| (url(&head), Ok(head)));
+                self.fetch_all(asks, rate, control).await;
+                return State::Done;
+            }
             Source::Urls(places) => places,
             Source::Sitemap(place) => {
                 let most = most / variants.len().max(1);
@@ -241,23 +287,30 @@ impl Job {
             progress.remaining = Some(total - progress.done.min(total));
         }
         let requests = Requests { places: places.into_iter(), variants, current: None, at: 0 };
-        self.fetch_all(requests, rate, control).await;
+        let asks =
+            requests.map(|(place, fields)| (place.url(), place.request(Method::GET, fields)));
+        self.fetch_all(asks, rate, control).await;
         State::Done
     }
 
     /// Fetches one after the other at the set rate, so many at once.
-    async fn fetch_all(&self, mut requests: Requests, rate: f64, control: &Arc<dyn Control>) {
+    async fn fetch_all(
+        &self,
+        mut asks: impl Iterator<Item = (String, Result<RequestHead, Problem>)>,
+        rate: f64,
+        control: &Arc<dyn Control>,
+    ) {
         let mut under_way: JoinSet<(String, Fetched)> = JoinSet::new();
         let mut pace = interval(Duration::from_secs_f64(1.0 / rate));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut next = requests.next();
+        let mut teller = Teller::new(self, control);
+        let mut next = asks.next();
         while next.is_some() || !under_way.is_empty() {
             let may_start = next.is_some() && under_way.len() < AT_ONCE;
             tokio::select! {
                 _ = pace.tick(), if may_start => {
-                    if let Some((place, fields)) = next.take() {
-                        let url = place.url();
-                        let fetch = place.request(Method::GET, fields).map(|head| control.fetch(head, 0));
+                    if let Some((url, head)) = next.take() {
+                        let fetch = head.map(|head| control.fetch(head, 0));
                         under_way.spawn(async move {
                             match fetch {
                                 Ok(fetch) => (url, fetch.await),
@@ -265,13 +318,14 @@ impl Job {
                             }
                         });
                     }
-                    next = requests.next();
+                    next = asks.next();
                 }
                 Some(over) = under_way.join_next(), if !under_way.is_empty() => {
                     let (url, fetched) = over.unwrap_or_else(|_panicked| {
                         (String::new(), Fetched::failed("internal"))
                     });
                     self.lock().count(&url, &fetched);
+                    teller.tell();
                 }
             }
         }
@@ -340,6 +394,39 @@ impl Job {
     }
 }
 
+/// Tells of a warm-up's progress, at each tenth of it and no oftener.
+struct Teller<'a> {
+    job: &'a Job,
+    events: Arc<Events>,
+    told: u64,
+}
+
+impl<'a> Teller<'a> {
+    fn new(job: &'a Job, control: &Arc<dyn Control>) -> Self {
+        let teller = Self { job, events: control.events(), told: 0 };
+        job.tell(&teller.events);
+        teller
+    }
+
+    fn tell(&mut self) {
+        let (done, total) = {
+            let progress = self.job.lock();
+            (progress.done, progress.total.unwrap_or(u64::MAX))
+        };
+        let tenth = done.saturating_mul(10) / total.max(1);
+        if tenth > self.told && done < total {
+            self.told = tenth;
+            self.job.tell(&self.events);
+        }
+    }
+}
+
+/// The URL of a request, for people.
+fn url(head: &RequestHead) -> String {
+    let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    format!("{}://{}{}", head.scheme.as_str(), host.unwrap_or_default(), head.target)
+}
+
 /// What is still to be asked for: every URL with every set of fields.
 struct Requests {
     places: std::vec::IntoIter<Place>,
@@ -349,7 +436,9 @@ struct Requests {
     at: usize,
 }
 
-impl Requests {
+impl Iterator for Requests {
+    type Item = (Place, HeaderMap);
+
     fn next(&mut self) -> Option<(Place, HeaderMap)> {
         if self.current.is_none() || self.at >= self.variants.len() {
             self.current = self.places.next();

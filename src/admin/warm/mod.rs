@@ -23,6 +23,7 @@ use super::explain::{Lines, Place, fields, place};
 use super::problem::Problem;
 use super::{Admin, Call, Reply, json};
 use crate::config::Token;
+use crate::message::RequestHead;
 use crate::telemetry::rfc3339;
 use job::{Job, Order, Progress, Source};
 
@@ -149,6 +150,9 @@ struct Written {
 struct Told<'a> {
     id: &'a str,
     token: &'a str,
+    /// Id of the purge that it follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    purge: Option<&'a str>,
     began: String,
     rate: f64,
     #[serde(flatten)]
@@ -159,6 +163,7 @@ fn told(job: &Job) -> Told<'_> {
     Told {
         id: &job.id,
         token: &job.token,
+        purge: job.purge.as_deref(),
         began: rfc3339(job.began),
         rate: job.rate,
         progress: job.progress(),
@@ -172,15 +177,58 @@ pub(super) fn start(admin: &Admin, call: &Call<'_>) -> Result<Reply, Problem> {
         let detail = "the node drains, and fetches nothing ahead";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail));
     }
-    let job = admin.warm.enter(admin, &order, call)?;
-    let control = Arc::clone(&admin.control);
-    let at_work = Arc::clone(&job);
-    tokio::spawn(async move { at_work.run(order, control).await });
+    let job = begin(admin, order, call)?;
     let mut reply = json(StatusCode::ACCEPTED, &told(&job));
     if let Ok(place) = HeaderValue::try_from(format!("/v1/warm/{}", job.id)) {
         reply.headers_mut().insert(header::LOCATION, place);
     }
     Ok(reply)
+}
+
+fn begin(admin: &Admin, order: Order, call: &Call<'_>) -> Result<Arc<Job>, Problem> {
+    let job = admin.warm.enter(admin, &order, call)?;
+    let control = Arc::clone(&admin.control);
+    let at_work = Arc::clone(&job);
+    tokio::spawn(async move { at_work.run(order, control).await });
+    Ok(job)
+}
+
+/// Fetches again what a purge took. Gives the id of the warm-up that does it; `None` where there is
+/// nothing to fetch or none may begin: the purge is in force all the same.
+pub(super) fn refetch(
+    admin: &Admin,
+    call: &Call<'_>,
+    purge: &str,
+    hottest: Vec<RequestHead>,
+) -> Option<String> {
+    if hottest.is_empty() || admin.control.readiness().draining {
+        return None;
+    }
+    let (most, rate) = admin.refetch;
+    let order = Order {
+        token: call.token.clone(),
+        source: Source::Purged(hottest),
+        variants: Vec::new(),
+        rate,
+        most,
+        purge: Some(purge.to_owned()),
+    };
+    begin(admin, order, call).ok().map(|job| job.id.clone())
+}
+
+/// How far what was fetched again after a purge has come.
+#[derive(Serialize)]
+pub(super) struct Refetched {
+    warm_up: String,
+    #[serde(flatten)]
+    progress: Progress,
+}
+
+/// What is fetched again after the purge of this id, where that is remembered.
+pub(super) fn refetched(admin: &Admin, purge: &str) -> Option<Refetched> {
+    let jobs = admin.warm.jobs();
+    let job = jobs.row.iter().find(|job| job.purge.as_deref() == Some(purge))?;
+    Some(Refetched { warm_up: job.id.clone(), progress: job.progress() })
 }
 
 /// `GET /v1/warm`
@@ -226,7 +274,7 @@ fn order(admin: &Admin, call: &Call<'_>) -> Result<Order, Problem> {
             return Err(Problem::bad("source", "name either `urls` or a `sitemap`"));
         }
     };
-    Ok(Order { token: call.token.clone(), source, variants, rate, most })
+    Ok(Order { token: call.token.clone(), source, variants, rate, most, purge: None })
 }
 
 fn places(

@@ -297,6 +297,8 @@ fn read_admin(mut table: Table<'_>, folder: &Path, admin: &mut AdminDraft) {
     admin.rest.audit = audit(&mut table, folder);
     table.count("warm_jobs", &mut admin.rest.warm_jobs, 0..=100);
     table.count("warm_urls", &mut admin.rest.warm_urls, 1..=1_000_000);
+    table.count("refetch_urls", &mut admin.rest.refetch_urls, 0..=100_000);
+    table.count("refetch_per_second", &mut admin.rest.refetch_per_second, 1..=1000);
     let tokens = table.tables("token").unwrap_or_default();
     admin.tokens = tokens.into_iter().filter_map(token).collect();
     table.finish();
