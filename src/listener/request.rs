@@ -52,6 +52,11 @@ pub struct Client {
     pub local: SocketAddr,
     /// What TLS found out; `None` in plain.
     pub tls: Option<TlsInfo>,
+    /// Whether the one who speaks HTTP here is a proxy that the listener trusts, so that what it
+    /// says of earlier hops (`Forwarded`, `X-Forwarded-*`) may be believed. Behind the PROXY
+    /// protocol that is judged by the address that the header names: the balancer only carries
+    /// what this one says.
+    pub trusted_hop: bool,
 }
 
 /// What a TLS handshake found out.
