@@ -40,7 +40,7 @@ pub use names::{parse_address, parse_host, parse_host_field, parse_server};
 pub use token::{check_token, format_hash, hash_token, new_token};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 
-use crate::semantics::Policy;
+use crate::semantics::{Policy, ToldBy};
 
 /// One whole configuration, immutable once built.
 #[derive(Clone, Debug)]
@@ -105,6 +105,8 @@ pub struct Listener {
     /// Networks of the proxies in front of us. Only from them a PROXY header is taken, and what
     /// they say of earlier hops may be believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The fields by which they tell of earlier hops.
+    pub proxies_write: ToldBy,
 }
 
 impl Listener {

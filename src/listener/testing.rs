@@ -149,7 +149,8 @@ impl Edge {
 pub(super) fn listener(tls: bool, http2: bool, proxy_protocol: bool) -> Listener {
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
-    Listener { address, tls, http2, proxy_protocol, trusted_proxies }
+    let proxies_write = crate::semantics::ToldBy::default();
+    Listener { address, tls, http2, proxy_protocol, trusted_proxies, proxies_write }
 }
 
 fn metrics() -> Arc<Metrics> {
