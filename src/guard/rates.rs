@@ -106,7 +106,8 @@ mod tests {
             (&site, "203.0.113.1", 9, Err(TooFast::Total(second))),
             (&site, "192.0.2.1", 9, Ok(())),
             (&site, "203.0.113.1", 10, Ok(())),
-            (&site, "::ffff:203.0.113.1", 10, Err(TooFast::Client(second))),
+            (&site, "::ffff:203.0.113.1", 10, Err(TooFast::Total(second))),
+            (&site, "203.0.113.1", 10, Err(TooFast::Client(second))),
         ];
         for (number, (rules, client, at, expected)) in rows.into_iter().enumerate() {
             let found = rates.take(rules, client.parse().unwrap(), Now::at(at));

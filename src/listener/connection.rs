@@ -66,6 +66,7 @@ pub(super) async fn serve<H: Handler>(
         local: canonical(local),
         tls: None,
         trusted_hop: door.listener.trusts(peer.ip()),
+        told_by: door.listener.proxies_write,
     };
     let mut first = BytesMut::new();
     if door.listener.proxy_protocol {

@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::clock::Now;
 use crate::message::{Body, Refusal, RequestHead, ResponseHead};
+use crate::semantics::ToldBy;
 use crate::telemetry::Record;
 
 /// Answers requests. One value serves all connections of a worker at once.
@@ -57,6 +58,8 @@ pub struct Client {
     /// protocol that is judged by the address that the header names: the balancer only carries
     /// what this one says.
     pub trusted_hop: bool,
+    /// The fields by which it does.
+    pub told_by: ToldBy,
 }
 
 /// What a TLS handshake found out.

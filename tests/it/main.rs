@@ -54,6 +54,8 @@ mod range;
 #[cfg(test)]
 mod revalidation;
 #[cfg(test)]
+mod rules;
+#[cfg(test)]
 mod segments;
 #[cfg(test)]
 mod stale;

@@ -39,6 +39,7 @@ fn ask(
             local: ([127, 0, 0, 1], 2).into(),
             tls: None,
             trusted_hop: false,
+            told_by: crate::semantics::ToldBy::default(),
         }),
         interim: Interim::default(),
         arrived: Now::at(1_800_000_000),

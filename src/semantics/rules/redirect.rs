@@ -282,7 +282,7 @@ mod tests {
     fn what_a_client_writes_never_joins_the_host() {
         for form in [
             "//evil.example/",
-            "https://o.example.{path}.x",
+            "https://o.example.{host}/",
             "https://{path}",
             "https://u@o.example/",
             "https://{host}.evil{path}",

@@ -44,6 +44,16 @@ impl Rewrite {
         Ok(Self { below: from.ends_with('/'), from: cut(from), to: cut(to) })
     }
 
+    /// The public path of one that the origin names, where it lies below `to`.
+    #[must_use]
+    pub fn undo(&self, path: &str) -> Option<String> {
+        let rest = path.strip_prefix(&*self.to)?;
+        (rest.starts_with('/') || rest.is_empty()).then(|| match (&*self.from, rest) {
+            ("", "") => "/".to_owned(),
+            (from, rest) => [from, rest].concat(),
+        })
+    }
+
     /// The path that the origin sees; `None` where `from` does not cover it.
     pub(super) fn apply(&self, path: &str) -> Option<String> {
         let rest = path.strip_prefix(&*self.from)?;
@@ -82,7 +92,11 @@ mod tests {
         ];
         for (from, to, path, expected) in rows {
             let rewrite = Rewrite::new(from, to).unwrap();
-            assert_eq!(rewrite.apply(path).as_deref(), expected, "{from} {to} {path}");
+            let found = rewrite.apply(path);
+            assert_eq!(found.as_deref(), expected, "{from} {to} {path}");
+            if let Some(sent) = found.filter(|_| path != from) {
+                assert_eq!(rewrite.undo(&sent).as_deref(), Some(path), "{sent}");
+            }
         }
     }
 
