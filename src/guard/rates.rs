@@ -55,7 +55,9 @@ impl Rates {
         let wait = |ticks: u64| Duration::from_nanos(ticks.saturating_mul(TICK_NANOS));
         if let Some(limit) = rules.rate_limit.as_ref().filter(|limit| counts(limit, client)) {
             let key = self.key(limit, client);
-            self.clients.take(key, limit.rate, now).map_err(|ticks| TooFast::Client(wait(ticks)))?;
+            self.clients
+                .take(key, limit.rate, now)
+                .map_err(|ticks| TooFast::Client(wait(ticks)))?;
         }
         if let Some(limit) = rules.rate_limit_total.as_ref().filter(|limit| counts(limit, client))
             && let Some(account) = self.totals.get(&limit.scope)
@@ -91,8 +93,11 @@ mod tests {
 
     #[test]
     fn each_network_and_all_together_have_their_limits() {
-        let site =
-            Rules { rate_limit: limit("a", 2), rate_limit_total: limit("a", 4), ..Rules::default() };
+        let site = Rules {
+            rate_limit: limit("a", 2),
+            rate_limit_total: limit("a", 4),
+            ..Rules::default()
+        };
         let rule = Rules { rate_limit: limit("b", 1), ..site.clone() };
         let rates = Rates::new([&site, &rule].into_iter(), 100, KeySecret([1, 2])).unwrap();
         let second = Duration::from_secs(1);

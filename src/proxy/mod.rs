@@ -35,7 +35,9 @@ use crate::listener::{Client, Handler, Interim, PressureGauge, Request, Response
 use crate::message::{Refusal, RequestHead};
 use crate::origin::WorkerOrigins;
 use crate::route::Routes;
-use crate::semantics::{self, CacheKey, Hops, KeySecret, Networks, Policy, TagLimits, asked_conditions};
+use crate::semantics::{
+    self, CacheKey, Hops, KeySecret, Networks, Policy, TagLimits, asked_conditions,
+};
 use crate::store::{Fills, Purges, Store};
 use crate::telemetry::{Metrics, Recorder, RequestId, RequestIds};
 use dice::Dice;

@@ -134,7 +134,8 @@ impl Asker {
             || rules.error_pages.for_origin
                 && response.status.is_server_error()
                 && !is_grpc(&response.headers);
-        if replaced && let Some(page) = rules.error_pages.page(response.status, self.accept.as_ref())
+        if replaced
+            && let Some(page) = rules.error_pages.page(response.status, self.accept.as_ref())
         {
             self.put(page, response);
         }

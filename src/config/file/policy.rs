@@ -134,6 +134,12 @@ fn contradictions(table: &Table<'_>, policy: &Policy) {
         let why = "the cookies are removed before anything is stored";
         idle(table, "store_set_cookie", "strip_set_cookie", "strip_set_cookie = true", why);
     }
+    if let (Some(key), Some(rules)) = (&policy.key, &policy.rules)
+        && key.headers.iter().any(|name| rules.request_fields.settles(name))
+    {
+        let why = "one of these fields is set or removed here, and is the same for everybody";
+        idle(table, "key_headers", "request_headers", "request_headers", why);
+    }
     if policy.vary_on_cookie && policy.key.as_ref().is_some_and(|key| key.cookies.is_some()) {
         let why = "these cookies are in the key, and no others reach the origin";
         idle(table, "vary_on_cookie", "key_cookies", "key_cookies", why);

@@ -163,6 +163,9 @@ fn canonical(text: &str) -> Result<Canonical, String> {
     if text == "none" {
         return Ok(None);
     }
+    if text.contains("://") {
+        return Err("a host has no scheme: write \"example.org\"".to_owned());
+    }
     let field = names::parse_host_field(text)?;
     let (host, port) = canonical_authority(&field, Scheme::Https)
         .map_err(|_no_host| "expected a host: \"example.org\"".to_owned())?;

@@ -49,7 +49,8 @@ impl FieldEdits {
     }
 
     /// Whether nothing of a field is left of what a client said.
-    pub(super) fn settles(&self, name: &HeaderName) -> bool {
+    #[must_use]
+    pub fn settles(&self, name: &HeaderName) -> bool {
         self.replaced().any(|own| same_variable(own, name))
     }
 
@@ -98,12 +99,20 @@ pub fn judge_request_edit(name: &HeaderName, edit: Edit) -> Result<(), &'static 
         }
         "via" | "cdn-loop" | "x-request-id" => return Err("the edge writes it itself"),
         "accept-encoding" => {
-            return Err("answers in a coding that the client did not ask for could not be undone: \
-                        switch coding off at the origin, and on here with `compress`");
+            return Err(
+                "answers in a coding that the client did not ask for could not be undone: \
+                        switch coding off at the origin, and on here with `compress`",
+            );
         }
-        "range" | "if-range" | "if-match" | "if-none-match" | "if-modified-since"
+        "range"
+        | "if-range"
+        | "if-match"
+        | "if-none-match"
+        | "if-modified-since"
         | "if-unmodified-since" => {
-            return Err("conditions and ranges are judged by the edge, which asks in its own words");
+            return Err(
+                "conditions and ranges are judged by the edge, which asks in its own words",
+            );
         }
         _ => {}
     }
@@ -195,13 +204,21 @@ mod tests {
 
     #[test]
     fn what_a_client_says_is_gone_under_every_spelling() {
-        let mut headers =
-            fields(&[("x-key", "theirs"), ("x_key", "theirs"), ("X_Debug", "1"), ("x-more", "one")]);
+        let mut headers = fields(&[
+            ("x-key", "theirs"),
+            ("x_key", "theirs"),
+            ("X_Debug", "1"),
+            ("x-more", "one"),
+        ]);
         edits().take_out(&mut headers);
         assert_eq!(headers, fields(&[("x-more", "one")]));
         edits().write(&mut headers);
-        let expected =
-            [("x-more", "one"), ("x-more", "two"), ("x-key", "ours"), ("cache-control", "max-age=9")];
+        let expected = [
+            ("x-more", "one"),
+            ("x-more", "two"),
+            ("x-key", "ours"),
+            ("cache-control", "max-age=9"),
+        ];
         assert_eq!(headers, fields(&expected));
         for (field, expected) in [("x-key", true), ("x_key", true), ("x-more", false)] {
             assert_eq!(edits().settles(&name(field)), expected, "{field}");

@@ -259,7 +259,8 @@ fn is_token(text: &str) -> bool {
 /// The scheme that all values of `X-Forwarded-Proto` name; `None` where they disagree.
 fn lone_scheme(headers: &HeaderMap) -> Option<Scheme> {
     let lines = headers.get_all(&X_FORWARDED_PROTO).iter().map(HeaderValue::as_bytes);
-    let mut values = lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let mut values =
+        lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
     let first = values.next()?;
     if !values.all(|other| other.eq_ignore_ascii_case(first)) {
         return None;

@@ -136,7 +136,9 @@ fn close(
     otherwise: bool,
     row: &mut Vec<(u128, bool)>,
 ) {
-    while let Some((last, _)) = open.last().copied().filter(|(last, _)| before.is_none_or(|b| *last < b)) {
+    while let Some((last, _)) =
+        open.last().copied().filter(|(last, _)| before.is_none_or(|b| *last < b))
+    {
         open.pop();
         let around = open.last().map_or(otherwise, |(_, verdict)| *verdict);
         if let Some(next) = last.checked_add(1) {

@@ -87,10 +87,7 @@ mod tests {
             Err(wait) => Err(wait * TICK_NANOS / 1_000_000),
         };
         let found: Vec<_> = [1000, 1000, 1000, 1000, 1099, 1100, 1100, 9000].map(&mut ask).into();
-        assert_eq!(
-            found,
-            [Ok(()), Ok(()), Ok(()), Err(100), Err(1), Ok(()), Err(100), Ok(())]
-        );
+        assert_eq!(found, [Ok(()), Ok(()), Ok(()), Err(100), Err(1), Ok(()), Err(100), Ok(())]);
         assert_eq!(rate.memory(), Duration::from_millis(300));
     }
 

@@ -76,7 +76,8 @@ impl Redirect {
             };
             let host = if after.starts_with("{host}") { "{host}".len() } else { 0 };
             let end = after.get(host..).and_then(|rest| rest.find(['/', '{', '?']));
-            let (authority, rest) = after.split_at_checked(end.map_or(after.len(), |at| at + host)).ok_or(FORM)?;
+            let (authority, rest) =
+                after.split_at_checked(end.map_or(after.len(), |at| at + host)).ok_or(FORM)?;
             (scheme, named_host(authority, scheme)?, rest)
         };
         let rest = pieces(rest)?;
@@ -114,7 +115,9 @@ fn pieces(mut text: &str) -> Result<Vec<Piece>, String> {
                 "path" => Piece::Path,
                 "rest" => Piece::Rest,
                 "query" => Piece::Query,
-                _ => return Err("known are {scheme}, {host}, {path}, {rest} and {query}".to_owned()),
+                _ => {
+                    return Err("known are {scheme}, {host}, {path}, {rest} and {query}".to_owned());
+                }
             });
             text = after;
             continue;
@@ -234,7 +237,12 @@ mod tests {
             (&plain, "GET", "http://h:8080/a", Some((301, "https://h/a"))),
             (&plain, "GET", "https://h/a", None),
             (&plain, "GET", "http://h/.well-known/acme-challenge/x", None),
-            (&plain, "GET", "http://h//evil.example/%2F", Some((301, "https://h//evil.example/%2F"))),
+            (
+                &plain,
+                "GET",
+                "http://h//evil.example/%2F",
+                Some((301, "https://h//evil.example/%2F")),
+            ),
             (&odd, "GET", "http://h:8080/a", Some((301, "https://h:8443/a"))),
             (&named, "GET", "http://www.h/a", Some((301, "https://h/a"))),
             (&named, "GET", "https://www.h:444/a", Some((301, "https://h:444/a"))),
@@ -260,9 +268,9 @@ mod tests {
             ("{path}/more", "/", "http://h//evil", "http://h//evil/more"),
         ];
         for (form, prefix, url, expected) in rows {
-            let form = form.strip_prefix("{path}").map_or(form.to_owned(), |rest| {
-                format!("{{scheme}}://{{host}}{{path}}{rest}")
-            });
+            let form = form
+                .strip_prefix("{path}")
+                .map_or(form.to_owned(), |rest| format!("{{scheme}}://{{host}}{{path}}{rest}"));
             let found = sent(&to(&form, prefix), "GET", url);
             assert_eq!(found, Some((302, expected.to_owned())), "{form} {url}");
         }

@@ -1,12 +1,13 @@
 //! Who asks: who is believed about it, who is let in, and how often.
 
-use super::seen;
+use super::{seen, shows};
 use crate::support::client::Response;
 use crate::support::edge::{HOST, Plan};
 use crate::support::{Edge, Origin, Reply};
 
-const TOLD: [&str; 4] =
-    ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"];
+const TOLD: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"];
+
+const WARMER: &str = "a-token-that-may-warm-up";
 
 /// An edge whose listener has a trusted proxy in front: this machine.
 fn behind_a_proxy(origin: &Origin) -> Plan {
@@ -39,8 +40,8 @@ async fn what_strangers_say_of_themselves_is_replaced() {
     ];
     for (target, told) in rows {
         let said = format!("v1 {target} {HOST} {told}");
-        edge.fill_with(target, &lies).await.expect(200, &said, "stored");
-        edge.get(target).await.expect(200, &said, "hit");
+        shows(&edge.fill_with(target, &lies).await, &said, "stored");
+        shows(&edge.get(target).await, &said, "hit");
     }
     assert_eq!(edge.get_with("/denied", &lies).await.status(), 403);
     assert_eq!(edge.metric("atoll_refusals_total{reason=\"network\"}").await as u64, 1);
@@ -63,13 +64,15 @@ async fn a_trusted_proxy_is_believed_up_to_the_first_stranger() {
     assert_eq!(from(&edge, "203.0.113.9, nonsense", "/pass").await.status(), 400);
     // What it says of the scheme is in the key; what it says of the host is not heard.
     let https = [("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "evil.test")];
-    edge.fill("/a").await.expect(200, "v1 /a site.test 127.0.0.1 http site.test ", "stored");
-    edge.fill_with("/a", &https)
-        .await
-        .expect(200, "v2 /a site.test 127.0.0.1 https site.test ", "fwd=uri-miss");
-    edge.get("/a").await.expect(200, "v1 ", "hit");
+    shows(&edge.fill("/a").await, "v1 /a site.test 127.0.0.1 http site.test ", "stored");
+    shows(
+        &edge.fill_with("/a", &https).await,
+        "v2 /a site.test 127.0.0.1 https site.test ",
+        "fwd=uri-miss",
+    );
+    shows(&edge.get("/a").await, "v1 ", "hit");
     edge.purge_path("/a").await;
-    edge.fill_with("/a", &https).await.expect(200, "v3 ", "fwd=uri-miss");
+    shows(&edge.fill_with("/a", &https).await, "v3 ", "fwd=uri-miss");
 }
 
 #[tokio::test]
@@ -106,7 +109,12 @@ async fn each_network_may_ask_so_often_and_hits_count() {
         .rule("/api", "rate_limit = { requests = 1, per = \"1h\" }")
         .rule("/open", "rate_limit = \"none\"")
         .start();
-    edge.manage("POST", "/v1/explain", Some(serde_json::json!({ "url": format!("http://{HOST}/a") }))).await;
+    edge.manage(
+        "POST",
+        "/v1/explain",
+        Some(serde_json::json!({ "url": format!("http://{HOST}/a") })),
+    )
+    .await;
     let rows = [
         ("203.0.113.9", "/a", 200),
         ("203.0.113.9", "/a", 200),
@@ -142,6 +150,7 @@ async fn all_together_have_a_limit_and_the_connection_lives_on() {
     let edge = behind_a_proxy(&origin)
         .site("rate_limit_total = { requests = 2, per = \"1h\" }")
         .rule("/open", "rate_limit_total = \"none\"")
+        .token(WARMER, &["warm"], &[])
         .start();
     let mut proxy = edge.connect().await;
     for (client, target, status) in [
@@ -156,7 +165,8 @@ async fn all_together_have_a_limit_and_the_connection_lives_on() {
     assert_eq!(edge.metric("atoll_refusals_total{reason=\"site-rate\"}").await as u64, 1);
     // Warming up is nobody's request.
     let job = serde_json::json!({ "urls": [format!("http://{HOST}/warm")] });
-    assert!(edge.manage("POST", "/v1/warm", Some(job)).await.status() < 300);
+    let begun = edge.manage_as(Some(WARMER), "POST", "/v1/warm", Some(job)).await;
+    assert_eq!(begun.status(), 202, "{begun:?}");
     assert_eq!(origin.last("/warm").await.method, "GET");
 }
 

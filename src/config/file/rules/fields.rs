@@ -41,7 +41,8 @@ impl<const REQUEST: bool> Read for Edits<REQUEST> {
                 "remove" => edits.remove = names(&value, judge),
                 _ => {
                     known = false;
-                    let message = format!("unknown key {} in `{}`", shown(key.value), entry.place.key);
+                    let message =
+                        format!("unknown key {} in `{}`", shown(key.value), entry.place.key);
                     let problem = Problem::new(message).at(key.place.span).label("unknown key");
                     entry.sink().push(problem.help("allowed keys: append, remove, set"));
                 }
@@ -73,7 +74,9 @@ fn name(found: &Found<&str>, entry: &Entry<'_>, edit: Edit, judge: Judge) -> Opt
             Edit::Append => "appended to",
             Edit::Remove => "removed",
         };
-        entry.sink().push(problem(format!("the field {} cannot be {act}", shown(found.value))).help(why));
+        entry
+            .sink()
+            .push(problem(format!("the field {} cannot be {act}", shown(found.value))).help(why));
         return None;
     }
     Some(name)
@@ -84,7 +87,8 @@ fn pairs(entry: &Entry<'_>, edit: Edit, judge: Judge) -> Vec<(HeaderName, Header
     let pair = |(key, value): (Found<&str>, Entry<'_>)| {
         let name = name(&key, entry, edit, judge);
         let value = value.parsed("the value of a field in quotes", |text| {
-            let fine = text.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) && text.trim() == text;
+            let fine =
+                text.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) && text.trim() == text;
             let value = HeaderValue::try_from(text).ok().filter(|_| fine);
             value.ok_or_else(|| "a value has printable ASCII, and no blanks around it".to_owned())
         });
@@ -97,7 +101,9 @@ fn pairs(entry: &Entry<'_>, edit: Edit, judge: Judge) -> Vec<(HeaderName, Header
 }
 
 fn names(entry: &Entry<'_>, judge: Judge) -> Vec<HeaderName> {
-    let Some(list) = entry.list::<String>("a list of names: [\"X-Name\"]") else { return Vec::new() };
+    let Some(list) = entry.list::<String>("a list of names: [\"X-Name\"]") else {
+        return Vec::new();
+    };
     let name = |found: Found<String>| {
         let Found { value, place } = found;
         name(&Found { value: &*value, place }, entry, Edit::Remove, judge)

@@ -24,7 +24,9 @@ const EXPECTED: &str = "a table: { 502 = \"errors/502.html\", 5xx = \"errors/any
 pub(super) fn read(table: &mut Table<'_>, into: &mut ErrorPages, spot: Spot<'_>) {
     if let Some(found) = table.optional::<Files>("error_pages") {
         let pages = found.value.0.into_iter();
-        let page = |(covers, file): (PageFor, Found<PathBuf>)| match load(&spot.folder.join(&file.value)) {
+        let page = |(covers, file): (PageFor, Found<PathBuf>)| match load(
+            &spot.folder.join(&file.value),
+        ) {
             Ok(page) => Some((covers, Arc::new(page))),
             Err(help) => {
                 let message = format!("`{}` cannot be used", file.place.key);
