@@ -73,11 +73,11 @@ impl Worker {
         client: &Client,
         mut record: Box<Record>,
         now: Now,
-    ) -> Result<Box<Record>, Response> {
+    ) -> Result<Box<Record>, Box<Response>> {
         let address = client.address.ip();
         if !self.of_the_house {
             if !rules.access.admits(address) {
-                return Err(self.turned_away(Refusal::Network, record, now));
+                return Err(Box::new(self.turned_away(Refusal::Network, record, now)));
             }
             let taken = self.edge.rates.as_ref().map(|rates| rates.take(rules, address, now));
             if let Some(Err(why)) = taken {
@@ -88,7 +88,7 @@ impl Worker {
                 let mut response = self.turned_away(refusal, record, now);
                 let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 response.headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
-                return Err(response);
+                return Err(Box::new(response));
             }
         }
         let Some((status, location)) = rules.redirects.of(request) else { return Ok(record) };
@@ -98,7 +98,7 @@ impl Worker {
         if let Some(value) = &rules.redirects.cache_control {
             response.headers.insert(CACHE_CONTROL, value.clone());
         }
-        Err(response)
+        Err(Box::new(response))
     }
 
     /// A refusal that says nothing against the connection: others may share it.

@@ -68,7 +68,7 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
     let admitted = worker.admit(&rules, &ask.request, &ask.client, record, arrived);
     let mut response = match admitted {
         Ok(record) => routed(worker, ask, body, arrived, record).await,
-        Err(response) => response,
+        Err(response) => *response,
     };
     asker.dress(&rules, &mut response);
     response

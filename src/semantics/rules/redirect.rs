@@ -102,7 +102,7 @@ fn named_host(text: &str, scheme: Option<Scheme>) -> Result<Option<Box<str>>, St
             .to_owned()
     })?;
     let named = text.ends_with(&format!(":{port}"));
-    let port = named.then(|| format!(":{port}")).unwrap_or_default();
+    let port = if named { format!(":{port}") } else { String::new() };
     Ok(Some(format!("{host}{port}").into()))
 }
 

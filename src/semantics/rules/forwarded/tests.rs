@@ -14,14 +14,14 @@ fn told(told: ToldBy, lines: &[(&str, &str)]) -> Result<Option<Believed>, Misled
 }
 
 fn x(line: &str) -> Result<Option<String>, Misled> {
-    told(ToldBy::XForwarded, &[("x-forwarded-for", line)]).map(|found| found.map(way))
+    told(ToldBy::XForwarded, &[("x-forwarded-for", line)]).map(|found| found.as_ref().map(way))
 }
 
 fn forwarded(line: &str) -> Result<Option<String>, Misled> {
-    told(ToldBy::Forwarded, &[("forwarded", line)]).map(|found| found.map(way))
+    told(ToldBy::Forwarded, &[("forwarded", line)]).map(|found| found.as_ref().map(way))
 }
 
-fn way(believed: Believed) -> String {
+fn way(believed: &Believed) -> String {
     assert_eq!(believed.client.ip(), believed.hops.0[0]);
     listed(&believed.hops.0, IpAddr::to_string)
 }
@@ -46,7 +46,7 @@ fn the_last_address_that_is_no_proxy_is_the_client() {
     assert_eq!(x("unknown"), Ok(None));
     assert_eq!(told(ToldBy::XForwarded, &[]), Ok(None));
     let lines = [("x-forwarded-for", "1.1.1.1, 203.0.113.9"), ("x-forwarded-for", "192.0.2.7")];
-    let found = told(ToldBy::XForwarded, &lines).map(|found| found.map(way));
+    let found = told(ToldBy::XForwarded, &lines).map(|found| found.as_ref().map(way));
     assert_eq!(found, Ok(Some("203.0.113.9, 192.0.2.7, 192.0.2.8".to_owned())));
 }
 
