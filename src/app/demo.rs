@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::{Ended, Listening, StartError, run};
 use crate::config::{Config, Limits, Listener};
 use crate::listener::{self, Context, Drain, Handler};
+use crate::semantics::ToldBy;
 use crate::telemetry::Metrics;
 
 /// Like [`run`], with an origin of its own: `origin` answers on a loopback port that the system
@@ -25,6 +26,8 @@ pub fn run_with_origin<H: Handler>(
         tls: false,
         http2: false,
         proxy_protocol: false,
+        trusted_proxies: Vec::new(),
+        proxies_write: ToldBy::default(),
     };
     let sockets = listener::bind(&[door], 1)
         .map_err(|error| format!("no address for the origin: {}", error.error))?;

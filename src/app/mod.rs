@@ -188,7 +188,7 @@ impl Running {
         let doors = control::bind(&config, &control, &mut addresses)?;
         let incarnation = incarnation();
         let audit = audit(&config, &incarnation, &metrics)?;
-        let own = Proxy::new(
+        let own = Proxy::of_the_house(
             Arc::clone(&edge),
             origins.worker(),
             log.silent_recorder(),

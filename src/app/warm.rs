@@ -17,7 +17,7 @@ use crate::clock;
 use crate::listener::{Client, Handler as _, Interim, Request};
 use crate::message::{Body, BodyError, RequestHead};
 use crate::proxy::{AskedPurge, Proxy, PurgeByMethod, Purged};
-use crate::semantics::Outcome;
+use crate::semantics::{Outcome, ToldBy};
 
 /// Nobody purges by the requests that we make ourselves: they are GET and HEAD.
 pub(super) struct NoPurges;
@@ -33,7 +33,13 @@ impl PurgeByMethod for NoPurges {
 /// Sends a request and reads the answer to its end.
 pub(super) async fn fetch(proxy: Proxy, head: RequestHead, keep_bytes: usize) -> Fetched {
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let client = Arc::new(Client { address: loopback, local: loopback, tls: None });
+    let client = Arc::new(Client {
+        address: loopback,
+        local: loopback,
+        tls: None,
+        trusted_hop: false,
+        told_by: ToldBy::default(),
+    });
     let interim = Interim::default();
     let request = Request { head, body: Body::Empty, client, interim, arrived: clock::now() };
     let mut response = proxy.serve(request).await;

@@ -113,7 +113,7 @@ struct CheckedSite {
 }
 
 fn check_sites(
-    drafts: Vec<SiteDraft>,
+    mut drafts: Vec<SiteDraft>,
     origins: &[Found<Origin>],
     origin_hosts: &[Option<String>],
     whole: bool,
@@ -122,8 +122,12 @@ fn check_sites(
     let names = drafts.iter().filter(|site| site.whole);
     check_unique("site", names.map(|site| (site.name.value.as_str(), &site.name.place)), sink);
     check_hosts(&drafts, sink);
-    let used: Vec<Option<usize>> =
+    let own: Vec<Option<usize>> =
         drafts.iter().map(|draft| origin_of(draft, origins, whole, sink)).collect();
+    let mut used = own.clone();
+    for draft in &mut drafts {
+        used.extend(rule_origins(draft, origins, origin_hosts, whole, sink));
+    }
     for (i, origin) in origins.iter().enumerate() {
         // An unresolved reference may have meant any of them.
         if !used.contains(&Some(i)) && !used.contains(&None) && !used.is_empty() {
@@ -131,7 +135,7 @@ fn check_sites(
             sink.push(Problem::new(message).warning().at(origin.place.span.clone()));
         }
     }
-    drafts.into_iter().zip(used).map(|(draft, origin)| site(draft, origin, origin_hosts)).collect()
+    drafts.into_iter().zip(own).map(|(draft, origin)| site(draft, origin, origin_hosts)).collect()
 }
 
 fn site(draft: SiteDraft, origin: Option<usize>, origin_hosts: &[Option<String>]) -> CheckedSite {
@@ -145,6 +149,30 @@ fn site(draft: SiteDraft, origin: Option<usize>, origin_hosts: &[Option<String>]
         rules: draft.rules,
     });
     CheckedSite { name: draft.name.value, hosts: draft.hosts, site }
+}
+
+/// Gives the rules of a site the origins that they name, and their `Host` where they name none.
+fn rule_origins(
+    draft: &mut SiteDraft,
+    origins: &[Found<Origin>],
+    hosts: &[Option<String>],
+    whole: bool,
+    sink: &Sink,
+) -> Vec<Option<usize>> {
+    let SiteDraft { rules, rule_origins, .. } = draft;
+    let mut found = Vec::new();
+    for (at, name) in rule_origins {
+        let index = named_origin(name, origins, whole, sink);
+        found.push(index);
+        let (Some(index), Some(rule)) = (index, rules.get_mut(*at)) else { continue };
+        let policy = Arc::make_mut(&mut rule.policy);
+        let mut own = policy.rules.as_deref().cloned().unwrap_or_default();
+        own.origin = Some(index);
+        let host = hosts.get(index).and_then(Option::as_deref).map(HeaderValue::try_from);
+        own.host = own.host.or(host.and_then(Result::ok));
+        policy.rules = Some(Arc::new(own));
+    }
+    found
 }
 
 /// Index of the origin that a site names; the only one where it names none.
@@ -164,9 +192,21 @@ fn origin_of(
         }
         return (origins.len() == 1).then_some(0);
     };
+    named_origin(origin, origins, whole, sink)
+}
+
+/// Index of an origin that is named.
+fn named_origin(
+    origin: &Found<String>,
+    origins: &[Found<Origin>],
+    whole: bool,
+    sink: &Sink,
+) -> Option<usize> {
+    let names = || origins.iter().map(|origin| origin.value.name.as_str());
     let index = names().position(|name| name == origin.value);
     // The one that is meant may be among those left out.
     if index.is_none() && whole && !origins.is_empty() {
+        let list = || names().take(20).collect::<Vec<_>>().join(", ");
         let mut problem = Problem::new(format!("there is no origin {}", shown(&origin.value)))
             .at(origin.place.span.clone())
             .label("no such origin");

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::semantics::Policy;
+use crate::semantics::{Policy, ToldBy};
 
 use super::error::Problem;
 use super::file::{Draft, SiteDraft};
@@ -51,7 +51,15 @@ pub(super) fn built_in_listeners() -> Vec<Found<Listener>> {
 }
 
 fn listener(address: SocketAddr, tls: bool, key: &str) -> Found<Listener> {
-    Found::elsewhere(Listener { address, tls, http2: tls, proxy_protocol: false }, key)
+    let door = Listener {
+        address,
+        tls,
+        http2: tls,
+        proxy_protocol: false,
+        trusted_proxies: Vec::new(),
+        proxies_write: ToldBy::default(),
+    };
+    Found::elsewhere(door, key)
 }
 
 impl Flags {
@@ -73,6 +81,7 @@ impl Flags {
             hosts: vec![Found::elsewhere("*".to_owned(), "site.hosts")],
             origin: None,
             host: None,
+            rule_origins: Vec::new(),
             rules: vec![Rule { path: "/".to_owned(), policy: Arc::new(Policy::default()) }],
             whole: true,
         });

@@ -46,6 +46,8 @@ pub struct Limits {
     pub exempt_networks: Vec<IpNet>,
     /// Requests on one connection; 0 means any number.
     pub connection_requests: u64,
+    /// Clients that may be at their rate limits at once before others are taken for them.
+    pub rate_limit_clients: usize,
     /// Age at which a connection is closed after its current request, more or less a tenth.
     pub connection_age: Duration,
     /// Time for the TLS handshake, for a protocol preface, and for the first byte of a new connection.
@@ -221,6 +223,7 @@ impl Default for Limits {
             accepts_per_client: 1000,
             exempt_networks: loopback(),
             connection_requests: 0,
+            rate_limit_clients: 16_384,
             connection_age: Duration::from_secs(3600),
             handshake: Duration::from_secs(5),
             head: Duration::from_secs(10),

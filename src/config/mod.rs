@@ -21,12 +21,13 @@ mod units;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
+use ipnet::IpNet;
 
 pub use certificates::{CertificateFacts, inspect_certificate};
 pub use error::{Problem, Problems, Severity};
@@ -39,7 +40,7 @@ pub use names::{parse_address, parse_host, parse_host_field, parse_server};
 pub use token::{check_token, format_hash, hash_token, new_token};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 
-use crate::semantics::Policy;
+use crate::semantics::{Policy, ToldBy};
 
 /// One whole configuration, immutable once built.
 #[derive(Clone, Debug)]
@@ -101,6 +102,20 @@ pub struct Listener {
     pub http2: bool,
     /// Whether each connection begins with a PROXY protocol header.
     pub proxy_protocol: bool,
+    /// Networks of the proxies in front of us. Only from them a PROXY header is taken, and what
+    /// they say of earlier hops may be believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The fields by which they tell of earlier hops.
+    pub proxies_write: ToldBy,
+}
+
+impl Listener {
+    /// Whether an address is that of a proxy in front of us.
+    #[must_use]
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted_proxies.iter().any(|network| facades::holds(network, address))
+    }
 }
 
 /// A certificate chain and its key.

@@ -9,6 +9,8 @@
 
 mod proof;
 mod rate;
+mod rates;
+mod sketch;
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -17,6 +19,8 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 
 pub use proof::proves;
 pub use rate::Buckets;
+pub use rates::{Rates, TooFast};
+pub use sketch::{Account, Sketch};
 
 use crate::clock::Now;
 use crate::config::{Token, hash_token};

@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::clock::Now;
 use crate::message::{Body, Refusal, RequestHead, ResponseHead};
+use crate::semantics::ToldBy;
 use crate::telemetry::Record;
 
 /// Answers requests. One value serves all connections of a worker at once.
@@ -52,6 +53,13 @@ pub struct Client {
     pub local: SocketAddr,
     /// What TLS found out; `None` in plain.
     pub tls: Option<TlsInfo>,
+    /// Whether the one who speaks HTTP here is a proxy that the listener trusts, so that what it
+    /// says of earlier hops (`Forwarded`, `X-Forwarded-*`) may be believed. Behind the PROXY
+    /// protocol that is judged by the address that the header names: the balancer only carries
+    /// what this one says.
+    pub trusted_hop: bool,
+    /// The fields by which it does.
+    pub told_by: ToldBy,
 }
 
 /// What a TLS handshake found out.

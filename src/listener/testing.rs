@@ -147,7 +147,10 @@ impl Edge {
 }
 
 pub(super) fn listener(tls: bool, http2: bool, proxy_protocol: bool) -> Listener {
-    Listener { address: SocketAddr::from(([127, 0, 0, 1], 0)), tls, http2, proxy_protocol }
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let proxies_write = crate::semantics::ToldBy::default();
+    Listener { address, tls, http2, proxy_protocol, trusted_proxies, proxies_write }
 }
 
 fn metrics() -> Arc<Metrics> {

@@ -55,11 +55,17 @@ pub enum Refusal {
     UnknownHost,
     /// The process is short of memory, connections or time, or is draining.
     Overload,
+    /// The client's network may not ask here.
+    Network,
+    /// The client asks faster than it may.
+    ClientRate,
+    /// All clients together ask faster than they may.
+    SiteRate,
 }
 
 impl Refusal {
     /// Every reason, for metrics that want a row each.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::RequestLine,
         Self::Version,
         Self::MethodSyntax,
@@ -85,6 +91,9 @@ impl Refusal {
         Self::Upgrade,
         Self::UnknownHost,
         Self::Overload,
+        Self::Network,
+        Self::ClientRate,
+        Self::SiteRate,
     ];
 
     /// Status that the client gets.
@@ -115,6 +124,8 @@ impl Refusal {
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
             Self::Overload => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Network => StatusCode::FORBIDDEN,
+            Self::ClientRate | Self::SiteRate => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -147,6 +158,9 @@ impl Refusal {
             Self::Upgrade => "upgrade",
             Self::UnknownHost => "unknown-host",
             Self::Overload => "overload",
+            Self::Network => "network",
+            Self::ClientRate => "client-rate",
+            Self::SiteRate => "site-rate",
         }
     }
 }

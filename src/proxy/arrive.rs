@@ -143,7 +143,7 @@ impl Worker {
         unconditional(&mut headers);
         headers.extend(fields);
         let outgoing = self.outgoing(ask, headers, Body::Empty);
-        let origin = self.edge.config.sites.get(ask.site).map_or(0, |site| site.origin);
+        let origin = self.edge.origin_of(ask.site, &ask.policy);
         let requested = clock::now();
         let interim = job.interim.clone();
         let sent =

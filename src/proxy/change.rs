@@ -160,12 +160,27 @@ impl Worker {
             }
         };
         add(&ask.request, &ask.policy, &ask.key);
-        for target in named_targets(&ask.request, answer) {
+        for target in self.public_targets(ask, answer) {
             let policy = edge.routes.policy(ask.site, &target.path);
             let request = at(ask, target, policy);
             add(&request, policy, &CacheKey::of(edge.store.secret(), site, &request, policy));
         }
         (kept, others)
+    }
+
+    /// The URLs that an answer names, and where paths are rewritten also those under which the public
+    /// knows them: the origin says what it sees.
+    fn public_targets(&self, ask: &Ask, answer: &HeaderMap) -> Vec<Target> {
+        let mut targets = named_targets(&ask.request, answer);
+        let rules = ask.policy.rules.as_deref();
+        if let Some(rewrite) = rules.and_then(|rules| rules.rewrite.as_ref()) {
+            let public = |target: &Target| {
+                rewrite.undo(&target.path).map(|path| Target { path, ..target.clone() })
+            };
+            let public: Vec<Target> = targets.iter().filter_map(public).collect();
+            targets.extend(public);
+        }
+        targets
     }
 
     /// Groups that an answer invalidates, whatever its status: it says so in as many words.

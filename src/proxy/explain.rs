@@ -23,7 +23,7 @@ use crate::clock::Now;
 use crate::config::{Scope, Site};
 use crate::message::{Refusal, RequestHead};
 use crate::semantics::{
-    CacheKey, Explanation, Facts, Policy, Request, apply_key_policy, normalise,
+    CacheKey, Explanation, Facts, Policy, Request, apply_key_policy, normalise, readable,
 };
 use foretell::Foretold;
 
@@ -55,8 +55,11 @@ impl Edge {
         };
         let policy = self.routes.policy(site, &request.path);
         let asked = facts::request(&request);
+        let redirect = policy.rules.as_ref().and_then(|rules| rules.redirects.of(&request));
         let own_answer = if self.purges_by(&method) {
             Some("purge")
+        } else if redirect.is_some() {
+            Some("redirect")
         } else if !policy.forwards(&method) {
             Some(Refusal::MethodNotAllowed.label())
         } else if self.loops(&request.headers) {
@@ -68,7 +71,8 @@ impl Edge {
         };
         if let Some(why) = own_answer {
             told.add("decision", Foretold::refused(why).facts());
-            told.add("request", asked);
+            let location = redirect.map(|(_, url)| readable("location", url.as_bytes()));
+            told.add("request", asked.with_some("redirected_to", location));
             told.add("site", self.site_facts(site, policy));
             return told;
         }

@@ -20,6 +20,7 @@ mod outgoing;
 mod partial;
 mod pass;
 mod purge;
+mod rules;
 mod segments;
 mod serve;
 
@@ -29,12 +30,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::clock::Now;
 use crate::config::Config;
-use crate::guard::Guard;
+use crate::guard::{Guard, Rates};
 use crate::listener::{Client, Handler, Interim, PressureGauge, Request, Response};
 use crate::message::{Refusal, RequestHead};
 use crate::origin::WorkerOrigins;
 use crate::route::Routes;
-use crate::semantics::{self, CacheKey, Policy, TagLimits, asked_conditions};
+use crate::semantics::{
+    self, CacheKey, Hops, KeySecret, Networks, Policy, TagLimits, asked_conditions,
+};
 use crate::store::{Fills, Purges, Store};
 use crate::telemetry::{Metrics, Recorder, RequestId, RequestIds};
 use dice::Dice;
@@ -59,6 +62,10 @@ pub struct Edge {
     guard: Guard,
     /// Sites whose operator has been told that the origin names no freshness.
     hinted: Vec<AtomicBool>,
+    /// How fast clients may ask, where that is limited.
+    rates: Option<Rates>,
+    /// The proxies in front of any listener.
+    proxies: Networks,
 }
 
 impl Edge {
@@ -80,6 +87,13 @@ impl Edge {
         let via = http::HeaderValue::from_static("1.1 atoll");
         let hinted = config.sites.iter().map(|_| AtomicBool::new(false)).collect();
         let codings = codings::Queue::new(config.limits.coding_jobs);
+        let policies = config.sites.iter().flat_map(|site| &site.rules).map(|rule| &rule.policy);
+        let rules = policies.filter_map(|policy| policy.rules.as_deref());
+        let [first, second] = store.secret().0;
+        let secret = KeySecret([second.rotate_left(16), first.rotate_left(48)]);
+        let rates = Rates::new(rules, config.limits.rate_limit_clients, secret);
+        let trusted = config.listeners.iter().flat_map(|listener| &listener.trusted_proxies);
+        let proxies = Networks::listed(trusted);
         Self {
             config,
             routes,
@@ -93,6 +107,8 @@ impl Edge {
             via,
             guard: Guard::default(),
             hinted,
+            rates,
+            proxies,
         }
     }
 
@@ -131,6 +147,8 @@ pub(crate) struct Worker {
     ids: RequestIds,
     /// Carries out what `PURGE` asks for.
     purger: Arc<dyn PurgeByMethod>,
+    /// Asks for the edge itself: no client's network or rate is in the way.
+    of_the_house: bool,
 }
 
 impl Proxy {
@@ -143,7 +161,21 @@ impl Proxy {
         ids: RequestIds,
         purger: Arc<dyn PurgeByMethod>,
     ) -> Self {
-        Self { worker: Arc::new(Worker { edge, origins, recorder, ids, purger }) }
+        let of_the_house = false;
+        Self { worker: Arc::new(Worker { edge, origins, recorder, ids, purger, of_the_house }) }
+    }
+
+    /// A proxy for requests that the edge makes itself, which have no client.
+    #[must_use]
+    pub fn of_the_house(
+        edge: Arc<Edge>,
+        origins: WorkerOrigins,
+        recorder: Arc<Recorder>,
+        ids: RequestIds,
+        purger: Arc<dyn PurgeByMethod>,
+    ) -> Self {
+        let of_the_house = true;
+        Self { worker: Arc::new(Worker { edge, origins, recorder, ids, purger, of_the_house }) }
     }
 }
 
@@ -192,6 +224,8 @@ pub(crate) struct Ask {
     key: CacheKey,
     /// Its connection.
     client: Arc<Client>,
+    /// The way up to us, by the word of trusted proxies.
+    hops: Option<Hops>,
     /// Way to send interim responses.
     interim: Interim,
     /// Its id.

@@ -1,7 +1,5 @@
 //! The request as the origin gets it: written anew from the canonical form.
 
-use std::net::SocketAddr;
-
 use http::header::{HOST, HeaderName, HeaderValue, VIA};
 use http::{HeaderMap, Version};
 
@@ -9,36 +7,47 @@ use super::fields::X_REQUEST_ID;
 use super::{Ask, Edge, Worker};
 use crate::message::Body;
 use crate::origin::Outgoing;
-use crate::semantics::Request;
+use crate::semantics::{ForwardedFields, Request, Rules, write_forwarded};
 
 const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 impl Worker {
     /// Request for the origin: `headers` of the client, end-to-end fields only, and ours.
     pub(super) fn outgoing(&self, ask: &Ask, mut headers: HeaderMap, body: Body) -> Outgoing {
         let request = &ask.request;
-        set(&mut headers, X_FORWARDED_HOST, &request.host_field());
-        if let Some(host) = self.edge.origin_host(ask.site, request) {
+        let rules = ask.policy.rules.as_deref();
+        // First, so that what is ours stays ours.
+        if let Some(rules) = rules {
+            rules.request_fields.write(&mut headers);
+        }
+        if let Some(host) = self.edge.origin_host(ask.site, request, rules) {
             headers.insert(HOST, host);
         }
-        set(&mut headers, X_FORWARDED_FOR, &address(ask.client.address));
-        set(&mut headers, X_FORWARDED_PROTO, request.scheme.as_str());
+        let fields = rules.map_or(ForwardedFields::default(), |rules| rules.forwarded);
+        let (client, hops) = (ask.client.address.ip(), ask.hops.as_ref());
+        let host = request.host_field();
+        write_forwarded(&mut headers, fields, hops, client, request.scheme, &host);
         set(&mut headers, X_REQUEST_ID, ask.id.as_str());
         headers.append(VIA, via(request.version));
         if let Ok(id) = HeaderValue::from_str(&self.edge.config.node.cdn_id) {
             headers.append(CDN_LOOP, id);
         }
-        Outgoing { method: request.method.clone(), target: request.target(), headers, body }
+        let target = rules.map_or_else(|| request.target(), |rules| rules.target(request));
+        Outgoing { method: request.method.clone(), target, headers, body }
     }
 }
 
 impl Edge {
     /// Value of `Host` that the origin of a site sees.
-    pub(super) fn origin_host(&self, site: usize, request: &Request) -> Option<HeaderValue> {
-        let own = self.config.sites.get(site).and_then(|site| site.host.clone());
+    pub(super) fn origin_host(
+        &self,
+        site: usize,
+        request: &Request,
+        rules: Option<&Rules>,
+    ) -> Option<HeaderValue> {
+        let of_rule = rules.and_then(|rules| rules.host.clone());
+        let own = || self.config.sites.get(site).and_then(|site| site.host.clone());
+        let own = of_rule.or_else(own);
         own.or_else(|| HeaderValue::try_from(request.host_field()).ok())
     }
 
@@ -58,10 +67,6 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
-}
-
-fn address(client: SocketAddr) -> String {
-    client.ip().to_canonical().to_string()
 }
 
 fn via(version: Version) -> HeaderValue {

@@ -65,7 +65,7 @@ impl Worker {
             && lookup_allowed(&ask.request, &ask.policy).is_ok();
         let body = Limited::wrap(body, ask.policy.body_bytes);
         let outgoing = self.outgoing(ask, self.passed_fields(ask), body);
-        let origin = self.edge.config.sites.get(ask.site).map_or(0, |site| site.origin);
+        let origin = self.edge.origin_of(ask.site, &ask.policy);
         let interim = ask.interim.clone();
         let passing =
             alone.then(|| self.edge.fills.passing(ask.key.hash, || self.edge.purges.epoch()));

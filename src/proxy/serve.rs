@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use super::explain::ATOLL_EXPLAIN;
 use super::fill::{Looks, Step};
+use super::rules::Asker;
 use super::{Ask, Edge, Worker};
 use crate::clock::{self, Now};
-use crate::listener::{Request, Response};
+use crate::listener::{Client, Interim, Request, Response};
 use crate::message::{Body, Refusal};
 use crate::semantics::{
-    self, CacheKey, CacheStatus, Decision, Forward, Outcome, Policy, Reason, apply_key_policy,
-    decide_why, lookup_allowed, normalise,
+    self, CacheKey, CacheStatus, Decision, Forward, Hops, Outcome, Policy, Reason,
+    apply_key_policy, decide_why, lookup_allowed, normalise,
 };
 use crate::store::{Lookup, Stored};
-use crate::telemetry::{Record, TraceParent};
+use crate::telemetry::{Record, RequestId, TraceParent};
 
 /// Times that a request looks again after a fill which it joined came to nothing for it. After
 /// that it goes to the origin alone.
@@ -21,7 +22,8 @@ const LOOKS: usize = 3;
 
 /// Answers one request.
 pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
-    let Request { head, body, client, interim, arrived } = incoming;
+    let Request { mut head, body, mut client, interim, arrived } = incoming;
+    let believed = worker.edge.believed(&client, &mut head);
     let id = worker.ids.choose(head.headers.get("x-request-id"));
     let mut record = worker.recorder.record(id.clone(), arrived);
     record.client = client.address;
@@ -30,7 +32,16 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
         head.headers.get("traceparent").and_then(|value| TraceParent::parse(value.as_bytes()));
     let host = head.authority.as_deref().or_else(|| host_of(&head.headers));
     record.set_head(&head, host.unwrap_or_default());
-    let mut request = match normalise(head) {
+    let mut hops = None;
+    match believed {
+        Ok(None) => {}
+        Ok(Some((known, way))) => {
+            record.client = known.address;
+            (client, hops) = (known, Some(way));
+        }
+        Err(refusal) => return worker.refusal(refusal, record, arrived),
+    }
+    let request = match normalise(head) {
         Ok(request) => request,
         Err(refusal) => return worker.refusal(refusal, record, arrived),
     };
@@ -49,6 +60,40 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
     if worker.edge.purges_by(&request.method) {
         return worker.purge(&request, site, &client, body, record, arrived).await;
     }
+    let ask = Routed { request, site, policy, client, hops, interim, id };
+    let Some(rules) = ask.policy.rules.clone() else {
+        return routed(worker, ask, body, arrived, record).await;
+    };
+    let asker = Asker::of(&ask.request);
+    let admitted = worker.admit(&rules, &ask.request, &ask.client, record, arrived);
+    let mut response = match admitted {
+        Ok(record) => routed(worker, ask, body, arrived, record).await,
+        Err(response) => *response,
+    };
+    asker.dress(&rules, &mut response);
+    response
+}
+
+/// A request that is let in, before it has its key.
+struct Routed {
+    request: semantics::Request,
+    site: usize,
+    policy: Arc<Policy>,
+    client: Arc<Client>,
+    hops: Option<Hops>,
+    interim: Interim,
+    id: RequestId,
+}
+
+/// Answers a request that found its site and its rule, and is let in.
+async fn routed(
+    worker: &Arc<Worker>,
+    ask: Routed,
+    body: Body,
+    arrived: Now,
+    record: Box<Record>,
+) -> Response {
+    let Routed { mut request, site, policy, client, hops, interim, id } = ask;
     if !policy.forwards(&request.method) {
         return worker.method_not_allowed(&policy, record, arrived);
     }
@@ -65,7 +110,7 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
     apply_key_policy(&mut request, &policy);
     let key = CacheKey::of(worker.edge.store.secret(), name, &request, &policy);
     let token = request.asks.explain.take();
-    let ask = Arc::new(Ask { request, site, policy, key, client, interim, id });
+    let ask = Arc::new(Ask { request, site, policy, key, client, hops, interim, id });
     // Told before it is done: what is done changes what there is to tell.
     let told = token.and_then(|token| {
         worker.edge.explain_to(&token, &ask, !matches!(body, Body::Empty), arrived)

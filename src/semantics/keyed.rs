@@ -57,6 +57,9 @@ pub fn apply_key_policy(request: &mut Request, policy: &Policy) {
     if let Some(key) = policy.key_in_force() {
         key.rewrite(request);
     }
+    if let Some(rules) = &policy.rules {
+        rules.prepare(request);
+    }
 }
 
 /// The canonical target under which responses to a canonical target are stored.
@@ -209,7 +212,7 @@ fn keep_cookies(headers: &mut HeaderMap, names: &[Box<str>]) {
 }
 
 /// Whether two names differ at most in `-` and `_`.
-fn same_variable(one: &HeaderName, other: &HeaderName) -> bool {
+pub(super) fn same_variable(one: &HeaderName, other: &HeaderName) -> bool {
     let plain = |byte: u8| if byte == b'_' { b'-' } else { byte };
     let (one, other) = (one.as_str().bytes(), other.as_str().bytes());
     one.len() == other.len() && one.map(plain).eq(other.map(plain))

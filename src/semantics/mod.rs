@@ -23,6 +23,7 @@ mod policy;
 mod properties;
 mod range;
 mod reason;
+mod rules;
 mod segment;
 mod selecting;
 mod shape;
@@ -63,6 +64,11 @@ pub use partial::{
 };
 pub use policy::{Policy, REGISTERED_METHODS, WithoutLease};
 pub use reason::Reason;
+pub use rules::{
+    Access, Believed, Edit, ErrorPages, FieldEdits, ForwardedFields, Hops, Misled, Networks, Page,
+    PageFor, Rate, RateLimit, Redirect, Redirects, Rewrite, Rules, TICK_NANOS, ToldBy, believe,
+    judge_request_edit, judge_response_edit, ticks, write_forwarded,
+};
 pub use segment::{
     Continuation, Grid, LARGEST_SEGMENT, LEAST_SEGMENT, Opening, Segments, Slice, Span,
     continuation, make_whole, opening, precondition,

@@ -453,7 +453,7 @@ fn is_disguised(name: &str) -> bool {
 }
 
 /// A bit for each field that steers routing, framing or caching and has one value only.
-fn singleton(name: &str) -> Option<u32> {
+pub(super) fn singleton(name: &str) -> Option<u32> {
     let position = match name {
         "authorization" => 0,
         "content-type" => 1,

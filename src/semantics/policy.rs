@@ -1,11 +1,13 @@
 //! What an operator decided for a path: the part of a decision that neither client nor origin has.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
 use http::header::HeaderName;
 
 use crate::semantics::keyed::KeyPolicy;
+use crate::semantics::rules::Rules;
 use crate::semantics::status_lifetime::StatusLifetimes;
 
 use crate::semantics::coding::Compression;
@@ -63,6 +65,8 @@ pub struct Policy {
     pub body_bytes: u64,
     /// What to do with hits while the mesh lease is lost.
     pub without_lease: WithoutLease,
+    /// What is done with requests besides caching; `None`: nothing.
+    pub rules: Option<Arc<Rules>>,
 }
 
 impl Policy {
@@ -74,6 +78,7 @@ impl Policy {
     /// Whether requests under one key never differ in a field.
     pub(super) fn settles(&self, name: &HeaderName) -> bool {
         self.key_in_force().is_some_and(|key| key.settles(name))
+            || self.rules.as_ref().is_some_and(|rules| rules.settles(name))
     }
 
     /// Whether requests with this method are forwarded.
@@ -163,6 +168,7 @@ impl Default for Policy {
             compression: Compression::default(),
             body_bytes: 100 * 1024 * 1024,
             without_lease: WithoutLease::Revalidate,
+            rules: None,
         }
     }
 }

@@ -55,6 +55,8 @@ mod refetch;
 #[cfg(test)]
 mod revalidation;
 #[cfg(test)]
+mod rules;
+#[cfg(test)]
 mod segments;
 #[cfg(test)]
 mod stale;

@@ -38,6 +38,8 @@ fn ask(
             address: ([127, 0, 0, 1], 1).into(),
             local: ([127, 0, 0, 1], 2).into(),
             tls: None,
+            trusted_hop: false,
+            told_by: crate::semantics::ToldBy::default(),
         }),
         interim: Interim::default(),
         arrived: Now::at(1_800_000_000),

@@ -47,6 +47,7 @@ pub(super) fn read(mut table: Table<'_>, limits: &mut Limits) {
         accepts_per_client: count(1..=MANY),
         exempt_networks: set,
         connection_requests: count(0..=u64::MAX),
+        rate_limit_clients: count(16..=16_000_000),
         connection_age: time(SECOND..=YEAR),
         handshake: time(100..=HOUR),
         head: time(100..=HOUR),

@@ -10,6 +10,7 @@ mod key;
 mod limits;
 mod origin;
 mod policy;
+mod rules;
 mod site;
 
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 pub(super) use facades::{FacadesDraft, ServiceDraft};
 pub(super) use hook::HookDraft;
 
-use crate::semantics::Policy;
+use crate::semantics::{Policy, ToldBy};
 
 use super::error::{Problem, shown};
 use super::reader::{Entry, Found, Number, Percent, Read, Size, Table};
@@ -74,6 +75,8 @@ pub(super) struct SiteDraft {
     pub(super) origin: Option<Found<String>>,
     pub(super) host: Option<String>,
     pub(super) rules: Vec<Rule>,
+    /// Origins that rules name, by the position of the rule.
+    pub(super) rule_origins: Vec<(usize, Found<String>)>,
     /// Whether its table lacked something that has been reported.
     pub(super) whole: bool,
 }
@@ -123,7 +126,7 @@ pub(super) fn read(mut file: Table<'_>, folder: &Path) -> Draft {
     }
     draft.watch = watch(file.table("watch"));
     read_origins(&mut file, folder, &mut draft);
-    read_sites(&mut file, &mut draft);
+    read_sites(&mut file, folder, &mut draft);
     facades::read(file.table("facades"), &mut draft.facades);
     file.finish();
     draft
@@ -157,7 +160,7 @@ fn read_origins(file: &mut Table<'_>, folder: &Path, draft: &mut Draft) {
     }
 }
 
-fn read_sites(file: &mut Table<'_>, draft: &mut Draft) {
+fn read_sites(file: &mut Table<'_>, folder: &Path, draft: &mut Draft) {
     let tables = file.tables("site").unwrap_or_default();
     if tables.is_empty() {
         let help = "for example:\n[[site]]\nname = \"main\"\nhosts = [\"*\"]\norigin = \"main\"";
@@ -166,7 +169,7 @@ fn read_sites(file: &mut Table<'_>, draft: &mut Draft) {
     let policy = Arc::new(Policy::default());
     let sink = file.sink;
     let tables = tables.into_iter().take_while(|_| !sink.is_full());
-    draft.sites = tables.map(|table| site::read(table, &policy)).collect();
+    draft.sites = tables.map(|table| site::read(table, &policy, folder)).collect();
 }
 
 fn read_node(mut table: Table<'_>, node: &mut Node) {
@@ -211,9 +214,31 @@ fn listener(mut table: Table<'_>) -> Option<Found<Listener>> {
     let mut http2 = tls;
     table.set("http2", &mut http2);
     table.set("proxy_protocol", &mut proxy_protocol);
+    let mut trusted_proxies = Vec::new();
+    table.set("trusted_proxies", &mut trusted_proxies);
+    let mut proxies_write = ToldBy::default();
+    let names = [("x-forwarded", ToldBy::XForwarded), ("forwarded", ToldBy::Forwarded)];
+    table.choose("proxies_write", &names, &mut proxies_write);
+    if proxy_protocol && trusted_proxies.is_empty() {
+        table.sink.push(
+            Problem::new(
+                "`proxy_protocol` without `trusted_proxies` would let anybody claim any address",
+            )
+            .at(table.span_of("proxy_protocol"))
+            .label("from whom?")
+            .help("name the networks of the balancers: trusted_proxies = [\"10.0.0.0/8\"]"),
+        );
+    }
     table.finish();
     address.map(|found| Found {
-        value: Listener { address: found.value, tls, http2, proxy_protocol },
+        value: Listener {
+            address: found.value,
+            tls,
+            http2,
+            proxy_protocol,
+            trusted_proxies,
+            proxies_write,
+        },
         place: found.place,
     })
 }

@@ -7,13 +7,14 @@ use crate::semantics::{LARGEST_SEGMENT, LEAST_SEGMENT, Policy, WithoutLease};
 
 use super::super::error::Problem;
 use super::super::reader::{MaybeSize, MaybeTime, Table};
-use super::{compression, key};
+use super::rules::Spot;
+use super::{compression, key, rules};
 
 const SECOND: u64 = 1_000;
 const DAY: u64 = 86_400 * SECOND;
 
 /// Reads the policy keys of a table over those of `base`, which is shared where none is written.
-pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>) -> Arc<Policy> {
+pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>, spot: Spot<'_>) -> Arc<Policy> {
     let mut policy = Policy::clone(base);
     // Without `..`, so that a new field of the policy must be given its key here.
     let Policy {
@@ -40,6 +41,7 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>) -> Arc<Policy> {
         compression,
         body_bytes,
         without_lease,
+        rules,
     } = &mut policy;
     table.set("methods", methods);
     table.set("pass", pass);
@@ -65,6 +67,7 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>) -> Arc<Policy> {
     table.size("body_bytes", body_bytes, 0..=1 << 50);
     let names = [("revalidate", WithoutLease::Revalidate), ("serve", WithoutLease::Serve)];
     table.choose("without_lease", &names, without_lease);
+    rules::read(table, rules, spot);
     contradictions(table, &policy);
     if policy == **base { Arc::clone(base) } else { Arc::new(policy) }
 }
@@ -130,6 +133,12 @@ fn contradictions(table: &Table<'_>, policy: &Policy) {
     if policy.strip_set_cookie {
         let why = "the cookies are removed before anything is stored";
         idle(table, "store_set_cookie", "strip_set_cookie", "strip_set_cookie = true", why);
+    }
+    if let (Some(key), Some(rules)) = (&policy.key, &policy.rules)
+        && key.headers.iter().any(|name| rules.request_fields.settles(name))
+    {
+        let why = "one of these fields is set or removed here, and is the same for everybody";
+        idle(table, "key_headers", "request_headers", "request_headers", why);
     }
     if policy.vary_on_cookie && policy.key.as_ref().is_some_and(|key| key.cookies.is_some()) {
         let why = "these cookies are in the key, and no others reach the origin";

@@ -1,6 +1,7 @@
 //! `[[site]]` and `[[site.rule]]`.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::semantics::Policy;
@@ -8,7 +9,8 @@ use crate::semantics::Policy;
 use super::super::error::Problem;
 use super::super::reader::{Entry, Found, Place, Read, Table};
 use super::super::{Rule, names};
-use super::{SiteDraft, policy};
+use super::rules::Spot;
+use super::{SiteDraft, policy, rules};
 
 /// A host pattern.
 struct Pattern(String);
@@ -20,18 +22,18 @@ impl Read for Pattern {
 }
 
 /// Reads one site with its rules.
-pub(super) fn read(mut table: Table<'_>, default: &Arc<Policy>) -> SiteDraft {
+pub(super) fn read(mut table: Table<'_>, default: &Arc<Policy>, folder: &Path) -> SiteDraft {
     let name = table.required_parsed("name", "\"main\"", names::parse_name);
     let hosts = hosts(&mut table);
     let origin = table.optional::<String>("origin");
     let host = table.optional_parsed("host", names::parse_host_field).map(|found| found.value);
-    let base = policy::read(&mut table, default);
-    let rules = rules(&mut table, &base);
+    let base = policy::read(&mut table, default, Spot { path: "/", folder });
+    let (rules, rule_origins) = rules_of(&mut table, &base, folder);
     let place = table.place.clone();
     table.finish();
     let whole = name.is_some();
     let name = name.unwrap_or(Found { value: String::new(), place });
-    SiteDraft { name, hosts, origin, host, rules, whole }
+    SiteDraft { name, hosts, origin, host, rules, rule_origins, whole }
 }
 
 fn hosts(table: &mut Table<'_>) -> Vec<Found<String>> {
@@ -49,12 +51,19 @@ fn hosts(table: &mut Table<'_>) -> Vec<Found<String>> {
 }
 
 /// Its rules over the policy of the site; one for `/` is added where none is written.
-fn rules(table: &mut Table<'_>, base: &Arc<Policy>) -> Vec<Rule> {
-    let mut rules = Vec::new();
+fn rules_of(
+    table: &mut Table<'_>,
+    base: &Arc<Policy>,
+    folder: &Path,
+) -> (Vec<Rule>, Vec<(usize, Found<String>)>) {
+    let (mut rules, mut origins) = (Vec::new(), Vec::new());
     let mut seen: HashMap<String, Place> = HashMap::new();
     for mut rule in table.tables("rule").unwrap_or_default() {
         let path = rule.required_parsed("path", "\"/assets\"", names::parse_path);
-        let policy = policy::read(&mut rule, base);
+        let spot = Spot { path: path.as_ref().map_or("/", |found| &*found.value), folder };
+        let mut policy = policy::read(&mut rule, base, spot);
+        let origin = rule.optional::<String>("origin");
+        rules::host(&mut rule, &mut policy);
         let sink = rule.sink;
         rule.finish();
         let Some(Found { value: path, place }) = path else { continue };
@@ -67,10 +76,11 @@ fn rules(table: &mut Table<'_>, base: &Arc<Policy>) -> Vec<Rule> {
                     .help("the longest path wins, so one of them would never be used: join them"),
             );
         }
+        origins.extend(origin.map(|origin| (rules.len(), origin)));
         rules.push(Rule { path, policy });
     }
     if !seen.contains_key("/") {
         rules.push(Rule { path: "/".to_owned(), policy: Arc::clone(base) });
     }
-    rules
+    (rules, origins)
 }

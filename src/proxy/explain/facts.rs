@@ -152,7 +152,7 @@ impl Edge {
         let found = self.site(site);
         let rule = |rule: &&Rule| Arc::ptr_eq(&rule.policy, policy);
         let rule = found.and_then(|site| site.rules.iter().find(rule));
-        let origin = found.and_then(|site| self.config.origins.get(site.origin));
+        let origin = found.and(self.config.origins.get(self.origin_of(site, policy)));
         Facts::new()
             .with("name", self.site_name(site).to_owned())
             .with_some("rule", rule.map(|rule| rule.path.clone()))
@@ -232,7 +232,8 @@ impl Edge {
             }
             method = Method::GET;
         }
-        let host = self.origin_host(subject.site, request);
+        let rules = subject.policy.rules.as_deref();
+        let host = self.origin_host(subject.site, request, rules);
         let stands_in = match &peek.lookup {
             Lookup::Found(stored, verdict) => {
                 let terms = &stored.head().terms;
@@ -243,7 +244,7 @@ impl Edge {
         Facts::new()
             .with("asked", foretold.asks.label())
             .with("method", method.to_string())
-            .with("target", request.target())
+            .with("target", rules.map_or_else(|| request.target(), |rules| rules.target(request)))
             .with_some("host", host.map(|host| readable("host", host.as_bytes())))
             .with_some("if_none_match", shown(&headers, &header::IF_NONE_MATCH))
             .with_some("if_modified_since", shown(&headers, &header::IF_MODIFIED_SINCE))

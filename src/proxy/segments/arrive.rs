@@ -117,7 +117,7 @@ impl Worker {
     async fn as_asked(self: &Arc<Self>, writer: FillWriter, job: Job, why: NotStored) {
         let ask = &job.ask;
         let outgoing = self.outgoing(ask, self.passed_fields(ask), Body::Empty);
-        let origin = self.edge.config.sites.get(ask.site).map_or(0, |site| site.origin);
+        let origin = self.edge.origin_of(ask.site, &ask.policy);
         let interim = job.interim.clone();
         let sent =
             self.origins.send(origin, ask.site, outgoing, move |head| interim.send(head)).await;

@@ -214,7 +214,7 @@ impl Reading {
             return Err(self.changed());
         };
         let outgoing = worker.outgoing(ask, self.fields(span, &validator), Body::Empty);
-        let origin = worker.edge.config.sites.get(ask.site).map_or(0, |site| site.origin);
+        let origin = worker.edge.origin_of(ask.site, &ask.policy);
         worker.edge.metrics.store.segments_fetched.inc();
         // Interim responses speak to a client that has its head already.
         let sent = worker.origins.send(origin, ask.site, outgoing, |_interim| ()).await;
