@@ -228,7 +228,11 @@ fn observe_failure(origin: &Origin, connection: &Connection, error: &SendError) 
         _ => None,
     };
     endpoint.note_error(error);
-    origin.observe(endpoint, Observed::Failure, latency, clock::now().boot);
+    let observed = match error {
+        SendError::HttpProtocolError(_) => Observed::Broken,
+        _ => Observed::Failure,
+    };
+    origin.observe(endpoint, observed, latency, clock::now().boot);
 }
 
 fn answer(connection: Connection, upload: Upload, response: Response, mut back: Return) -> Answer {

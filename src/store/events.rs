@@ -57,6 +57,15 @@ pub enum What {
         /// Why, where something failed.
         why: Option<String>,
     },
+    /// An origin as a whole changed.
+    Origin {
+        /// Its name.
+        origin: String,
+        /// `panic`, `believed`, `circuit-open`, `circuit-recovering` or `circuit-closed`.
+        state: &'static str,
+        /// Why, where something failed.
+        why: Option<String>,
+    },
     /// The node began to drain.
     Drain,
 }
@@ -82,7 +91,9 @@ impl What {
     fn bytes(&self) -> usize {
         match self {
             Self::Purge(told) => told.selectors.iter().map(|named| 48 + named.text.len()).sum(),
-            Self::Health { origin, why, .. } => origin.len() + why.as_ref().map_or(0, String::len),
+            Self::Health { origin, why, .. } | Self::Origin { origin, why, .. } => {
+                origin.len() + why.as_ref().map_or(0, String::len)
+            }
             Self::Reset { .. } | Self::Drain => 0,
         }
     }
