@@ -18,12 +18,11 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 fn probe() -> Probe {
     Probe {
         path: "/health".to_owned(),
-        host: None,
-        status: None,
         interval: Duration::from_millis(20),
         timeout: Duration::from_millis(500),
         rise: 2,
         fall: 2,
+        ..Probe::default()
     }
 }
 
