@@ -141,7 +141,12 @@ mod tests {
         for (case, members, used, panic) in [
             ("one of two", &[out, up][..], &[false, true][..], false),
             ("the other is down", &[out, down], &[false, true], true),
-            ("it alone is believed", &[out, out, out, out, out, up], &[false, false, false, false, false, true], false),
+            (
+                "it alone is believed",
+                &[out, out, out, out, out, up],
+                &[false, false, false, false, false, true],
+                false,
+            ),
             ("all of them: the backup", &[out, out, spare], &[false, false, true], false),
             ("everything", &[out, gone], &[false, false], false),
             ("nothing there", &[], &[], false),

@@ -91,7 +91,8 @@ impl Origin {
         let known = self.judge(&endpoints, now);
         // What probes say counts only as long as they are believed.
         let panic = usable(known.iter().map(|known| known.member)).panic;
-        let mut asked = endpoints.iter().zip(&known).filter(|(_, known)| !known.member.out).peekable();
+        let mut asked =
+            endpoints.iter().zip(&known).filter(|(_, known)| !known.member.out).peekable();
         let dead = |endpoint: &Endpoint, up: bool| silent(endpoint) || (!panic && !up);
         if asked.peek().is_some()
             && asked.all(|(endpoint, known)| dead(endpoint, known.member.up))

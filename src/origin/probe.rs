@@ -146,7 +146,8 @@ async fn has_text(
             }
             Chunk::End => return Err(MISSING),
             Chunk::More => {
-                let read = std::future::poll_fn(|context| connection.poll_read(READ, context)).await;
+                let read =
+                    std::future::poll_fn(|context| connection.poll_read(READ, context)).await;
                 if !matches!(read, Ok(1..)) {
                     // Of a body without a length this is the end.
                     return Err(MISSING);

@@ -130,9 +130,12 @@ fn probe(table: &mut Table<'_>) -> Option<Probe> {
     for key in ["path", "host", "status", "body"] {
         if let Some(span) = table.span_of(key).filter(|_| probe.tcp) {
             table.sink.push(
-                Problem::new(format!("`{}.{key}` means nothing to a probe by TCP", table.place.key))
-                    .at(Some(span))
-                    .help("such a probe only connects: take the key out, or `tcp = true`"),
+                Problem::new(format!(
+                    "`{}.{key}` means nothing to a probe by TCP",
+                    table.place.key
+                ))
+                .at(Some(span))
+                .help("such a probe only connects: take the key out, or `tcp = true`"),
             );
         }
     }
@@ -174,9 +177,8 @@ impl Read for StatusRange {
         }
         let parse = |text: &str| {
             let (first, last) = text.split_once('-').unwrap_or((text, text));
-            let status = |text: &str| {
-                text.parse().ok().filter(|status: &u16| (200..=599).contains(status))
-            };
+            let status =
+                |text: &str| text.parse().ok().filter(|status: &u16| (200..=599).contains(status));
             let range = status(first).zip(status(last)).filter(|(first, last)| first <= last);
             let range = range.map(|(first, last)| Self(first..=last));
             range.ok_or_else(|| "expected statuses from 200 to 599, such as \"200-299\"".to_owned())
