@@ -1,6 +1,7 @@
 //! An origin that is down while visitors keep coming, and one whose whole cache is purged.
 //!
-//! The long form is the same story for half a minute at 2,000 requests a second.
+//! The long form is the same story for half a minute at 2,000 requests a second, or `DOWN_RATE`; an
+//! unoptimised build is too slow for that many.
 
 use std::time::{Duration, Instant};
 
@@ -95,6 +96,7 @@ async fn story(size: &Size, down: Mood) {
     let ended = Instant::now();
     let open = ended - opened;
 
+    origin.most();
     origin.be(Mood::Well);
     pass(Duration::from_secs(2)).await;
     let (recovered, most) = (Instant::now(), origin.most());
@@ -116,7 +118,11 @@ async fn story(size: &Size, down: Mood) {
     assert!(misses.len() - refused <= intervals, "{} of {}", misses.len() - refused, misses.len());
     let all = misses.iter().chain(&stale).copied();
     // A silent origin costs the one on trial, and those who joined its fill, their patience.
-    let (quick, trial): (Vec<&Got>, Vec<&Got>) = all.partition(|got| got.took < PATIENCE / 2);
+    let (mut quick, trial): (Vec<&Got>, Vec<&Got>) = all.partition(|got| got.took < PATIENCE / 2);
+    if down == Mood::Silent {
+        // Whoever joined a fill on trial late waited for the rest of its time.
+        quick.retain(|got| got.wish == Wish::Miss);
+    }
     assert!(trial.len() <= 8 * intervals, "{} waited in {intervals} intervals", trial.len());
     let slow = quick.iter().filter(|got| got.took >= Duration::from_millis(10)).count();
     // At the origin: one probe and one on trial an interval.
@@ -140,10 +146,12 @@ async fn story(size: &Size, down: Mood) {
         within_share(&quick, 0.99),
         within_share(&quick, 0.999),
     );
-    assert!(within_share(&quick, 0.5) < Duration::from_millis(10));
     // The machine may be busy: what a hit has to wait for it, these may, too.
-    let noise = within_share(&of(&got, Wish::Hit, opened, ended), 0.99);
-    assert!(within_share(&quick, 0.99) < noise + Duration::from_millis(10));
+    let meanwhile = of(&got, Wish::Hit, opened, ended);
+    for (share, of_hits) in [(0.5, 0.5), (0.99, 1.0)] {
+        let most = within_share(&meanwhile, of_hits) + Duration::from_millis(10);
+        assert!(within_share(&quick, share) < most, "{share}: hits within {most:?}");
+    }
     assert!(probes <= intervals + 1, "{probes} probes in {intervals} intervals");
     assert!(asked <= intervals + 1, "{asked} on trial in {intervals} intervals");
 
@@ -185,12 +193,9 @@ async fn an_origin_that_says_nothing_hurts_nobody_but_those_who_need_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes; .ci/long runs it"]
 async fn down_for_half_a_minute_at_two_thousand_requests_a_second() {
-    let size = Size {
-        visitors: 64,
-        rate: 2000,
-        up: Duration::from_secs(3),
-        down: Duration::from_secs(30),
-    };
+    let rate = std::env::var("DOWN_RATE").map_or(2000, |rate| rate.parse().unwrap());
+    let size =
+        Size { visitors: 64, rate, up: Duration::from_secs(3), down: Duration::from_secs(30) };
     for mood in [Mood::HangsUp, Mood::Silent] {
         story(&size, mood).await;
     }

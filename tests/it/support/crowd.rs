@@ -119,7 +119,14 @@ impl Shared {
         match mood {
             Mood::Well => tokio::time::sleep(self.takes).await,
             Mood::HangsUp => {}
-            Mood::Silent => changed.await,
+            // Until the edge has had enough.
+            Mood::Silent => {
+                let mut byte = [0_u8; 1];
+                tokio::select! {
+                    () = changed => {}
+                    _ = stream.read(&mut byte) => {}
+                }
+            }
         }
         if !probe {
             // Before the answer: when it is there the next request may be, too.
