@@ -3,9 +3,10 @@
 //! The long form is the same story for half a minute at 2,000 requests a second, or `DOWN_RATE`; an
 //! unoptimised build is too slow for that many.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::support::crowd::{Counting, Crowd, Got, HITS, Mood, STALES, Wish, within_share};
 use crate::support::edge::{HOST, Plan};

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::support::client::request;
 use crate::support::crowd::{Counting, Mood};
@@ -117,7 +118,8 @@ async fn e31_when_all_are_down_stale_answers_stand_in_and_nobody_storms() {
     .await;
     let begun = Instant::now();
     for counting in [&one, &two] {
-        (counting.came(), counting.probes());
+        counting.came();
+        counting.probes();
     }
     let mut refused = 0;
     while begun.elapsed() < Duration::from_millis(1600) {
@@ -313,7 +315,7 @@ async fn an_operators_order_is_carried_out_written_down_and_told() {
     edge.manage("PUT", &path, order("auto")).await;
     assert_eq!(edge.get("/a").await.text(), "one");
     let lines = std::fs::read_to_string(&log).unwrap();
-    let acts = lines.lines().filter(|line| line.contains("\"endpoint\""));
+    let mut acts = lines.lines().filter(|line| line.contains("\"endpoint\""));
     assert_eq!(acts.clone().count(), 3, "{lines}");
-    assert!(acts.last().unwrap().contains("\"auto\""), "{lines}");
+    assert!(acts.next_back().unwrap().contains("\"auto\""), "{lines}");
 }

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 use super::Connection;
 use super::edge::HOST;
@@ -37,7 +38,6 @@ struct Shared {
     most: AtomicUsize,
     probes: AtomicUsize,
     came: Mutex<Vec<Instant>>,
-    loud: AtomicBool,
 }
 
 impl Counting {
@@ -54,7 +54,6 @@ impl Counting {
             most: AtomicUsize::new(0),
             probes: AtomicUsize::new(0),
             came: Mutex::default(),
-            loud: AtomicBool::new(true),
         });
         let serving = Arc::clone(&shared);
         tokio::spawn(async move {
@@ -85,12 +84,6 @@ impl Counting {
     /// Probes since the last call.
     pub(crate) fn probes(&self) -> usize {
         self.shared.probes.swap(0, Ordering::SeqCst)
-    }
-}
-
-impl Drop for Counting {
-    fn drop(&mut self) {
-        self.shared.loud.store(false, Ordering::SeqCst);
     }
 }
 
