@@ -135,21 +135,21 @@ async fn story(size: &Size, down: Mood) {
         hits.len() + stale.len() + misses.len(),
         ended - began,
         opened - began,
-        within_share(&before, 0.5),
-        within_share(&before, 0.99),
+        within_share(&before, 500),
+        within_share(&before, 990),
         hits.len(),
-        within_share(&hits, 0.5),
-        within_share(&hits, 0.99),
-        within_share(&hits, 1.0),
+        within_share(&hits, 500),
+        within_share(&hits, 990),
+        within_share(&hits, 1000),
         quick.len() + trial.len(),
         trial.len(),
-        within_share(&quick, 0.5),
-        within_share(&quick, 0.99),
-        within_share(&quick, 0.999),
+        within_share(&quick, 500),
+        within_share(&quick, 990),
+        within_share(&quick, 999),
     );
     // The machine may be busy: what a hit has to wait for it, these may, too.
     let meanwhile = of(&got, Wish::Hit, opened, ended);
-    for (share, of_hits) in [(0.5, 0.5), (0.99, 1.0)] {
+    for (share, of_hits) in [(500, 500), (990, 1000)] {
         let most = within_share(&meanwhile, of_hits) + Duration::from_millis(10);
         assert!(within_share(&quick, share) < most, "{share}: hits within {most:?}");
     }

@@ -228,10 +228,10 @@ async fn visit(edge: SocketAddr, number: u32, period: Duration, stop: Arc<Atomic
     got
 }
 
-/// The time within which such a share of answers came.
-pub(crate) fn within_share(got: &[&Got], share: f64) -> Duration {
+/// The time within which so many of a thousand answers came.
+pub(crate) fn within_share(got: &[&Got], permille: usize) -> Duration {
     let mut times: Vec<Duration> = got.iter().map(|got| got.took).collect();
     times.sort_unstable();
-    let place = (times.len() as f64 * share).ceil() as usize;
+    let place = (times.len() * permille).div_ceil(1000);
     times.get(place.saturating_sub(1)).copied().unwrap_or_default()
 }
