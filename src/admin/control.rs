@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use crate::audit::Audit;
 use crate::clock::Now;
+use crate::health::Order;
 use crate::message::{Refusal, RequestHead};
-use crate::origin::OriginStatus;
+use crate::origin::{OriginStatus, UnknownEndpoint};
 use crate::purge::{Selector, Strength};
 use crate::semantics::{Explanation, Outcome};
 use crate::store::{Applied, Author, Events, Past, Tried};
@@ -47,6 +48,15 @@ pub trait Control: Send + Sync + 'static {
 
     /// Every origin with its endpoints.
     fn origins(&self) -> Vec<OriginStatus>;
+
+    /// Carries out an operator's word about one address of an origin, and gives how the origin
+    /// stands then.
+    fn order(
+        &self,
+        origin: &str,
+        address: SocketAddr,
+        order: Order,
+    ) -> Result<OriginStatus, UnknownEndpoint>;
 
     /// Site that answers for a host in canonical form.
     fn site_of(&self, host: &str) -> Option<Arc<str>>;

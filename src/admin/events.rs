@@ -237,6 +237,11 @@ impl View {
                 let seen = self.sites.is_none() || self.token == *token;
                 seen.then(|| ("warm-up", data.to_string()))
             }
+            What::Origin { origin, state, why } => {
+                let seen = self.sites.is_none() || self.origins.contains(origin);
+                let data = json!({ "at": at, "origin": origin, "state": state, "why": why });
+                seen.then(|| ("origin", data.to_string()))
+            }
             What::Drain => Some(("drain", json!({ "at": at }).to_string())),
         }
     }

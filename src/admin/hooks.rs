@@ -123,6 +123,7 @@ pub(super) fn receive(admin: &Admin, knock: &Knock<'_>) -> Result<(Outcome, Opti
         client: knock.client,
         headers: knock.headers,
         query: None,
+        path: "",
         name: "",
         body: knock.body,
         now: knock.now,

@@ -14,6 +14,7 @@ mod explain;
 mod facades;
 mod health;
 mod hooks;
+mod origins;
 mod past;
 mod problem;
 mod purge;
@@ -62,7 +63,7 @@ type Reply = Response<ReplyBody>;
 pub struct Route {
     /// Method; a GET answers HEAD too.
     pub method: Method,
-    /// Path, without query; a last segment in braces stands for any one.
+    /// Path, without query; a segment in braces stands for any one.
     pub path: &'static str,
     /// Who may ask, and what answers.
     pub access: Access,
@@ -71,11 +72,14 @@ pub struct Route {
 impl Route {
     /// Whether it answers for a path.
     fn leads(&self, path: &str) -> bool {
-        match self.path.split_once('{') {
-            None => path == self.path,
-            Some((folder, _)) => path
-                .strip_prefix(folder)
-                .is_some_and(|name| !name.is_empty() && !name.contains('/')),
+        let (mut own, mut asked) = (self.path.split('/'), path.split('/'));
+        loop {
+            match (own.next(), asked.next()) {
+                (None, None) => return true,
+                (Some(own), Some(asked)) if own == asked => {}
+                (Some(own), Some(asked)) if own.starts_with('{') && !asked.is_empty() => {}
+                _ => return false,
+            }
         }
     }
 }
@@ -127,7 +131,7 @@ pub struct Seen {
 type Then = fn(&Admin, &Call<'_>, Seen) -> Result<Work, Problem>;
 
 /// Every route; `docs/openapi.yaml` describes the same.
-pub static ROUTES: [Route; 19] = [
+pub static ROUTES: [Route; 20] = [
     Route { method: Method::GET, path: "/metrics", access: Access::Open(health::metrics) },
     Route { method: Method::GET, path: "/healthz", access: Access::Open(health::alive) },
     Route { method: Method::GET, path: "/readyz", access: Access::Open(health::ready) },
@@ -211,6 +215,11 @@ pub static ROUTES: [Route; 19] = [
         path: "/v1/origins",
         access: Access::Scoped(Scope::Read, status::origins),
     },
+    Route {
+        method: Method::PUT,
+        path: "/v1/origins/{origin}/endpoints/{address}",
+        access: Access::Walking(Scope::Config, origins::order),
+    },
 ];
 
 /// One request whose token has been judged.
@@ -223,7 +232,8 @@ pub struct Call<'a> {
     client: IpAddr,
     headers: &'a HeaderMap,
     query: Option<&'a str>,
-    /// Last segment of the path: what stands where a route has braces.
+    path: &'a str,
+    /// Last segment of the path: what stands where a route has its last braces.
     name: &'a str,
     body: &'a [u8],
     now: Now,
@@ -261,6 +271,7 @@ impl<'a> Call<'a> {
             client: client.ip(),
             headers: &head.headers,
             query: head.uri.query(),
+            path,
             name: path.rsplit_once('/').map_or(path, |(_, name)| name),
             body,
             now: clock::now(),

@@ -24,7 +24,7 @@ pub(super) fn unknown(name: &str, known: &str) -> Problem {
 }
 
 /// The text that a value encodes; `None` where that is none.
-fn decoded(value: &str) -> Option<String> {
+pub(super) fn decoded(value: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value.bytes();
     while let Some(byte) = rest.next() {

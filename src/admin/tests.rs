@@ -10,8 +10,9 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::audit::Audit;
+use crate::health::Order;
 use crate::message::{Refusal, RequestHead};
-use crate::origin::OriginStatus;
+use crate::origin::{OriginStatus, UnknownEndpoint};
 use crate::purge::{Secret, Selector, Strength};
 use crate::semantics::{Explanation, Facts};
 use crate::store::{Applied, Author, Events, Past, Purges, Tried};
@@ -88,13 +89,27 @@ impl Control for Played {
         let origin = |name: &str, healthy| OriginStatus {
             name: name.to_owned(),
             in_flight: 0,
+            places: 256,
             queued: 0,
             healthy,
             panic: false,
+            circuit: "closed",
             servers: Vec::new(),
             endpoints: Vec::new(),
+            absent: Vec::new(),
         };
         vec![origin("back", false), origin("other", true)]
+    }
+
+    fn order(
+        &self,
+        origin: &str,
+        _: SocketAddr,
+        order: Order,
+    ) -> Result<OriginStatus, UnknownEndpoint> {
+        let known = self.origins().into_iter().find(|known| known.name == origin);
+        self.told.lock().unwrap().push(order.label());
+        known.ok_or(UnknownEndpoint::Origin)
     }
 
     fn site_of(&self, host: &str) -> Option<Arc<str>> {
@@ -271,6 +286,9 @@ impl Bench {
     }
 }
 
+/// An operator's word about an endpoint.
+const ORDER: &str = r#"{"state":"drain"}"#;
+
 /// A warm-up of one URL.
 const WARM: &str = r#"{"urls":["https://shop.example/"]}"#;
 
@@ -307,6 +325,7 @@ async fn every_scope_opens_its_routes_and_no_other() {
                 "/v1/purge" => r#"{"tags":["a"]}"#,
                 "/v1/explain" => r#"{"url":"https://shop.example/"}"#,
                 "/v1/warm" => WARM,
+                "/v1/origins/{origin}/endpoints/{address}" => ORDER,
                 _ => "",
             };
             let mut path = route.path.to_owned();
@@ -320,6 +339,7 @@ async fn every_scope_opens_its_routes_and_no_other() {
                 bench.ask("POST", "/v1/purge", "purge", r#"{"tags":["a"]}"#).await;
                 path = format!("{folder}n1.00ff.1");
             }
+            let path = path.replace("{origin}", "back").replace("{address}", "[::1]:80");
             let answer = bench.ask(route.method.as_str(), &path, name, body).await;
             let may = scope == needed || (scope == Scope::PurgeAll && needed == Scope::Purge);
             assert_eq!(answer.status == 403, !may, "{name} {}", route.path);

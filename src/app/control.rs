@@ -16,9 +16,10 @@ use crate::admin::{
 use crate::audit::Audit;
 use crate::clock::Now;
 use crate::config::Config;
+use crate::health::Order;
 use crate::listener::Drain;
 use crate::message::{Refusal, RequestHead};
-use crate::origin::OriginStatus;
+use crate::origin::{OriginStatus, UnknownEndpoint};
 use crate::proxy::{AskedPurge, PurgeByMethod, Purged};
 use crate::purge::{Selector, Strength};
 use crate::semantics::Explanation;
@@ -164,6 +165,15 @@ impl Control for Shared {
 
     fn origins(&self) -> Vec<OriginStatus> {
         self.origins.status()
+    }
+
+    fn order(
+        &self,
+        origin: &str,
+        address: SocketAddr,
+        order: Order,
+    ) -> Result<OriginStatus, UnknownEndpoint> {
+        self.origins.order(origin, address, order)
     }
 
     fn site_of(&self, host: &str) -> Option<Arc<str>> {

@@ -231,6 +231,11 @@ impl Event<'_> {
                 let why = if why.is_empty() { why } else { format!(": {why}") };
                 format!("{} {} {}{why}", text("origin"), text("address"), text("state"))
             }
+            "origin" => {
+                let why = text("why");
+                let why = if why.is_empty() { why } else { format!(": {why}") };
+                format!("{} {}{why}", text("origin"), text("state"))
+            }
             "reset" => "the store was emptied".to_owned(),
             "warm-up" => {
                 let number = |name: &str| self.data.get(name).map_or_else(String::new, cell);

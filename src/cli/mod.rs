@@ -9,6 +9,7 @@ mod events;
 mod explain;
 mod greeting;
 mod inspect;
+mod origins;
 mod purge;
 mod purges;
 mod remote;
@@ -76,6 +77,7 @@ enum Command {
     Explain(explain::Explain),
     Inspect(inspect::Inspect),
     Warm(warm::Warm),
+    Origins(origins::Origins),
     Top(top::Top),
     Status(status::Status),
     Drain(status::Drain),
@@ -105,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Explain(explain) => explain.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Warm(warm) => warm.run(),
+        Command::Origins(origins) => origins.run(),
         Command::Top(top) => top.run(),
         Command::Status(status) => status.run(),
         Command::Drain(drain) => drain.run(),
@@ -170,6 +173,9 @@ mod tests {
             ("warm https://a/b --rate 0", "0.1 to 1000"),
             ("warm https://a/b --stop n.1.w1", "cannot be used with"),
             ("token new", "--scope"),
+            ("origins set main 192.0.2.1:80 up", "drain, down, auto"),
+            ("origins set main 192.0.2.1 drain", "the port is missing"),
+            ("origins set a/b 192.0.2.1:80 drain", "the name of an origin"),
             ("token new --scope all", "purge-all"),
             ("check", "FILE"),
             ("audit verify", "FILE"),
@@ -219,6 +225,9 @@ mod tests {
             "audit verify audit.log audit.log.1",
             "purge --replay audit.log --replay audit.log.1 --since 2026-11-22 --json",
             "purge --all --guard 20",
+            "origins",
+            "origins --json",
+            "origins set main [2001:db8::1]:443 drain --json",
         ] {
             let parsed = Cli::try_parse_from(std::iter::once("atoll").chain(line.split(' ')));
             assert!(parsed.is_ok(), "{line}: {}", parsed.expect_err("refused"));

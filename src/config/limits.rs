@@ -152,6 +152,11 @@ pub struct Limits {
     pub eject_time: Duration,
     /// Share of an origin's endpoints that may be ejected at once.
     pub eject_at_most_percent: u32,
+    /// Requests in a row that an endpoint leaves unanswered before it counts as silent; when all
+    /// are, the origin is not asked for a while. 0: it is always asked.
+    pub circuit_failures: u32,
+    /// Time between two requests that are sent on trial then.
+    pub circuit_retry: Duration,
     /// Time over which a returning endpoint takes up its load.
     pub slow_start: Duration,
     /// Addresses used of one DNS answer.
@@ -276,6 +281,8 @@ impl Default for Limits {
             eject_share_percent: 50,
             eject_time: Duration::from_secs(10),
             eject_at_most_percent: 50,
+            circuit_failures: 20,
+            circuit_retry: Duration::from_secs(1),
             slow_start: Duration::from_secs(30),
             dns_addresses: 64,
             dns_ttl_least: Duration::from_secs(5),

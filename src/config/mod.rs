@@ -22,6 +22,7 @@ mod units;
 mod tests;
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -343,13 +344,17 @@ pub struct Server {
 /// How a server is asked whether it is well.
 #[derive(Clone, Debug)]
 pub struct Probe {
+    /// A connection (with its TLS, where the server has it) is all that is asked; nothing is sent.
+    pub tcp: bool,
     /// Path of the request.
     pub path: String,
     /// `Host` of the request; `None`: the server's own name.
     pub host: Option<String>,
-    /// Status that counts as well; `None`: any of 200 to 399.
-    pub status: Option<u16>,
-    /// Time between probes of one endpoint, jittered by a tenth.
+    /// Statuses that count as well; none: any of 200 to 399.
+    pub status: Vec<RangeInclusive<u16>>,
+    /// Text that must stand in the first 64 KiB of the body.
+    pub body: Option<String>,
+    /// Time between probes of one endpoint, and up to a tenth more.
     pub interval: Duration,
     /// Time for one probe.
     pub timeout: Duration,
@@ -362,9 +367,11 @@ pub struct Probe {
 impl Default for Probe {
     fn default() -> Self {
         Self {
+            tcp: false,
             path: "/".to_owned(),
             host: None,
-            status: None,
+            status: Vec::new(),
+            body: None,
             interval: Duration::from_secs(5),
             timeout: Duration::from_secs(2),
             rise: 2,

@@ -448,6 +448,11 @@ impl<'r> Entry<'r> {
         self.value.as_str().is_some_and(|text| text.ends_with('%'))
     }
 
+    /// Whether the value is a whole number.
+    pub(super) fn is_integer(&self) -> bool {
+        self.value.is_integer()
+    }
+
     /// Whether the value is a list.
     pub(super) fn is_list(&self) -> bool {
         self.value.is_array()

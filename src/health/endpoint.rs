@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Traffic ejects in two ways. Failures in a row are failures of the connection: refused, timed
-//! out, reset before the head. The share of failures in ten seconds counts answers of 500, 502,
+//! out, reset before the head, or something that is no answer. The share of failures in ten seconds counts answers of 500, 502,
 //! 503 and 504 as well: those may be one broken page, so a few in a row say nothing.
 //!
 //! In probation an endpoint takes one request at a time. Back in full, by either way, it ramps up
@@ -50,7 +50,9 @@ pub enum Observed {
     Success,
     /// A final head with 500, 502, 503 or 504 came.
     BadStatus,
-    /// No final head: the connection, the time or the protocol failed.
+    /// Something came that is no HTTP: it is at fault, but it is there.
+    Broken,
+    /// No final head: the connection or the time failed.
     Failure,
 }
 
@@ -85,6 +87,8 @@ const WINDOW_LEAST: u32 = 20;
 pub struct EndpointHealth {
     state: State,
     failures_in_row: u32,
+    /// The same without broken answers, and not forgotten by ejection.
+    unanswered: u32,
     window: Window,
     ejections: u32,
     returned: Option<Duration>,
@@ -100,6 +104,7 @@ impl EndpointHealth {
         Self {
             state: State::Up,
             failures_in_row: 0,
+            unanswered: 0,
             window: Window::default(),
             ejections: 0,
             returned,
@@ -134,6 +139,18 @@ impl EndpointHealth {
         self.is_up(now) && !(matches!(self.state, State::Probation { .. }) && in_flight > 0)
     }
 
+    /// Whether it has ceased to answer: so many `failures` in a row, or fewer where they were enough
+    /// to eject it.
+    #[must_use]
+    pub fn is_silent(&self, failures: u32) -> bool {
+        self.unanswered >= failures.max(1) || (self.state != State::Up && self.unanswered > 0)
+    }
+
+    /// Its address was away and is there again: it takes up its load slowly.
+    pub fn returns(&mut self, now: Duration) {
+        self.returned = Some(now);
+    }
+
     /// Part of its share that it takes now: 0.1 to 1.
     #[must_use]
     pub fn ramp(&self, rules: &HealthRules, now: Duration) -> f64 {
@@ -155,8 +172,12 @@ impl EndpointHealth {
     pub fn observe(&mut self, observed: Observed, rules: &HealthRules, now: Duration) -> bool {
         self.window.count(observed != Observed::Success, now);
         self.failures_in_row = match observed {
-            Observed::Failure => self.failures_in_row.saturating_add(1),
+            Observed::Failure | Observed::Broken => self.failures_in_row.saturating_add(1),
             Observed::BadStatus | Observed::Success => 0,
+        };
+        self.unanswered = match observed {
+            Observed::Failure => self.unanswered.saturating_add(1),
+            Observed::Broken | Observed::BadStatus | Observed::Success => 0,
         };
         match self.state(now) {
             State::Up => {
@@ -210,6 +231,7 @@ impl EndpointHealth {
         if well {
             self.returned = Some(now);
             self.failures_in_row = 0;
+            self.unanswered = 0;
             self.window = Window::default();
         }
         Some(well)
@@ -272,7 +294,7 @@ mod tests {
         what.iter().map(|&observed| health.observe(observed, &RULES, now)).collect()
     }
 
-    use Observed::{BadStatus, Failure, Success};
+    use Observed::{BadStatus, Broken, Failure, Success};
 
     #[test]
     fn five_failures_in_a_row_eject_and_a_success_between_them_does_not() {
@@ -298,6 +320,36 @@ mod tests {
         }
         let got = observe(&mut health, &[BadStatus, BadStatus], at(60));
         assert!(got.contains(&true));
+    }
+
+    #[test]
+    fn silence_is_failures_without_any_answer_between_them() {
+        for (case, what, silent) in [
+            ("new", &[][..], false),
+            ("two of three", &[Failure; 2], false),
+            ("three", &[Failure; 3], true),
+            ("an answer between", &[Failure, Failure, BadStatus, Failure, Failure], false),
+            ("something is there", &[Broken; 9], false),
+            ("it has answered since", &[Failure, Failure, Failure, Success], false),
+        ] {
+            let mut health = EndpointHealth::new(None);
+            observe(&mut health, what, at(0));
+            assert_eq!(health.is_silent(3), silent, "{case}");
+        }
+        let mut health = EndpointHealth::new(None);
+        observe(&mut health, &[Failure], at(0));
+        health.eject(&RULES, at(0));
+        assert!(health.is_silent(3), "what was enough to eject is enough");
+        let mut health = EndpointHealth::new(None);
+        observe(&mut health, &[BadStatus; 20], at(0));
+        health.eject(&RULES, at(0));
+        assert!(!health.is_silent(3), "it was ejected for what it said");
+    }
+
+    #[test]
+    fn what_breaks_the_protocol_ejects_like_silence() {
+        let mut health = EndpointHealth::new(None);
+        assert_eq!(observe(&mut health, &[Broken; 5], at(0)).last(), Some(&true));
     }
 
     #[test]

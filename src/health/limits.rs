@@ -12,6 +12,9 @@
 //! none, backups up as above        the backups that are up (or all backups: panic)
 //! nothing at all                   everything                  panic
 //! ```
+//!
+//! What an operator has taken out is not there at all: it is neither counted nor used, in panic
+//! either.
 
 /// Whether one more endpoint may be ejected from a set of `total` of which `ejected` are out
 /// already and `usable` still take traffic.
@@ -28,6 +31,8 @@ pub struct Member {
     pub backup: bool,
     /// Believed to be well.
     pub up: bool,
+    /// Taken out by an operator.
+    pub out: bool,
 }
 
 /// Which members take traffic.
@@ -42,7 +47,9 @@ impl Tier {
     /// Whether `member` takes traffic.
     #[must_use]
     pub fn uses(&self, member: Member) -> bool {
-        self.backup.is_none_or(|backup| backup == member.backup) && (self.panic || member.up)
+        !member.out
+            && self.backup.is_none_or(|backup| backup == member.backup)
+            && (self.panic || member.up)
     }
 }
 
@@ -55,7 +62,7 @@ pub fn usable(members: impl Iterator<Item = Member>) -> Tier {
     let (mut all, mut up) = ([0_usize; 2], [0_usize; 2]);
     let [primaries, backups] = &mut all;
     let [primaries_up, backups_up] = &mut up;
-    for member in members {
+    for member in members.filter(|member| !member.out) {
         let (count, well) = if member.backup {
             (&mut *backups, &mut *backups_up)
         } else {
@@ -70,7 +77,7 @@ pub fn usable(members: impl Iterator<Item = Member>) -> Tier {
             return Tier { backup: Some(backup), panic: well * BELIEVED < count };
         }
     }
-    Tier { backup: None, panic: true }
+    Tier { backup: None, panic: *primaries + *backups > 0 }
 }
 
 #[cfg(test)]
@@ -109,7 +116,7 @@ mod tests {
         ];
         for (case, primaries, backups, primaries_used, backups_used, panic) in cases {
             let tier_of = |(up, all): (usize, usize), backup| {
-                (0..all).map(move |index| Member { backup, up: index < up })
+                (0..all).map(move |index| Member { backup, up: index < up, out: false })
             };
             let members: Vec<_> = tier_of(primaries, false).chain(tier_of(backups, true)).collect();
             let tier = usable(members.iter().copied());
@@ -122,6 +129,31 @@ mod tests {
                 (primaries_used, backups_used, panic),
                 "{case}"
             );
+        }
+    }
+
+    #[test]
+    fn what_an_operator_takes_out_is_not_there() {
+        let member = |backup, up, out| Member { backup, up, out };
+        let (out, up, down) =
+            (member(false, true, true), member(false, true, false), member(false, false, false));
+        let (spare, gone) = (member(true, true, false), member(true, true, true));
+        for (case, members, used, panic) in [
+            ("one of two", &[out, up][..], &[false, true][..], false),
+            ("the other is down", &[out, down], &[false, true], true),
+            (
+                "it alone is believed",
+                &[out, out, out, out, out, up],
+                &[false, false, false, false, false, true],
+                false,
+            ),
+            ("all of them: the backup", &[out, out, spare], &[false, false, true], false),
+            ("everything", &[out, gone], &[false, false], false),
+            ("nothing there", &[], &[], false),
+        ] {
+            let tier = usable(members.iter().copied());
+            let taken: Vec<bool> = members.iter().map(|member| tier.uses(*member)).collect();
+            assert_eq!((&*taken, tier.panic), (used, panic), "{case}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::balance::PeakEwma;
-use crate::health::{EndpointHealth, State};
+use crate::health::{EndpointHealth, HealthRules, Order, State};
 
 use super::lock::Lock;
 use super::tls::TlsIdentity;
@@ -29,8 +29,8 @@ pub(super) struct Endpoint {
     pub(super) weight: u32,
     /// Used only when every other server is down.
     pub(super) backup: bool,
-    /// What is known of it.
-    pub(super) view: Lock<View>,
+    /// What is known of it; outlives it, see [`super::memory`].
+    pub(super) view: Arc<Lock<View>>,
     in_flight: AtomicU32,
     retired: AtomicBool,
 }
@@ -41,18 +41,34 @@ pub(super) struct View {
     pub(super) health: EndpointHealth,
     pub(super) latency: PeakEwma,
     pub(super) last_error: Option<String>,
+    pub(super) order: Order,
+    /// When the next probe is due.
+    pub(super) probe_due: Option<Duration>,
+}
+
+impl View {
+    /// Nothing; `returned` as in [`EndpointHealth::new`].
+    pub(super) fn new(returned: Option<Duration>) -> Arc<Lock<Self>> {
+        Arc::new(Lock::new(Self {
+            health: EndpointHealth::new(returned),
+            latency: PeakEwma::default(),
+            last_error: None,
+            order: Order::Auto,
+            probe_due: None,
+        }))
+    }
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 impl Endpoint {
-    /// A new one; `returned` as in [`EndpointHealth::new`].
+    /// A new one, of which this is known.
     pub(super) fn new(
         server: usize,
         address: SocketAddr,
         tls: Option<TlsIdentity>,
         (weight, backup): (u32, bool),
-        returned: Option<Duration>,
+        view: Arc<Lock<View>>,
     ) -> Self {
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
@@ -61,11 +77,7 @@ impl Endpoint {
             tls,
             weight,
             backup,
-            view: Lock::new(View {
-                health: EndpointHealth::new(returned),
-                latency: PeakEwma::default(),
-                last_error: None,
-            }),
+            view,
             in_flight: AtomicU32::new(0),
             retired: AtomicBool::new(false),
         }
@@ -81,9 +93,14 @@ impl Endpoint {
         self.retired.store(true, Ordering::Relaxed);
     }
 
-    /// Whether its address is gone.
+    /// Whether nothing new goes there: its address is gone, or an operator has said so.
     pub(super) fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::Relaxed)
+        self.retired.load(Ordering::Relaxed) || !self.is_offered()
+    }
+
+    /// Whether no operator has taken it out.
+    pub(super) fn is_offered(&self) -> bool {
+        self.view.lock().order == Order::Auto
     }
 
     /// Notes why something failed; the next success clears it.
@@ -92,9 +109,10 @@ impl Endpoint {
     }
 
     /// How it stands, for people.
-    pub(super) fn status(&self, now: Duration) -> EndpointStatus {
+    pub(super) fn status(&self, rules: &HealthRules, now: Duration) -> EndpointStatus {
         let mut view = self.view.lock();
         let state = match view.health.state(now) {
+            _ if view.order != Order::Auto => view.order.label(),
             _ if !view.health.probes_well() => "down",
             State::Up => "up",
             State::Ejected { .. } => "ejected",
@@ -104,6 +122,8 @@ impl Endpoint {
             address: self.address,
             server: self.server,
             state,
+            order: view.order.label(),
+            share: view.health.ramp(rules, now),
             in_flight: self.in_flight(),
             ewma_ms: view.latency.seconds(now).map(|seconds| seconds * 1000.0),
             last_error: view.last_error.clone(),

@@ -6,12 +6,14 @@
 //! set.rs       one origin: endpoints; place.rs      roundtrip.rs  request out, final head in
 //! endpoint.rs  one address and what is known of it  upload.rs     the request as it goes, pieces.rs
 //! resolve.rs   names: dns.rs asks, address.rs       download.rs   the answer's body, pace.rs
-//! probe.rs     active health                        connect.rs    TCP and tls.rs;  pool.rs
+//! probe.rs     active health, observe.rs passive     connect.rs    TCP and tls.rs;  pool.rs
+//! breaker.rs   whether the origin is asked at all   memory.rs     what is known of absent addresses
 //! ```
 //!
 //! What endpoints are worth and which is chosen is decided below, by `health` and `balance`.
 
 mod address;
+mod breaker;
 mod connect;
 mod dice;
 mod dns;
@@ -20,6 +22,8 @@ mod endpoint;
 mod error;
 mod exchange;
 mod lock;
+mod memory;
+mod observe;
 mod origins;
 mod pace;
 mod pieces;
@@ -39,6 +43,6 @@ mod upload;
 
 pub use error::SendError;
 pub use exchange::{Answer, Framing, Outgoing};
-pub use origins::{OriginConfigError, Origins};
+pub use origins::{OriginConfigError, Origins, UnknownEndpoint};
 pub use send::WorkerOrigins;
-pub use status::{EndpointStatus, OriginStatus, ServerStatus};
+pub use status::{AbsentStatus, EndpointStatus, OriginStatus, ServerStatus};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::config::{self, Limits};
+use crate::health::Order;
 use crate::store::Events;
 use crate::telemetry::Metrics;
 
@@ -97,6 +99,40 @@ impl Origins {
         tasks
     }
 
+    /// Takes over what the origins of a former configuration know of endpoints that stay: health,
+    /// latencies and operators' orders, by origin's name, server and address. To be called before
+    /// the first request; the same knowledge is then shared by both, so that requests still under
+    /// way there count here.
+    pub fn adopt(&self, old: &Self) {
+        let now = clock::now().boot;
+        for origin in &self.origins {
+            let same = |other: &&Arc<Origin>| other.config.name == origin.config.name;
+            if let Some(old) = old.origins.iter().find(same) {
+                origin.adopt(old, now);
+            }
+        }
+    }
+
+    /// Carries out an operator's word about one address of an origin: of all its servers that have
+    /// this address, and also while it is not in use. Gives how the origin stands then.
+    ///
+    /// # Errors
+    /// When there is no such origin, or it has not known the address.
+    pub fn order(
+        &self,
+        origin: &str,
+        address: SocketAddr,
+        order: Order,
+    ) -> Result<OriginStatus, UnknownEndpoint> {
+        let now = clock::now().boot;
+        let found = self.origins.iter().find(|other| other.config.name == origin);
+        let found = found.ok_or(UnknownEndpoint::Origin)?;
+        if !found.order(address, order, now) {
+            return Err(UnknownEndpoint::Address);
+        }
+        Ok(found.status(now))
+    }
+
     /// How the origins stand, for people.
     #[must_use]
     pub fn status(&self) -> Vec<OriginStatus> {
@@ -134,6 +170,15 @@ async fn supervise(task: Task) {
         }
         tokio::time::sleep(RESTART).await;
     }
+}
+
+/// Why an operator's word cannot be carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownEndpoint {
+    /// There is no origin of this name.
+    Origin,
+    /// The origin has no such address, and has not had it lately.
+    Address,
 }
 
 fn identities(

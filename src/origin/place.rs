@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::clock;
 use crate::config::Limits;
+use crate::telemetry::Refused;
 
 use super::SendError;
+use super::breaker::Pass;
 use super::set::Origin;
 
 /// The places of an origin, across all workers. First come, first served.
@@ -22,6 +25,11 @@ impl Places {
     pub(super) fn new(count: usize) -> Self {
         let all = count.clamp(1, Semaphore::MAX_PERMITS);
         Self { free: Arc::new(Semaphore::new(all)), all, queued: AtomicUsize::new(0) }
+    }
+
+    /// How many there are.
+    pub(super) fn all(&self) -> usize {
+        self.all
     }
 
     /// Requests that hold a place.
@@ -40,28 +48,41 @@ impl Places {
 pub(super) struct Place {
     origin: Arc<Origin>,
     _permit: OwnedSemaphorePermit,
+    /// Of the breaker's gate, while the origin recovers.
+    _gate: Option<OwnedSemaphorePermit>,
 }
 
 impl Place {
-    /// Takes a place, or waits for one where the queue has room, up to its deadline.
+    /// Takes a place, or waits for one where the queue has room, up to its deadline. Nobody waits
+    /// for an origin that does not answer.
     pub(super) async fn take(origin: &Arc<Origin>) -> Result<Self, SendError> {
-        let free = &origin.places.free;
-        if let Ok(permit) = Arc::clone(free).try_acquire_owned() {
-            return Ok(Self::new(permit, origin));
+        let gate = match origin.breaker.admit(clock::now().boot) {
+            Pass::Free => None,
+            Pass::Limited(gate) => Some(gate),
+            Pass::Refused => return Err(refused(origin, Refused::Circuit)),
+        };
+        let free = Arc::clone(&origin.places.free);
+        if let Some(permits) = take_now(&free, gate.as_ref()) {
+            return Ok(Self::new(permits, origin));
         }
-        let waiting = Waiting::new(origin).ok_or(SendError::ConnectionLimitReached)?;
-        let acquire = Arc::clone(free).acquire_owned();
-        let permit = tokio::time::timeout(origin.limits.origin_queue_wait, acquire).await;
+        let waiting = Waiting::new(origin).ok_or_else(|| refused(origin, Refused::QueueFull))?;
+        let opened = origin.breaker.opened();
+        let acquire = take_later(free, gate);
+        let permits = tokio::select! {
+            permits = tokio::time::timeout(origin.limits.origin_queue_wait, acquire) => permits,
+            () = opened => return Err(refused(origin, Refused::Circuit)),
+        };
         drop(waiting);
-        match permit {
-            Ok(Ok(permit)) => Ok(Self::new(permit, origin)),
-            Ok(Err(_)) | Err(_) => Err(SendError::ConnectionLimitReached),
+        match permits {
+            Ok(Some(permits)) => Ok(Self::new(permits, origin)),
+            Ok(None) => Err(refused(origin, Refused::Circuit)),
+            Err(_) => Err(refused(origin, Refused::QueueWait)),
         }
     }
 
-    fn new(permit: OwnedSemaphorePermit, origin: &Arc<Origin>) -> Self {
+    fn new((permit, gate): Permits, origin: &Arc<Origin>) -> Self {
         origin.measure(|metrics| metrics.in_flight.inc());
-        Self { origin: Arc::clone(origin), _permit: permit }
+        Self { origin: Arc::clone(origin), _permit: permit, _gate: gate }
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -72,6 +93,35 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.origin.measure(|metrics| metrics.in_flight.dec());
+    }
+}
+
+/// A place, and a permit of the gate where there is one.
+type Permits = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
+fn take_now(free: &Arc<Semaphore>, gate: Option<&Arc<Semaphore>>) -> Option<Permits> {
+    let gate = match gate {
+        Some(gate) => Some(Arc::clone(gate).try_acquire_owned().ok()?),
+        None => None,
+    };
+    let permit = Arc::clone(free).try_acquire_owned().ok()?;
+    Some((permit, gate))
+}
+
+/// Waits for both; `None` where the gate is closed meanwhile.
+async fn take_later(free: Arc<Semaphore>, gate: Option<Arc<Semaphore>>) -> Option<Permits> {
+    let gate = match gate {
+        Some(gate) => Some(gate.acquire_owned().await.ok()?),
+        None => None,
+    };
+    Some((free.acquire_owned().await.ok()?, gate))
+}
+
+fn refused(origin: &Origin, why: Refused) -> SendError {
+    origin.measure(|metrics| metrics.breaker.refused(why));
+    match why {
+        Refused::Circuit => SendError::DestinationUnavailable,
+        Refused::QueueFull | Refused::QueueWait => SendError::ConnectionLimitReached,
     }
 }
 

@@ -1,10 +1,12 @@
 //! Asks endpoints whether they are well, where that is configured.
 //!
 //! Each probe has a connection of its own and no place in the request queue: a busy origin is not
-//! a sick one. Per endpoint there is at most one probe an interval, jittered by a tenth so that
-//! many nodes do not ask in step.
+//! a sick one. Per endpoint at least an interval lies between the beginnings of two probes, whatever
+//! became of the first, and up to a tenth more so that many nodes do not ask in step. When the next
+//! one is due is known with the endpoint's health, so that neither an address that comes and goes nor
+//! a new configuration asks more often.
 
-use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +15,12 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::task::JoinSet;
 
 use crate::clock;
-use crate::config::{Probe, Server};
-use crate::health::{ProbeRules, jittered};
+use crate::config::{Limits, Probe, Server};
+use crate::health::{Order, ProbeRules};
+use crate::http1::{Chunk, ChunkLimits, ChunkedDecoder, LengthDecoder, ResponseFraming};
 use crate::message::Body;
 
-use super::connect::connect_once;
+use super::connect::{Connection, connect_once};
 use super::dice::Dice;
 use super::endpoint::Endpoint;
 use super::roundtrip::Exchange;
@@ -28,36 +31,51 @@ use super::{Outgoing, SendError};
 /// Longest time before a new endpoint is noticed.
 const NOTICE: Duration = Duration::from_secs(1);
 
+/// Bytes of a body in which the expected text must stand.
+const BODY_MOST: usize = 64 * 1024;
+
+/// Bytes read at once.
+const READ: usize = 8 * 1024;
+
 /// Probes the endpoints of an origin for ever.
 pub(super) async fn run(origin: Arc<Origin>, probe: Probe, dice: Arc<Dice>) {
-    let mut due: HashMap<u64, Duration> = HashMap::new();
     let mut under_way = JoinSet::new();
     let interval = probe.interval.max(Duration::from_millis(10));
     loop {
-        let endpoints = origin.endpoints();
-        due.retain(|id, _| endpoints.iter().any(|endpoint| endpoint.id == *id));
         let now = clock::now().boot;
         let mut wait = NOTICE.min(interval);
-        for endpoint in endpoints.iter() {
-            // The first one comes soon, but not for all endpoints at once.
-            let time = due
-                .entry(endpoint.id)
-                .or_insert_with(|| now + interval.mul_f64(dice.draw() / 10.0));
-            if *time <= now {
-                *time = now + jittered(interval, dice.draw());
+        for endpoint in origin.endpoints().iter() {
+            let Some(due) = due(endpoint, interval, dice.draw(), now) else { continue };
+            if due <= now {
                 under_way.spawn(probe_once(
                     Arc::clone(&origin),
                     Arc::clone(endpoint),
                     probe.clone(),
                 ));
             }
-            wait = wait.min(time.saturating_sub(now));
+            wait = wait.min(due.saturating_sub(now).max(Duration::from_millis(1)));
         }
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             Some(_) = under_way.join_next() => {}
         }
     }
+}
+
+/// When the next probe of an endpoint begins; one that begins now sets the time of the one after it.
+/// `None`: an operator wants none.
+fn due(endpoint: &Endpoint, interval: Duration, draw: f64, now: Duration) -> Option<Duration> {
+    let mut view = endpoint.view.lock();
+    if view.order == Order::Down {
+        return None;
+    }
+    // The first one comes soon, but not for all endpoints at once.
+    let later = interval.mul_f64(draw.clamp(0.0, 1.0) / 10.0);
+    let due = *view.probe_due.get_or_insert(now + later);
+    if due <= now {
+        view.probe_due = Some(now + interval + later);
+    }
+    Some(due)
 }
 
 async fn probe_once(origin: Arc<Origin>, endpoint: Arc<Endpoint>, probe: Probe) {
@@ -77,21 +95,101 @@ async fn ask(
     let server = origin.config.servers.get(endpoint.server);
     let request = request(probe, server).ok_or(SendError::HttpProtocolError("probe's host"))?;
     let mut connection = connect_once(origin, endpoint).await?;
+    if probe.tcp {
+        return Ok(());
+    }
     let mut upload = Upload::new(&request, Body::Empty, 0);
     let exchange =
         Exchange::new(&mut connection, &mut upload, &request.method, &origin.limits, |_| {});
     let response = exchange.run().await.map_err(|failure| failure.error)?;
-    if is_well(probe, response.parsed.head.status) {
-        Ok(())
-    } else {
-        Err(SendError::HttpProtocolError("probe answered with another status"))
+    if !is_well(&probe.status, response.parsed.head.status) {
+        return Err(SendError::HttpProtocolError("probe answered with another status"));
+    }
+    match &probe.body {
+        Some(text) => {
+            let reader = BodyReader::new(response.parsed.framing, &origin.limits);
+            has_text(&mut connection, reader, text.as_bytes()).await
+        }
+        None => Ok(()),
     }
 }
 
-fn is_well(probe: &Probe, status: StatusCode) -> bool {
-    match probe.status {
-        Some(expected) => status.as_u16() == expected,
-        None => status.is_success() || status.is_redirection(),
+fn is_well(expected: &[RangeInclusive<u16>], status: StatusCode) -> bool {
+    if expected.is_empty() {
+        return status.is_success() || status.is_redirection();
+    }
+    expected.iter().any(|range| range.contains(&status.as_u16()))
+}
+
+/// Reads a body until `text` has come, and no further than [`BODY_MOST`].
+async fn has_text(
+    connection: &mut Connection,
+    mut reader: BodyReader,
+    text: &[u8],
+) -> Result<(), SendError> {
+    const MISSING: SendError = SendError::HttpProtocolError("probe answered with another body");
+    let mut seen: Vec<u8> = Vec::new();
+    loop {
+        match reader.decode(connection)? {
+            Chunk::Data(bytes) => {
+                // What has been looked through need not be again.
+                let from = seen.len().saturating_sub(text.len());
+                let room = BODY_MOST.saturating_sub(seen.len());
+                seen.extend(bytes.iter().take(room));
+                let unseen = seen.get(from..).unwrap_or_default();
+                if memchr::memmem::find(unseen, text).is_some() {
+                    return Ok(());
+                }
+                if seen.len() >= BODY_MOST {
+                    return Err(MISSING);
+                }
+            }
+            Chunk::End => return Err(MISSING),
+            Chunk::More => {
+                let read =
+                    std::future::poll_fn(|context| connection.poll_read(READ, context)).await;
+                if !matches!(read, Ok(1..)) {
+                    // Of a body without a length this is the end.
+                    return Err(MISSING);
+                }
+            }
+        }
+    }
+}
+
+/// Reads the body of an answer to a probe.
+enum BodyReader {
+    None,
+    Length(LengthDecoder),
+    Chunked(ChunkedDecoder),
+    Close,
+}
+
+impl BodyReader {
+    fn new(framing: ResponseFraming, limits: &Limits) -> Self {
+        match framing {
+            ResponseFraming::None => Self::None,
+            ResponseFraming::Length(length) => Self::Length(LengthDecoder::new(length)),
+            ResponseFraming::Close => Self::Close,
+            ResponseFraming::Chunked => Self::Chunked(ChunkedDecoder::new(ChunkLimits {
+                extension_bytes: limits.chunk_extension_bytes,
+                trailer_bytes: limits.trailer_bytes,
+                trailer_fields: limits.trailer_fields,
+            })),
+        }
+    }
+
+    fn decode(&mut self, connection: &mut Connection) -> Result<Chunk, SendError> {
+        let buffer = &mut connection.buffer;
+        match self {
+            Self::None => Ok(Chunk::End),
+            Self::Length(decoder) => Ok(decoder.decode(buffer)),
+            Self::Chunked(decoder) => {
+                decoder.decode(buffer).map_err(|error| SendError::HttpProtocolError(error.rule()))
+            }
+            Self::Close if buffer.is_empty() => Ok(Chunk::More),
+            Self::Close => Ok(Chunk::Data(buffer.split().freeze())),
+        }
     }
 }
 

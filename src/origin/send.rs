@@ -166,9 +166,13 @@ impl Attempts<'_> {
     /// No connection came about: whether another endpoint may be tried.
     fn may_go_elsewhere(&mut self, failed: &Endpoint) -> bool {
         self.tried.push(failed.id);
+        self.has_another() && self.may_retry()
+    }
+
+    /// Whether there is an endpoint that was not tried.
+    fn has_another(&self) -> bool {
         let endpoints = self.origin.endpoints();
-        let another = endpoints.iter().any(|endpoint| !self.tried.contains(&endpoint.id));
-        another && self.may_retry()
+        endpoints.iter().any(|endpoint| !self.tried.contains(&endpoint.id))
     }
 
     /// The exchange failed: the body to send again, or the error if it must not be sent again.
@@ -192,7 +196,11 @@ impl Attempts<'_> {
     }
 
     fn may_retry(&mut self) -> bool {
-        let may = self.retries < self.origin.limits.retries && self.origin.budget.lock().withdraw();
+        // One on trial is one request: it is not repeated where it has just failed.
+        let trial = self.origin.breaker.is_open() && !self.has_another();
+        let may = !trial
+            && self.retries < self.origin.limits.retries
+            && self.origin.budget.lock().withdraw();
         if may {
             self.retries += 1;
             self.origin.measure(|metrics| metrics.retries.inc());
@@ -228,7 +236,11 @@ fn observe_failure(origin: &Origin, connection: &Connection, error: &SendError) 
         _ => None,
     };
     endpoint.note_error(error);
-    origin.observe(endpoint, Observed::Failure, latency, clock::now().boot);
+    let observed = match error {
+        SendError::HttpProtocolError(_) => Observed::Broken,
+        _ => Observed::Failure,
+    };
+    origin.observe(endpoint, observed, latency, clock::now().boot);
 }
 
 fn answer(connection: Connection, upload: Upload, response: Response, mut back: Return) -> Answer {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -10,20 +10,19 @@ use smallvec::SmallVec;
 use tokio::sync::watch;
 
 use crate::balance::{Candidate, Draws, pick};
-use crate::clock;
 use crate::config::{self, Limits};
-use crate::health::{
-    HealthRules, Member, Observed, ProbeRules, RetryBudget, State, Tier, may_eject, usable,
-};
-use crate::store::{Events, What};
+use crate::health::{HealthRules, Member, Order, RetryBudget, Tier, usable};
+use crate::store::Events;
 use crate::telemetry::{Metrics, OriginMetrics};
 
+use super::breaker::Breaker;
 use super::dice::Dice;
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, View};
 use super::lock::Lock;
+use super::memory::Memory;
 use super::place::Places;
 use super::tls::TlsIdentity;
-use super::{OriginStatus, SendError, ServerStatus};
+use super::{AbsentStatus, OriginStatus, SendError, ServerStatus};
 
 /// An origin, shared by all workers.
 #[derive(Debug)]
@@ -34,14 +33,17 @@ pub(super) struct Origin {
     servers: Vec<Server>,
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
     /// Held while `endpoints` is made anew, or while it is decided who may be ejected.
-    editing: Lock<()>,
+    pub(super) editing: Lock<()>,
+    /// Of addresses that are not in use.
+    pub(super) memory: Lock<Memory>,
     changed: watch::Sender<()>,
     pub(super) places: Places,
-    panic: AtomicBool,
-    rules: HealthRules,
+    pub(super) breaker: Breaker,
+    pub(super) panic: AtomicBool,
+    pub(super) rules: HealthRules,
     index: usize,
     metrics: Arc<Metrics>,
-    events: Arc<Events>,
+    pub(super) events: Arc<Events>,
 }
 
 /// A server as configured, and how its name stands.
@@ -89,11 +91,13 @@ impl Origin {
             },
             budget: Lock::new(RetryBudget::new(limits.retry_budget_percent)),
             places: Places::new(limits.origin_connections),
+            breaker: Breaker::new(&limits),
             config,
             limits,
             servers,
             endpoints: ArcSwap::default(),
             editing: Lock::default(),
+            memory: Lock::default(),
             changed: watch::Sender::new(()),
             panic: AtomicBool::new(false),
             index,
@@ -153,17 +157,76 @@ impl Origin {
                     address,
                     its.tls.clone(),
                     (its.config.weight, its.config.backup),
-                    (!first).then_some(now),
+                    self.view(server, address, (!first).then_some(now), now),
                 )));
             }
         }
         for gone in old.iter().filter(|endpoint| !keeps(endpoint)) {
             gone.retire();
+            let known = (gone.server, gone.address);
+            self.memory.lock().keep(known, Arc::clone(&gone.view), false);
         }
+        let more = new.iter().any(|endpoint| !old.iter().any(|other| other.id == endpoint.id));
         self.endpoints.store(Arc::new(new));
         drop(editing);
+        if more {
+            self.breaker.hasten(now);
+        }
         self.measure_endpoints(now);
         self.changed.send_replace(());
+    }
+
+    /// What is known of an address that comes into use: what is remembered, else nothing. One that
+    /// was away takes up its load slowly.
+    fn view(
+        &self,
+        server: usize,
+        address: SocketAddr,
+        returned: Option<Duration>,
+        now: Duration,
+    ) -> Arc<Lock<View>> {
+        let Some((view, stays)) = self.memory.lock().take(server, address) else {
+            return View::new(returned);
+        };
+        if !stays {
+            let mut view = view.lock();
+            view.health.returns(now);
+            view.latency.reset();
+        }
+        view
+    }
+
+    /// Takes over what `old`, the same origin in another configuration, knows of the addresses of
+    /// servers that stay: their health, operators' orders, latencies, when they were probed, and the
+    /// addresses themselves, so that no request waits for names that were known.
+    pub(super) fn adopt(&self, old: &Self, now: Duration) {
+        let place = |server: &config::Server| (server.tls, server.host.clone(), server.port);
+        let old_endpoints = old.endpoints();
+        self.endpoints.store(Arc::default());
+        for (position, server) in self.servers.iter().enumerate() {
+            let same = |its: &Server| place(&its.config) == place(&server.config);
+            let mut addresses = self.fixed_addresses(position).unwrap_or_default();
+            if let Some(former) = old.servers.iter().position(same) {
+                let used = old_endpoints.iter().filter(|endpoint| endpoint.server == former);
+                let mut memory = self.memory.lock();
+                for (server, address, view) in old.memory.lock().all() {
+                    if server == former {
+                        memory.keep((position, address), Arc::clone(view), false);
+                    }
+                }
+                for endpoint in used {
+                    let known = (position, endpoint.address);
+                    memory.keep(known, Arc::clone(&endpoint.view), true);
+                    if !addresses.contains(&endpoint.address.ip()) {
+                        addresses.push(endpoint.address.ip());
+                    }
+                }
+            }
+            if !addresses.is_empty() {
+                self.apply(position, &addresses, now);
+            }
+        }
+        self.breaker.adopt(&old.breaker);
     }
 
     /// Notes how a lookup of a server's name went.
@@ -234,7 +297,7 @@ impl Origin {
     ) -> Option<Arc<Endpoint>> {
         let endpoints = self.endpoints.load();
         if let [only] = endpoints.as_slice() {
-            return Some(Arc::clone(only));
+            return only.is_offered().then(|| Arc::clone(only));
         }
         let known = self.judge(&endpoints, now);
         let tier = usable(known.iter().map(|known| known.member));
@@ -268,146 +331,30 @@ impl Origin {
         let other = |endpoint: &&Arc<Endpoint>| {
             endpoint.server == first.server
                 && endpoint.address.is_ipv6() != first.address.is_ipv6()
+                && endpoint.is_offered()
                 && endpoint.view.lock().health.is_up(now)
         };
         endpoints.iter().find(other).cloned()
     }
 
-    fn judge(&self, endpoints: &[Arc<Endpoint>], now: Duration) -> SmallVec<[Known; 8]> {
+    /// What choosing needs to know of the endpoints.
+    pub(super) fn judge(&self, endpoints: &[Arc<Endpoint>], now: Duration) -> SmallVec<[Known; 8]> {
         endpoints
             .iter()
             .map(|endpoint| {
                 let mut view = endpoint.view.lock();
                 Known {
-                    member: Member { backup: endpoint.backup, up: view.health.is_up(now) },
+                    member: Member {
+                        backup: endpoint.backup,
+                        up: view.health.is_up(now),
+                        out: view.order != Order::Auto,
+                    },
                     takes: view.health.takes(endpoint.in_flight(), now),
                     latency: view.latency.seconds(now),
                     ramp: view.health.ramp(&self.rules, now),
                 }
             })
             .collect()
-    }
-
-    /// Takes in how a request went; `latency` is the time to the final head.
-    pub(super) fn observe(
-        &self,
-        endpoint: &Endpoint,
-        observed: Observed,
-        latency: Option<Duration>,
-        now: Duration,
-    ) {
-        let mut view = endpoint.view.lock();
-        if let Some(latency) = latency {
-            view.latency.observe(latency, now);
-        }
-        if observed == Observed::Success {
-            view.last_error = None;
-        }
-        let before = view.health.state(now);
-        let earned = view.health.observe(observed, &self.rules, now);
-        let after = view.health.state(now);
-        drop(view);
-        if earned {
-            self.eject(endpoint, now);
-        } else if before != after && after == State::Up {
-            tracing::info!(origin = self.config.name, endpoint = %endpoint.address, "endpoint is back");
-            self.measure_endpoints(now);
-            self.tell(endpoint, None, now);
-        }
-    }
-
-    /// Ejects an endpoint that has earned it, if the set can spare it.
-    fn eject(&self, endpoint: &Endpoint, now: Duration) {
-        let editing = self.editing.lock();
-        let endpoints = self.endpoints.load();
-        let (mut ejected, mut usable) = (0, 0);
-        for other in endpoints.iter() {
-            let mut view = other.view.lock();
-            let out = matches!(view.health.state(now), State::Ejected { .. });
-            ejected += usize::from(out && other.id != endpoint.id);
-            usable += usize::from(view.health.is_up(now));
-        }
-        let most = self.limits.eject_at_most_percent;
-        if !may_eject(endpoints.len(), ejected, usable, most) {
-            return;
-        }
-        let mut view = endpoint.view.lock();
-        view.health.eject(&self.rules, now);
-        view.latency.reset();
-        let why = view.last_error.clone().unwrap_or_default();
-        drop(view);
-        drop(editing);
-        self.measure(|metrics| metrics.ejections.inc());
-        self.measure_endpoints(now);
-        tracing::warn!(
-            origin = self.config.name, endpoint = %endpoint.address, why, "endpoint ejected"
-        );
-        self.tell(endpoint, Some(why), now);
-    }
-
-    /// Tells those who follow the node how an endpoint stands now.
-    fn tell(&self, endpoint: &Endpoint, why: Option<String>, now: Duration) {
-        let what = What::Health {
-            origin: self.config.name.clone(),
-            address: endpoint.address,
-            state: endpoint.status(now).state,
-            why: why.filter(|why| !why.is_empty()),
-        };
-        self.events.publish(what, clock::now().wall);
-    }
-
-    /// Takes in how a probe went.
-    pub(super) fn observe_probe(
-        &self,
-        endpoint: &Endpoint,
-        outcome: Result<(), SendError>,
-        rules: ProbeRules,
-        now: Duration,
-    ) {
-        let well = outcome.is_ok();
-        let mut view = endpoint.view.lock();
-        let changed = view.health.observe_probe(well, rules, now);
-        if let Err(error) = &outcome {
-            view.last_error = Some(format!("probe: {error}"));
-        } else if changed.is_some() {
-            view.last_error = None;
-            view.latency.reset();
-        }
-        drop(view);
-        if !well {
-            self.measure(|metrics| metrics.probes_failed.inc());
-        }
-        let Some(well) = changed else { return };
-        self.measure_endpoints(now);
-        let why = outcome.err().map(|error| format!("probe: {error}")).unwrap_or_default();
-        self.tell(endpoint, Some(why.clone()), now);
-        let (origin, endpoint) = (&self.config.name, endpoint.address);
-        if well {
-            tracing::info!(origin, %endpoint, "probes find the endpoint well again");
-        } else {
-            tracing::warn!(origin, %endpoint, why, "probes find the endpoint down");
-        }
-    }
-
-    /// Sets the gauges and tells of panic; called on changes, and now and then for those that time
-    /// makes.
-    pub(super) fn measure_endpoints(&self, now: Duration) {
-        let endpoints = self.endpoints.load();
-        let known = self.judge(&endpoints, now);
-        let up = known.iter().filter(|known| known.member.up).count();
-        self.measure(|metrics| {
-            metrics.endpoints.set(i64::try_from(endpoints.len()).unwrap_or(i64::MAX));
-            metrics.endpoints_up.set(i64::try_from(up).unwrap_or(i64::MAX));
-        });
-        let panic = !known.is_empty() && usable(known.iter().map(|known| known.member)).panic;
-        let (origin, all) = (&self.config.name, known.len());
-        match (self.panic.swap(panic, Ordering::Relaxed), panic) {
-            (false, true) => {
-                tracing::warn!(origin, up, all, "nearly all endpoints look down; all are used");
-            }
-            (true, false) => tracing::info!(origin, up, all, "endpoints are believed again"),
-            _ => {}
-        }
     }
 
     /// How it stands, for people.
@@ -418,18 +365,22 @@ impl Origin {
         OriginStatus {
             name: self.config.name.clone(),
             in_flight: self.places.taken(),
+            places: self.places.all(),
             queued: self.places.queued(),
-            healthy: known.iter().any(|known| known.member.up),
-            panic: tier.panic && !endpoints.is_empty(),
+            healthy: known.iter().any(|known| known.member.up && !known.member.out)
+                && !self.breaker.is_open(),
+            panic: tier.panic,
+            circuit: self.breaker.state(),
             servers: self.servers.iter().map(|server| server.status(now)).collect(),
-            endpoints: endpoints.iter().map(|endpoint| endpoint.status(now)).collect(),
+            endpoints: endpoints.iter().map(|endpoint| endpoint.status(&self.rules, now)).collect(),
+            absent: AbsentStatus::all(&self.memory.lock()),
         }
     }
 }
 
 /// What choosing needs to know of an endpoint.
-struct Known {
-    member: Member,
+pub(super) struct Known {
+    pub(super) member: Member,
     takes: bool,
     latency: Option<f64>,
     ramp: f64,

@@ -59,6 +59,15 @@ pub enum What {
     },
     /// A warm-up began, came further or ended.
     WarmUp(WarmUp),
+    /// An origin as a whole changed.
+    Origin {
+        /// Its name.
+        origin: String,
+        /// `panic`, `believed`, `circuit-open`, `circuit-recovering` or `circuit-closed`.
+        state: &'static str,
+        /// Why, where something failed.
+        why: Option<String>,
+    },
     /// The node began to drain.
     Drain,
 }
@@ -105,7 +114,9 @@ impl What {
     fn bytes(&self) -> usize {
         match self {
             Self::Purge(told) => told.selectors.iter().map(|named| 48 + named.text.len()).sum(),
-            Self::Health { origin, why, .. } => origin.len() + why.as_ref().map_or(0, String::len),
+            Self::Health { origin, why, .. } | Self::Origin { origin, why, .. } => {
+                origin.len() + why.as_ref().map_or(0, String::len)
+            }
             Self::WarmUp(warm_up) => {
                 let purge = warm_up.purge.as_ref().map_or(0, String::len);
                 warm_up.id.len() + warm_up.token.len() + purge

@@ -10,6 +10,7 @@ use prometheus::{
     Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
+use super::breaker::{BreakerFamilies, BreakerMetrics};
 use super::codings::CodingMetrics;
 use super::collect::Shelf;
 use super::process;
@@ -293,6 +294,8 @@ pub struct OriginMetrics {
     pub endpoints_up: IntGauge,
     /// Seconds from the end of a request to the head of its answer.
     pub first_byte: Histogram,
+    /// Circuit, refusals, panic, probes.
+    pub breaker: BreakerMetrics,
     failures: IntCounterVec,
     name: Box<str>,
 }
@@ -310,6 +313,7 @@ struct OriginFamilies {
     gauges: [IntGaugeVec; 5],
     first_byte: prometheus::HistogramVec,
     failures: IntCounterVec,
+    breaker: BreakerFamilies,
 }
 
 impl OriginFamilies {
@@ -347,10 +351,11 @@ impl OriginFamilies {
                 "Requests to origins that failed, by RFC 9209 error type.",
                 &["origin", "error"],
             ),
+            breaker: BreakerFamilies::new(shelf),
         }
     }
 
-    fn of(&self, name: &str) -> OriginMetrics {
+    fn of(&self, name: &str, places: usize) -> OriginMetrics {
         let counters = self.counters.each_ref().map(|all| all.with_label_values(&[name]));
         let gauges = self.gauges.each_ref().map(|all| all.with_label_values(&[name]));
         let [requests, retries, opened, reused, probes_failed, ejections, dns_failures] = counters;
@@ -369,6 +374,7 @@ impl OriginFamilies {
             endpoints,
             endpoints_up,
             first_byte: self.first_byte.with_label_values(&[name]),
+            breaker: self.breaker.of(name, places),
             failures: self.failures.clone(),
             name: name.into(),
         }
@@ -419,12 +425,13 @@ impl Metrics {
         shelf.keep(Sites::new(sites.clone()));
         shelf.keep(process::Process::new());
         let origins = OriginFamilies::new(&shelf);
+        let places = config.limits.origin_connections;
         Arc::new(Self {
             doors: DoorMetrics::new(&shelf),
             store: StoreMetrics::new(&shelf),
             codings: CodingMetrics::new(&shelf),
             sites,
-            origins: config.origins.iter().map(|origin| origins.of(&origin.name)).collect(),
+            origins: config.origins.iter().map(|own| origins.of(&own.name, places)).collect(),
             log: LogMetrics {
                 written: shelf.counter("atoll_access_log_records_total", "Records written."),
                 dropped: shelf.counter(

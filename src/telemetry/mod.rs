@@ -5,6 +5,7 @@
 //! striped, and the access log formats and writes on a thread of its own.
 
 mod access_log;
+mod breaker;
 mod codings;
 mod collect;
 mod file;
@@ -19,6 +20,7 @@ mod stripes;
 mod trace;
 
 pub use access_log::{AccessLog, Recorder};
+pub use breaker::{BreakerMetrics, Refused};
 pub use codings::{CodingMetrics, CodingOutcome};
 pub use format::rfc3339;
 pub use hottest::{Hot, Hottest, Load, Weight};

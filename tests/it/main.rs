@@ -16,6 +16,8 @@ mod collapse;
 #[cfg(test)]
 mod completing;
 #[cfg(test)]
+mod down;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod events;

@@ -76,6 +76,7 @@ impl Admin {
             client: asked.client,
             headers: asked.headers,
             query: None,
+            path: "",
             name: "",
             body: b"",
             now: asked.now,

@@ -331,7 +331,11 @@ async fn every_answer_is_one_that_the_document_foresees() {
                 }
                 _ => ["", "", "", "?limit=3", "?limit=0", "?x"][dice.below(6)],
             };
-            let path = format!("{}{query}", route.path.replace("{id}", id));
+            let origin = ["back", "other", "back", "gone", "%2f"][dice.below(5)];
+            let address =
+                ["192.0.2.1:80", "[::1]:443", "%5B::1%5D:1", "192.0.2.9:1", "x"][dice.below(5)];
+            let path = route.path.replace("{id}", id).replace("{origin}", origin);
+            let path = format!("{}{query}", path.replace("{address}", address));
             let answer = bench.ask(route.method.as_str(), &path, token, &text).await;
             let sent = format!(
                 "{} {path} as {token}: {text}\n{} {}",

@@ -152,7 +152,9 @@ fn origins(old: &Look, new: &Look) -> Vec<String> {
         let name = member(origin, "name");
         let endpoints = rows(origin, "endpoints");
         let up = endpoints.iter().filter(|endpoint| is_up(endpoint)).count();
+        let open = origin.get("circuit").is_some_and(|circuit| circuit == "open");
         let state = match (origin.get("healthy"), origin.get("panic")) {
+            _ if open => "OPEN",
             (_, Some(Value::Bool(true))) => "panic",
             (Some(Value::Bool(true)), _) => "well",
             _ => "DOWN",

@@ -100,6 +100,8 @@ pub(super) fn read(mut table: Table<'_>, limits: &mut Limits) {
         eject_share_percent: percent(1..=100),
         eject_time: time(100..=5 * 60 * SECOND),
         eject_at_most_percent: percent(0..=100),
+        circuit_failures: count(0..=1_000_000),
+        circuit_retry: time(100..=HOUR),
         slow_start: time(0..=HOUR),
         dns_addresses: count(1..=1_000),
         dns_ttl_least: time(SECOND..=DAY),

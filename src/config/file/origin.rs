@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::super::certificates::check_authorities;
@@ -119,8 +120,24 @@ fn probe(table: &mut Table<'_>) -> Option<Probe> {
     if let Some(found) = table.optional_parsed("host", names::parse_host_field) {
         probe.host = Some(found.value);
     }
-    if let Some(found) = table.optional::<Status>("status") {
-        probe.status = Some(found.value.0);
+    if let Some(found) = table.optional::<Statuses>("status") {
+        probe.status = found.value.0;
+    }
+    if let Some(found) = table.optional_parsed("body", probe_body) {
+        probe.body = Some(found.value);
+    }
+    table.set("tcp", &mut probe.tcp);
+    for key in ["path", "host", "status", "body"] {
+        if let Some(span) = table.span_of(key).filter(|_| probe.tcp) {
+            table.sink.push(
+                Problem::new(format!(
+                    "`{}.{key}` means nothing to a probe by TCP",
+                    table.place.key
+                ))
+                .at(Some(span))
+                .help("such a probe only connects: take the key out, or `tcp = true`"),
+            );
+        }
     }
     table.time("interval", &mut probe.interval, 100..=86_400_000);
     table.time("timeout", &mut probe.timeout, 10..=3_600_000);
@@ -136,6 +153,44 @@ fn probe(table: &mut Table<'_>) -> Option<Probe> {
     }
     table.finish();
     written.then_some(probe)
+}
+
+/// Statuses that count as well: one, a range, or a list of both.
+struct Statuses(Vec<RangeInclusive<u16>>);
+
+impl Read for Statuses {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        if entry.is_list() {
+            let list = Vec::<Found<StatusRange>>::read(entry)?;
+            return Some(Self(list.into_iter().map(|found| found.value.0).collect()));
+        }
+        StatusRange::read(entry).map(|range| Self(vec![range.0]))
+    }
+}
+
+struct StatusRange(RangeInclusive<u16>);
+
+impl Read for StatusRange {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        if entry.is_integer() {
+            return Status::read(entry).map(|status| Self(status.0..=status.0));
+        }
+        let parse = |text: &str| {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            let status =
+                |text: &str| text.parse().ok().filter(|status: &u16| (200..=599).contains(status));
+            let range = status(first).zip(status(last)).filter(|(first, last)| first <= last);
+            let range = range.map(|(first, last)| Self(first..=last));
+            range.ok_or_else(|| "expected statuses from 200 to 599, such as \"200-299\"".to_owned())
+        };
+        entry.parsed("a status, a range such as \"200-299\", or a list of both", parse)
+    }
+}
+
+/// What stands in the body of an answer to a probe.
+fn probe_body(text: &str) -> Result<String, String> {
+    let fine = !text.is_empty() && text.len() <= 1024;
+    if fine { Ok(text.to_owned()) } else { Err("expected 1 to 1024 bytes of text".to_owned()) }
 }
 
 /// The path of a probe, which may have a query.

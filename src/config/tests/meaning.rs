@@ -215,5 +215,17 @@ fn servers_may_be_tables_and_probes_fill_up() {
     assert_eq!(servers, [("a.example", 443, 1, false), ("b.example", 8443, 3, true)]);
     assert_eq!(origin.resolvers, [address("192.0.2.53:53"), address("[2001:db8::53]:5353")]);
     let probe = origin.probe.as_ref().expect("a probe");
-    assert_eq!((probe.path.as_str(), probe.status, probe.rise), ("/health?x", Some(204), 2));
+    assert_eq!((probe.path.as_str(), probe.rise), ("/health?x", 2));
+    assert_eq!((&*probe.status, probe.tcp), (&[204..=204][..], false));
+    for (written, expected) in [
+        ("200", vec![200..=200]),
+        ("\"200-299\"", vec![200..=299]),
+        ("[200, \"204\", \"300-399\"]", vec![200..=200, 204..=204, 300..=399]),
+    ] {
+        let text = text.replace("status = 204", &format!("status = {written}, body = \"ready\""));
+        let probe = self::config(&text).origins[0].probe.clone().expect("a probe");
+        assert_eq!((probe.status, probe.body.as_deref()), (expected, Some("ready")), "{written}");
+    }
+    let text = text.replace("path = \"/health?x\", status = 204", "tcp = true");
+    assert!(self::config(&text).origins[0].probe.as_ref().expect("a probe").tcp);
 }

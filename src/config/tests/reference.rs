@@ -59,7 +59,12 @@ fn the_reference_has_every_key_and_all_of_them_can_be_used() {
     let text = uncommented();
     let loaded = load_text(&text).unwrap_or_else(|problems| panic!("{problems}"));
     let probe = loaded.config.origins[0].probe.clone().expect("a probe");
-    let written = Probe { host: probe.host.clone(), status: probe.status, ..Probe::default() };
+    let written = Probe {
+        host: probe.host.clone(),
+        status: probe.status.clone(),
+        body: probe.body.clone(),
+        ..Probe::default()
+    };
     assert_eq!(format!("{probe:?}"), format!("{written:?}"));
     let missing: Vec<String> =
         asked(&text).into_iter().filter(|(_, there)| !there).map(|(key, _)| key).collect();

@@ -4,6 +4,7 @@ mod answers;
 mod choice;
 mod connections;
 mod faults;
+mod health;
 mod names;
 mod support;
 mod uploads;

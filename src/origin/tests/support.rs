@@ -130,6 +130,7 @@ pub(super) struct Side {
     pub(super) origins: Arc<Origins>,
     pub(super) worker: WorkerOrigins,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) events: Arc<Events>,
 }
 
 /// One origin with these servers.
@@ -153,9 +154,10 @@ pub(super) fn tuned(
     tune(&mut config.limits, &mut config.origins[0]);
     let metrics = Metrics::new(&config);
     let limits = Arc::new(config.limits.clone());
-    let origins =
-        Origins::new(&config.origins, limits, Arc::clone(&metrics), Events::new(16)).unwrap();
-    Side { worker: origins.worker(), origins, metrics }
+    let events = Events::new(1000);
+    let told = (Arc::clone(&metrics), Arc::clone(&events));
+    let origins = Origins::new(&config.origins, limits, told.0, told.1).unwrap();
+    Side { worker: origins.worker(), origins, metrics, events }
 }
 
 impl Side {

@@ -4,6 +4,7 @@
 
 pub(crate) mod certificate;
 pub(crate) mod client;
+pub(crate) mod crowd;
 pub(crate) mod edge;
 pub(crate) mod file;
 pub(crate) mod gate;
