@@ -86,6 +86,7 @@ pub struct Interims {
 #[derive(Debug, Default)]
 struct InterimQueue {
     waiting: VecDeque<ResponseHead>,
+    silence: bool,
     door: Option<Waker>,
 }
 
@@ -96,6 +97,21 @@ impl Interim {
     pub fn channel() -> (Self, Interims) {
         let queue = Arc::<Mutex<InterimQueue>>::default();
         (Self { queue: Some(Arc::clone(&queue)) }, Interims { queue })
+    }
+
+    /// Lets the request's body be silent and slow: whoever reads it judges both directions at once.
+    pub fn allow_silence(&self) {
+        if let Some(queue) = &self.queue {
+            queue.lock().unwrap_or_else(PoisonError::into_inner).silence = true;
+        }
+    }
+
+    /// Whether the request's body may be silent.
+    pub(super) fn allows_silence(&self) -> bool {
+        let lock = |queue: &Arc<Mutex<InterimQueue>>| {
+            queue.lock().unwrap_or_else(PoisonError::into_inner).silence
+        };
+        self.queue.as_ref().is_some_and(lock)
     }
 
     /// Sends `head` on. Never waits: where the client does not keep up it is dropped, as interim

@@ -267,18 +267,6 @@ impl Transport {
         opened.map(Opened::Shared)
     }
 
-    /// An HTTP/1.1 connection of its own for what cannot share one: an idle one unless it must be
-    /// fresh, else a new one. It is not put back.
-    pub(super) async fn http1(&self, attempt: &Attempt<'_>) -> Result<Connection, SendError> {
-        let Attempt { origin, endpoint, site, fresh, .. } = *attempt;
-        let now = clock::now().boot;
-        if !fresh && let Some(connection) = self.pool.take(endpoint.id, site, now) {
-            origin.measure(|metrics| metrics.connections_reused.inc());
-            return Ok(connection);
-        }
-        connect(origin, endpoint, origin.other_family(endpoint, now), Versions::One).await
-    }
-
     /// Connections that lie idle.
     #[cfg(test)]
     pub(super) fn idle(&self) -> usize {

@@ -15,6 +15,7 @@ mod error;
 mod explain;
 mod fields;
 mod fill;
+mod grpc;
 mod keep;
 mod outgoing;
 mod partial;

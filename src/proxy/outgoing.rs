@@ -31,7 +31,7 @@ impl Worker {
         if let Ok(id) = HeaderValue::from_str(&self.edge.config.node.cdn_id) {
             headers.append(CDN_LOOP, id);
         }
-        Outgoing { method: request.method.clone(), target: request.target(), headers, body, streams: false }
+        Outgoing { method: request.method.clone(), target: request.target(), headers, body, streams: ask.is_grpc() }
     }
 }
 

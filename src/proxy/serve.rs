@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::explain::ATOLL_EXPLAIN;
 use super::fill::{Looks, Step};
-use super::{Ask, Edge, Worker};
+use super::{Ask, Edge, Worker, grpc};
 use crate::clock::{self, Now};
 use crate::listener::{Request, Response};
 use crate::message::{Body, Refusal};
@@ -70,7 +70,11 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
     let told = token.and_then(|token| {
         worker.edge.explain_to(&token, &ask, !matches!(body, Body::Empty), arrived)
     });
+    let grpc = ask.is_grpc();
     let mut response = answer(worker, ask, body, arrived, record).await;
+    if grpc {
+        response = grpc::in_its_words(response);
+    }
     if let Some(told) = told {
         response.headers.insert(ATOLL_EXPLAIN, told);
     }
@@ -85,6 +89,9 @@ async fn answer(
     arrived: Now,
     record: Box<Record>,
 ) -> Response {
+    if ask.is_grpc() {
+        return worker.call(&ask, body, record).await;
+    }
     // A body that belongs to no answer of ours must not be mistaken for the next request.
     if !matches!(body, Body::Empty) {
         let why = lookup_allowed(&ask.request, &ask.policy).err().unwrap_or(Forward::Bypass);

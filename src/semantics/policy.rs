@@ -59,6 +59,9 @@ pub struct Policy {
     pub segment_ahead: u64,
     /// Content codings made at the edge.
     pub compression: Compression,
+    /// Let gRPC calls stream: never stored, without the paces that other bodies must keep, with
+    /// trailers in both directions, and errors of ours said in gRPC's own words.
+    pub grpc: bool,
     /// Largest request body in bytes.
     pub body_bytes: u64,
     /// What to do with hits while the mesh lease is lost.
@@ -161,6 +164,7 @@ impl Default for Policy {
             segment: None,
             segment_ahead: 2,
             compression: Compression::default(),
+            grpc: false,
             body_bytes: 100 * 1024 * 1024,
             without_lease: WithoutLease::Revalidate,
         }

@@ -38,6 +38,7 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>) -> Arc<Policy> {
         segment,
         segment_ahead,
         compression,
+        grpc,
         body_bytes,
         without_lease,
     } = &mut policy;
@@ -62,6 +63,7 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>) -> Arc<Policy> {
     segment_size(table, segment);
     table.count("segment_ahead", segment_ahead, 0..=16);
     compression::read(table, compression);
+    table.set("grpc", grpc);
     table.size("body_bytes", body_bytes, 0..=1 << 50);
     let names = [("revalidate", WithoutLease::Revalidate), ("serve", WithoutLease::Serve)];
     table.choose("without_lease", &names, without_lease);

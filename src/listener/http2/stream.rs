@@ -82,7 +82,7 @@ pub(super) async fn serve<H: Handler>(
     };
     let is_head = head.method == Method::HEAD;
     let (interim, interims) = Interim::channel();
-    let (body, late) = body_of(&head, body, expects.then(|| interim.clone()), shared);
+    let (body, late) = body_of(&head, body, (interim.clone(), expects), shared);
     let client = Arc::clone(&shared.client);
     let request = Request { head, body, client, interim, arrived };
     let handled = handle(shared, request, &mut respond, &interims).await;
@@ -99,7 +99,7 @@ pub(super) async fn serve<H: Handler>(
 fn body_of<H>(
     head: &RequestHead,
     stream: RecvStream,
-    expects: Option<Interim>,
+    door: (Interim, bool),
     shared: &Shared<H>,
 ) -> (Body, Option<TooLate>) {
     if stream.is_end_stream() {
@@ -109,7 +109,7 @@ fn body_of<H>(
     let length =
         head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let limits = &shared.context.limits;
-    let body = RequestBody::new(stream, length, expects, limits, Arc::clone(&late));
+    let body = RequestBody::new(stream, length, door, limits, Arc::clone(&late));
     (Body::stream(body), Some(late))
 }
 
@@ -242,6 +242,13 @@ struct Sender {
     sent: u64,
 }
 
+/// What comes next of a body.
+enum Next {
+    Chunk(Bytes),
+    /// Nothing, or trailers: only bodies whose policy lets them on have any.
+    End(Option<HeaderMap>),
+}
+
 /// How a stream ends before its body: with a reset, or by itself.
 type Cut = Option<Reason>;
 
@@ -253,12 +260,19 @@ impl Sender {
         shared: &Shared<H>,
     ) -> Result<(), Cut> {
         loop {
-            let Some(chunk) = self.next_chunk(body).await? else {
-                // A body that is shorter than announced has not ended.
-                if length.is_some_and(|length| length != self.sent) {
-                    return Err(Some(Reason::INTERNAL_ERROR));
+            let chunk = match self.next_chunk(body).await? {
+                Next::Chunk(chunk) => chunk,
+                Next::End(trailers) => {
+                    // A body that is shorter than announced has not ended.
+                    if length.is_some_and(|length| length != self.sent) {
+                        return Err(Some(Reason::INTERNAL_ERROR));
+                    }
+                    let ended = match trailers {
+                        Some(trailers) => self.stream.send_trailers(trailers),
+                        None => self.stream.send_data(Bytes::new(), true),
+                    };
+                    return ended.map_err(|_gone| None);
                 }
-                return self.stream.send_data(Bytes::new(), true).map_err(|_gone| None);
             };
             let after = self.sent + chunk.len() as u64;
             if length.is_some_and(|length| after > length) {
@@ -272,22 +286,24 @@ impl Sender {
         }
     }
 
-    /// The next bytes of the body that are not empty.
-    async fn next_chunk(&mut self, body: &mut Body) -> Result<Option<Bytes>, Cut> {
+    /// The next bytes of the body that are not empty, or its end.
+    async fn next_chunk(&mut self, body: &mut Body) -> Result<Next, Cut> {
         std::future::poll_fn(|task| {
             loop {
                 match Pin::new(&mut *body).poll_frame(task) {
-                    Poll::Ready(None) => return Poll::Ready(Ok(None)),
+                    Poll::Ready(None) => return Poll::Ready(Ok(Next::End(None))),
                     Poll::Ready(Some(Err(_broken))) => {
                         return Poll::Ready(Err(Some(Reason::INTERNAL_ERROR)));
                     }
-                    Poll::Ready(Some(Ok(frame))) => {
-                        if let Ok(bytes) = frame.into_data()
-                            && !bytes.is_empty()
-                        {
-                            return Poll::Ready(Ok(Some(bytes)));
+                    Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                        Ok(bytes) if !bytes.is_empty() => {
+                            return Poll::Ready(Ok(Next::Chunk(bytes)));
                         }
-                    }
+                        Ok(_nothing) => {}
+                        Err(frame) => {
+                            return Poll::Ready(Ok(Next::End(frame.into_trailers().ok())));
+                        }
+                    },
                     Poll::Pending => {
                         let reset = self.stream.poll_reset(task);
                         return if reset.is_ready() {

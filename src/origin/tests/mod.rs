@@ -4,6 +4,7 @@ mod answers;
 mod choice;
 mod connections;
 mod faults;
+mod http2;
 mod names;
 mod support;
 mod uploads;
