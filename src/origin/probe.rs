@@ -109,8 +109,11 @@ fn request(probe: &Probe, server: Option<&Server>) -> Option<Outgoing> {
 
 /// A server's name as `Host` has it: without the port that its scheme implies.
 fn authority(server: &Server) -> String {
-    let host =
-        if server.host.contains(':') { format!("[{}]", server.host) } else { server.host.clone() };
+    let host = server.domain();
+    if server.srv {
+        return host.to_owned();
+    }
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let implied = if server.tls { 443 } else { 80 };
     if server.port == implied { host } else { format!("{host}:{}", server.port) }
 }
@@ -128,7 +131,8 @@ mod tests {
             ("::1", 8080, false, "[::1]:8080"),
         ];
         for (host, port, tls, expected) in cases {
-            let server = Server { tls, host: host.to_owned(), port, weight: 1, backup: false };
+            let server =
+                Server { tls, srv: false, host: host.to_owned(), port, weight: 1, backup: false };
             assert_eq!(authority(&server), expected);
         }
     }
