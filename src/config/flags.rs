@@ -64,6 +64,7 @@ impl Flags {
             probe: None,
             resolvers: Vec::new(),
             allow_internal_addresses: false,
+            proxy_protocol: super::ProxyProtocol::None,
         };
         draft.of_file = false;
         draft.origins.push(Found::elsewhere(origin, "--origin"));

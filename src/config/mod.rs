@@ -300,8 +300,22 @@ pub struct Origin {
     pub probe: Option<Probe>,
     /// DNS servers to ask instead of the system's.
     pub resolvers: Vec<SocketAddr>,
-    /// Accept answers that point to loopback, link-local or metadata addresses.
+    /// Accept answers that point to loopback, link-local, metadata or our own addresses.
     pub allow_internal_addresses: bool,
+    /// Header that tells its servers whose connection each is.
+    pub proxy_protocol: ProxyProtocol,
+}
+
+/// Version of the PROXY protocol towards an origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// No header.
+    #[default]
+    None,
+    /// The line of text.
+    V1,
+    /// The binary one.
+    V2,
 }
 
 /// One server of an origin, as the operator wrote it.

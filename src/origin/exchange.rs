@@ -18,13 +18,24 @@ pub struct Outgoing {
     /// Body; sent with `Content-Length` where its exact size is known, else chunked. An empty
     /// body with a method that usually has one (POST, PUT, PATCH) sends `Content-Length: 0`.
     pub body: Body,
+    /// Whose request it is, for origins that are told by the PROXY protocol.
+    pub hop: Option<Hop>,
+}
+
+/// A client's connection to us: where it comes from and where it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Address of the client.
+    pub from: SocketAddr,
+    /// Our address.
+    pub to: SocketAddr,
 }
 
 impl Outgoing {
     /// The head, which every attempt at the request shares, and the body.
     pub(super) fn split(self) -> (Head, Body) {
-        let Self { method, target, headers, body } = self;
-        (Head { method, target, headers }, body)
+        let Self { method, target, headers, body, hop } = self;
+        (Head { method, target, headers, hop }, body)
     }
 }
 
@@ -37,6 +48,8 @@ pub(super) struct Head {
     pub(super) target: String,
     /// End-to-end fields, `Host` among them.
     pub(super) headers: HeaderMap,
+    /// Whose request it is.
+    pub(super) hop: Option<Hop>,
 }
 
 /// How the end of an answer's body is known.

@@ -28,6 +28,8 @@ mod place;
 mod pool;
 mod prefixed;
 mod probe;
+mod proxy_header;
+mod race;
 mod resolve;
 mod roundtrip;
 mod send;
@@ -40,7 +42,7 @@ mod transport;
 mod upload;
 
 pub use error::SendError;
-pub use exchange::{Answer, Framing, Outgoing};
+pub use exchange::{Answer, Framing, Hop, Outgoing};
 use exchange::Head;
 pub use origins::{OriginConfigError, Origins};
 pub use send::WorkerOrigins;

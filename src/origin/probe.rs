@@ -105,7 +105,7 @@ fn request(probe: &Probe, server: Option<&Server>) -> Option<Head> {
     let mut headers = HeaderMap::new();
     headers.insert(HOST, HeaderValue::try_from(host).ok()?);
     headers.insert(USER_AGENT, HeaderValue::from_static("atoll-probe"));
-    Some(Head { method: Method::GET, target: probe.path.clone(), headers })
+    Some(Head { method: Method::GET, target: probe.path.clone(), headers, hop: None })
 }
 
 /// A server's name as `Host` has it: without the port that its scheme implies.

@@ -22,6 +22,7 @@ use super::dice::Dice;
 use super::endpoint::{Endpoint, Target};
 use super::lock::Lock;
 use super::place::Places;
+use super::race::{Rivals, alternate};
 use super::tls::TlsIdentity;
 use super::{OriginStatus, SendError, ServerStatus};
 
@@ -290,16 +291,20 @@ impl Origin {
         endpoints.get(choice).cloned()
     }
 
-    /// An endpoint of the same server in the other address family, for a connection that takes
-    /// long (RFC 8305).
-    pub(super) fn other_family(&self, first: &Endpoint, now: Duration) -> Option<Arc<Endpoint>> {
+    /// Endpoints that may stand in for `first` on a new connection that takes long (RFC 8305):
+    /// further addresses of the same name that stand alike.
+    pub(super) fn rivals(&self, first: &Endpoint, now: Duration) -> Rivals {
         let endpoints = self.endpoints.load();
-        let other = |endpoint: &&Arc<Endpoint>| {
-            endpoint.server == first.server
-                && endpoint.address.is_ipv6() != first.address.is_ipv6()
+        let position = endpoints.iter().position(|endpoint| endpoint.id == first.id);
+        let alike = |endpoint: &&Arc<Endpoint>| {
+            endpoint.id != first.id
+                && endpoint.server == first.server
+                && endpoint.tier() == first.tier()
                 && endpoint.view.lock().health.is_up(now)
         };
-        endpoints.iter().find(other).cloned()
+        // From the chosen one on, so that not all turn to the same.
+        let (before, after) = endpoints.split_at(position.unwrap_or(0));
+        alternate(first, after.iter().chain(before).filter(alike).cloned())
     }
 
     fn judge(&self, endpoints: &[Arc<Endpoint>], now: Duration) -> SmallVec<[Known; 8]> {

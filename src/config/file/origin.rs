@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::super::certificates::check_authorities;
 use super::super::error::Problem;
 use super::super::reader::{Entry, Found, Place, Read, Table};
-use super::super::{Origin, Probe, Server, names};
+use super::super::{Origin, Probe, ProxyProtocol, Server, names};
 use super::Status;
 
 /// Reads one origin, and the `Host` that it is to see.
@@ -21,6 +21,8 @@ pub(super) fn read(mut table: Table<'_>, folder: &Path) -> Option<(Found<Origin>
     table.set("resolvers", &mut resolvers);
     let mut allow_internal_addresses = false;
     table.set("allow_internal_addresses", &mut allow_internal_addresses);
+    let mut proxy_protocol = ProxyProtocol::None;
+    table.parse("proxy_protocol", &mut proxy_protocol, parse_proxy_protocol);
     table.finish();
     let name = name?;
     let value = Origin {
@@ -30,6 +32,7 @@ pub(super) fn read(mut table: Table<'_>, folder: &Path) -> Option<(Found<Origin>
         probe,
         resolvers: resolvers.into_iter().map(|resolver| resolver.0).collect(),
         allow_internal_addresses,
+        proxy_protocol,
     };
     Some((Found { value, place: name.place }, host))
 }
@@ -91,6 +94,15 @@ impl Read for Server {
         table.set("backup", &mut backup);
         table.finish();
         server.map(|found| Self { weight, backup, ..found.value })
+    }
+}
+
+fn parse_proxy_protocol(text: &str) -> Result<ProxyProtocol, String> {
+    match text {
+        "none" => Ok(ProxyProtocol::None),
+        "v1" => Ok(ProxyProtocol::V1),
+        "v2" => Ok(ProxyProtocol::V2),
+        _ => Err("expected \"none\", \"v1\" or \"v2\"".to_owned()),
     }
 }
 
