@@ -17,7 +17,7 @@ use crate::telemetry::Metrics;
 
 use super::dice::Dice;
 use super::pool::Pool;
-use super::resolve::{self, Name};
+use super::resolve::{self, Manner, Name};
 use super::set::Origin;
 use super::tls::{TlsIdentity, TlsSettings};
 use super::{OriginStatus, WorkerOrigins, probe};
@@ -81,10 +81,8 @@ impl Origins {
     fn tasks(&self) -> Vec<Task> {
         let mut tasks: Vec<Task> = Vec::new();
         for name in Name::of(&self.origins) {
-            let (limits, dice) = (Arc::clone(&self.limits), Arc::clone(&self.dice));
-            tasks.push(Box::new(move || {
-                Box::pin(resolve::run(name.clone(), Arc::clone(&limits), Arc::clone(&dice)))
-            }));
+            let manner = Manner { limits: Arc::clone(&self.limits), dice: Arc::clone(&self.dice) };
+            tasks.push(Box::new(move || Box::pin(resolve::run(name.clone(), manner.clone()))));
         }
         for origin in &self.origins {
             if let Some(rules) = origin.config.probe.clone() {

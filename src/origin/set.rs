@@ -196,18 +196,10 @@ impl Origin {
         self.changed.send_replace(());
     }
 
-    /// Notes how a lookup of a server's name went.
-    pub(super) fn resolved(&self, server: usize, outcome: Result<(), SendError>, now: Duration) {
+    /// Notes how a server's name stands: when the oldest answer in use came, and what is wrong.
+    pub(super) fn resolved(&self, server: usize, good: Option<Duration>, error: Option<SendError>) {
         if let Some(server) = self.servers.get(server) {
-            let mut resolution = server.resolution.lock();
-            resolution.tried = true;
-            match outcome {
-                Ok(()) => {
-                    resolution.good = Some(now);
-                    resolution.error = None;
-                }
-                Err(error) => resolution.error = Some(error),
-            }
+            *server.resolution.lock() = Resolution { tried: true, good, error };
         }
         self.changed.send_replace(());
     }
@@ -429,7 +421,10 @@ impl Origin {
         let endpoints = self.endpoints.load();
         let known = self.judge(&endpoints, now);
         let up = known.iter().filter(|known| known.member.up).count();
+        let answered = self.servers.iter().filter_map(|server| server.resolution.lock().good);
+        let age = answered.min().map_or(0, |good| now.saturating_sub(good).as_secs());
         self.measure(|metrics| {
+            metrics.dns_age.set(i64::try_from(age).unwrap_or(i64::MAX));
             metrics.endpoints.set(i64::try_from(endpoints.len()).unwrap_or(i64::MAX));
             metrics.endpoints_up.set(i64::try_from(up).unwrap_or(i64::MAX));
         });

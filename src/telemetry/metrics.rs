@@ -279,8 +279,6 @@ pub struct OriginMetrics {
     pub probes_failed: IntCounter,
     /// Times an endpoint was ejected.
     pub ejections: IntCounter,
-    /// DNS lookups that failed.
-    pub dns_failures: IntCounter,
     /// Connections open now.
     pub connections_open: IntGauge,
     /// Requests under way.
@@ -291,9 +289,12 @@ pub struct OriginMetrics {
     pub endpoints: IntGauge,
     /// Endpoints that take traffic.
     pub endpoints_up: IntGauge,
+    /// Seconds since the oldest DNS answer in use came.
+    pub dns_age: IntGauge,
     /// Seconds from the end of a request to the head of its answer.
     pub first_byte: Histogram,
     failures: IntCounterVec,
+    dns_failures: IntCounterVec,
     name: Box<str>,
 }
 
@@ -302,14 +303,21 @@ impl OriginMetrics {
     pub fn failed(&self, label: &'static str) {
         self.failures.with_label_values(&[&*self.name, label]).inc();
     }
+
+    /// DNS lookups that failed in one way.
+    #[must_use]
+    pub fn dns_failures(&self, kind: &'static str) -> IntCounter {
+        self.dns_failures.with_label_values(&[&*self.name, kind])
+    }
 }
 
 /// The metrics of all origins before they are told apart by name.
 struct OriginFamilies {
-    counters: [IntCounterVec; 7],
-    gauges: [IntGaugeVec; 5],
+    counters: [IntCounterVec; 6],
+    gauges: [IntGaugeVec; 6],
     first_byte: prometheus::HistogramVec,
     failures: IntCounterVec,
+    dns_failures: IntCounterVec,
 }
 
 impl OriginFamilies {
@@ -327,7 +335,6 @@ impl OriginFamilies {
                 ),
                 counter("atoll_origin_probes_failed_total", "Probes of endpoints that failed."),
                 counter("atoll_origin_ejections_total", "Times an endpoint was ejected."),
-                counter("atoll_origin_dns_failures_total", "DNS lookups that failed."),
             ],
             gauges: [
                 gauge("atoll_origin_connections_open", "Connections open to origins."),
@@ -335,6 +342,10 @@ impl OriginFamilies {
                 gauge("atoll_origin_queued", "Requests waiting for a place at an origin."),
                 gauge("atoll_origin_endpoints", "Endpoints known of an origin."),
                 gauge("atoll_origin_endpoints_up", "Endpoints of an origin that take traffic."),
+                gauge(
+                    "atoll_origin_dns_age_seconds",
+                    "Age of the oldest DNS answer that an origin uses.",
+                ),
             ],
             first_byte: shelf.histograms(
                 "atoll_origin_first_byte_seconds",
@@ -347,14 +358,19 @@ impl OriginFamilies {
                 "Requests to origins that failed, by RFC 9209 error type.",
                 &["origin", "error"],
             ),
+            dns_failures: shelf.counters(
+                "atoll_origin_dns_failures_total",
+                "DNS lookups that failed, by kind.",
+                &["origin", "kind"],
+            ),
         }
     }
 
     fn of(&self, name: &str) -> OriginMetrics {
         let counters = self.counters.each_ref().map(|all| all.with_label_values(&[name]));
         let gauges = self.gauges.each_ref().map(|all| all.with_label_values(&[name]));
-        let [requests, retries, opened, reused, probes_failed, ejections, dns_failures] = counters;
-        let [connections_open, in_flight, queued, endpoints, endpoints_up] = gauges;
+        let [requests, retries, opened, reused, probes_failed, ejections] = counters;
+        let [connections_open, in_flight, queued, endpoints, endpoints_up, dns_age] = gauges;
         OriginMetrics {
             requests,
             retries,
@@ -362,14 +378,15 @@ impl OriginFamilies {
             connections_reused: reused,
             probes_failed,
             ejections,
-            dns_failures,
             connections_open,
             in_flight,
             queued,
             endpoints,
             endpoints_up,
+            dns_age,
             first_byte: self.first_byte.with_label_values(&[name]),
             failures: self.failures.clone(),
+            dns_failures: self.dns_failures.clone(),
             name: name.into(),
         }
     }
