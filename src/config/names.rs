@@ -308,10 +308,28 @@ mod tests {
             ("http://a b", "expected a host name"),
             ("http://münchen.example", "xn--"),
             ("http://256.1.1.1", "an address such as"),
+            ("srv+http://_http._tcp.a:80", "bring the port"),
+            ("srv+http://a.example", "a service and a protocol"),
+            ("srv+http://_http._tcp", "a service and a protocol"),
+            ("srv+http://_a._b._c.example", "a service and a protocol"),
+            ("srv+http://192.0.2.1", "a service and a protocol"),
+            ("srv+ftp://_ftp._tcp.a", "http:// or https://"),
         ] {
             let error = parse_server(text).expect_err(text);
             assert!(error.contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn names_of_srv_records() {
+        let server = parse_server("srv+https://_HTTPS._tcp.Example.org").expect("an SRV name");
+        assert_eq!((server.srv, server.tls, server.port), (true, true, 0));
+        assert_eq!(server.host, "_https._tcp.example.org");
+        assert_eq!(server.domain(), "example.org");
+        assert_eq!(server.url(), "srv+https://_https._tcp.example.org");
+        let plain = parse_server("http://_odd.example.org").expect("a host");
+        assert_eq!(plain.domain(), "_odd.example.org", "only SRV records have such labels");
+        assert_eq!(parse_server("http://[::1]").expect("an address").url(), "http://[::1]:80");
     }
 
     #[test]

@@ -53,10 +53,10 @@ pub(super) fn is_own(address: IpAddr) -> bool {
         IpAddr::V6(wrapped) => embedded(wrapped).map_or(address, IpAddr::V4),
         IpAddr::V4(_) => address,
     };
-    // An address for examples, which nobody has.
+    // Reserved, and for what is to be thrown away (RFC 6666): nobody has these.
     let nobody: IpAddr = match address {
-        IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 255).into(),
-        IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xffff).into(),
+        IpAddr::V4(_) => Ipv4Addr::new(240, 0, 0, 1).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1).into(),
     };
     // Machines with floating addresses may be set to let a socket have any (ip_nonlocal_bind).
     // What we send to ourselves comes from the very address that it goes to.
@@ -148,7 +148,7 @@ mod tests {
         for own in ["127.0.0.1", "127.8.8.8", "::ffff:127.0.0.1"] {
             assert!(is_own(own.parse().unwrap()), "{own}");
         }
-        for other in ["192.0.2.1", "198.51.100.7", "2001:db8::1", "64:ff9b::c000:201"] {
+        for other in ["198.51.100.7", "2001:db8::1", "64:ff9b::c633:6407"] {
             assert!(!is_own(other.parse().unwrap()), "{other}");
         }
         // Whatever the machine is called from outside: the way out says it.
