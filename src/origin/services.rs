@@ -151,13 +151,19 @@ impl Records {
     }
 
     /// Puts later records in force once their hosts are known. The first ones need not wait for
-    /// all of them.
+    /// all of them, only for those that are no backups.
     fn settle(&mut self, hosts: &Hosts) {
         let Some(next) = &self.next else { return };
-        let asked = next.iter().all(|service| hosts.contains_key(&service.host));
-        let found = next.iter().any(|service| has_address(service, hosts));
-        let standing = self.in_force.iter().any(|service| has_address(service, hosts));
-        if found && (asked || !standing) {
+        let asked = |service: &Service| hosts.contains_key(&service.host);
+        let found = |service: &Service| has_address(service, hosts);
+        let ready = if self.in_force.iter().any(found) {
+            next.iter().all(asked)
+        } else {
+            let priority = next.first().map(|service| service.priority);
+            let mut first = next.iter().filter(|service| Some(service.priority) == priority);
+            first.clone().any(found) || first.all(asked)
+        };
+        if ready && next.iter().any(found) {
             self.in_force = self.next.take().unwrap_or_default();
         }
     }
@@ -409,6 +415,12 @@ mod tests {
         assert_eq!(records.in_force, []);
         records.settle(&hosts(&[("a", &[1])]));
         assert_eq!(records.in_force, [a.clone(), b.clone()], "the first need not wait for all");
+        let mut backed = Records::default();
+        backed.take(answer(&[a.clone(), service(1, 1, "z")]), &limits, now).unwrap();
+        backed.settle(&hosts(&[("z", &[9])]));
+        assert_eq!(backed.in_force, [], "a backup waits for those before it");
+        backed.settle(&hosts(&[("a", &[]), ("z", &[9])]));
+        assert_eq!(backed.in_force.len(), 2);
         records.take(answer(std::slice::from_ref(&c)), &limits, now).unwrap();
         assert_eq!(records.hosts(), ["a", "b", "c"]);
         records.settle(&hosts(&[("a", &[1])]));

@@ -294,7 +294,7 @@ async fn srv_records_bring_hosts_ports_weights_and_backups() {
     })
     .await;
     let edge = named(&dns, &[format!("srv+http://{SERVICE}")])
-        .limits("retry_budget_percent = 100\nretries = 3")
+        .limits("eject_failures = 2\neject_at_most_percent = 100")
         .start();
     for number in 0..400 {
         assert_eq!(edge.get(&format!("/{number}")).await.status(), 200);

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::support::certificate::{Certificate, Folder};
 use crate::support::edge::{HOST, Plan};
 use crate::support::{Origin, Reply, until};
 
@@ -131,18 +130,12 @@ async fn the_header_comes_before_tls() {
 
 #[tokio::test]
 async fn without_it_nothing_is_said_and_connections_are_kept() {
-    let folder = Folder::new();
-    let certificate = Certificate::new(&folder, &["localhost"]);
-    let origin = Origin::start_tls(&certificate, |_| Reply::ok("ok"));
-    let keys = format!(
-        "name = \"main\"\nservers = [\"https://localhost:{}\"]\nca = {:?}",
-        origin.address.port(),
-        certificate.chain.display().to_string()
-    );
-    let edge = Plan::before(&[]).no_origins().origin_keys(&keys).start();
+    let origin = Origin::serving(Reply::ok("ok"));
+    let edge = plan(origin.address, "none").start();
     let mut client = edge.connect().await;
     for number in 0..3 {
         assert_eq!(client.get(HOST, &format!("/{number}"), &[]).await.text(), "ok");
     }
     assert_eq!(origin.connections(), 1);
+    assert!(origin.last("/0").await.raw.starts_with(b"GET /0 HTTP/1.1\r\n"));
 }
