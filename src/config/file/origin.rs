@@ -92,6 +92,14 @@ impl Read for Server {
         let (mut weight, mut backup) = (1, false);
         table.count("weight", &mut weight, 1..=1000);
         table.set("backup", &mut backup);
+        let weighed = table.span_of("weight");
+        if weighed.is_some() && server.as_ref().is_some_and(|found| found.value.srv) {
+            table.sink.push(
+                Problem::new(format!("`{}.weight` beside SRV records", table.place.key))
+                    .at(weighed)
+                    .help("the records bring their weights: leave this one out"),
+            );
+        }
         table.finish();
         server.map(|found| Self { weight, backup, ..found.value })
     }
