@@ -19,12 +19,12 @@ use http::Method;
 use smallvec::SmallVec;
 
 use crate::clock;
+use crate::config::Limits;
 use crate::message::{Body, ResponseHead};
 
 use super::endpoint::Endpoint;
 use super::origins::Origins;
 use super::place::Place;
-use super::pool::Pool;
 use super::prefixed::begun;
 use super::set::Origin;
 use super::transport::{Attempt, Failure, Reached, Transport};
@@ -38,8 +38,8 @@ pub struct WorkerOrigins {
 }
 
 impl WorkerOrigins {
-    pub(super) fn new(origins: Arc<Origins>, pool: Pool) -> Self {
-        Self { origins, transport: Transport::new(pool) }
+    pub(super) fn new(origins: Arc<Origins>, limits: &Arc<Limits>) -> Self {
+        Self { origins, transport: Transport::new(limits) }
     }
 
     /// Sends a request to an origin and waits for the head of its final answer. `origin` is the
@@ -72,7 +72,10 @@ impl WorkerOrigins {
     ) -> Result<Answer, SendError> {
         origin.ready().await?;
         let (request, body) = request.split();
-        let mut body = begun(body).await.map_err(SendError::RequestBody)?;
+        let mut body = match request.streams {
+            true => body,
+            false => begun(body).await.map_err(SendError::RequestBody)?,
+        };
         let place = Arc::new(Place::take(origin).await?);
         origin.budget.lock().deposit();
         let mut attempts = Attempts { origin, tried: SmallVec::new(), retries: 0 };

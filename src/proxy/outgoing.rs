@@ -31,8 +31,9 @@ impl Worker {
         if let Ok(id) = HeaderValue::from_str(&self.edge.config.node.cdn_id) {
             headers.append(CDN_LOOP, id);
         }
+        let (method, target) = (request.method.clone(), request.target());
         let hop = Some(Hop { from: ask.client.address, to: ask.client.local });
-        Outgoing { method: request.method.clone(), target: request.target(), headers, body, hop }
+        Outgoing { method, target, headers, body, streams: false, hop }
     }
 }
 
