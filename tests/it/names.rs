@@ -109,6 +109,12 @@ impl Pier {
         Self { last, port, accepted, open, task }
     }
 
+    /// Switches it off: its port is free after this.
+    async fn stop(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+
     fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
@@ -213,8 +219,11 @@ async fn dns_days(time: Duration) {
                 let drained = || async { gone.open.load(Ordering::SeqCst) == 0 };
                 until("connections to a retired address to be closed", drained).await;
                 let accepted = gone.accepted();
-                tokio::task::yield_now().await;
+                let sent = || count(&edge, "atoll_origin_requests_total{origin=\"main\"}");
+                let before = sent().await;
+                until("a hundred requests", || async { sent().await >= before + 100.0 }).await;
                 assert_eq!(gone.accepted(), accepted, "nothing new goes to 127.0.0.{}", gone.last);
+                gone.stop().await;
             }
         }
     }
