@@ -120,7 +120,8 @@ impl fmt::Display for DnsFailure {
             Self::NoRecords => out.write_str("the name has no such record"),
             Self::Refused(why) => write!(out, "the name server answers: {why}"),
             Self::Forbidden => out.write_str(
-                "answers only with addresses of this machine, the link or metadata services",
+                "answers only with addresses of this machine, the link or metadata services \
+                 (allow_internal_addresses)",
             ),
             Self::Aliases => write!(out, "more than {LINKS} aliases in a row"),
             Self::Other(why) => out.write_str(why),

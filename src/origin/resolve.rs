@@ -82,9 +82,13 @@ impl Name {
         for (origin, _) in &self.users {
             origin.measure(|metrics| metrics.dns_failures(why.label()).inc());
         }
-        if first {
-            let name = host;
-            tracing::warn!(name, %why, left, "DNS fails; the last good answer is kept");
+        let name = host;
+        match (first, left) {
+            (true, 0) => tracing::warn!(name, %why, "DNS fails, and there is no answer to keep"),
+            (true, _) => {
+                tracing::warn!(name, %why, left, "DNS fails; the last good answer is kept")
+            }
+            (false, _) => {}
         }
     }
 }
