@@ -64,6 +64,7 @@ impl Flags {
             probe: None,
             resolvers: Vec::new(),
             allow_internal_addresses: false,
+            proxy_protocol: super::ProxyProtocol::None,
             client_certificate: None,
             tls_name: None,
             http: crate::config::HttpVersions::One,

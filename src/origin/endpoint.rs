@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::balance::PeakEwma;
@@ -26,16 +26,23 @@ pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
     /// How to speak TLS to it; `None` speaks in plain.
     pub(super) tls: Option<TlsIdentity>,
-    /// Share of the load.
-    pub(super) weight: u32,
-    /// Used only when every other server is down.
-    pub(super) backup: bool,
     /// What is known of it.
     pub(super) view: Lock<View>,
+    tier: AtomicU16,
+    weight: AtomicU32,
     in_flight: AtomicU32,
     retired: AtomicBool,
     /// Whether TLS agreed on HTTP/1.1 when it could have had HTTP/2.
     prefers_http1: AtomicBool,
+}
+
+/// Where an endpoint is to be, and how it stands among its fellows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    /// 0 is used first.
+    pub(super) tier: u16,
+    pub(super) weight: u32,
 }
 
 /// What is known of an endpoint.
@@ -52,18 +59,17 @@ impl Endpoint {
     /// A new one; `returned` as in [`EndpointHealth::new`].
     pub(super) fn new(
         server: usize,
-        address: SocketAddr,
+        target: Target,
         tls: Option<TlsIdentity>,
-        (weight, backup): (u32, bool),
         returned: Option<Duration>,
     ) -> Self {
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             server,
-            address,
+            address: target.address,
             tls,
-            weight,
-            backup,
+            tier: AtomicU16::new(target.tier),
+            weight: AtomicU32::new(target.weight),
             view: Lock::new(View {
                 health: EndpointHealth::new(returned),
                 latency: PeakEwma::default(),
@@ -73,6 +79,22 @@ impl Endpoint {
             retired: AtomicBool::new(false),
             prefers_http1: AtomicBool::new(false),
         }
+    }
+
+    /// Endpoints of a tier are used only when those of all lower tiers are down.
+    pub(super) fn tier(&self) -> u16 {
+        self.tier.load(Ordering::Relaxed)
+    }
+
+    /// Share of the load beside its fellows in the tier.
+    pub(super) fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    /// Takes tier and weight of a newer answer about the same address.
+    pub(super) fn stand_as(&self, target: Target) {
+        self.tier.store(target.tier, Ordering::Relaxed);
+        self.weight.store(target.weight, Ordering::Relaxed);
     }
 
     /// Requests under way.
@@ -100,9 +122,7 @@ impl Endpoint {
         match versions {
             HttpVersions::One => false,
             HttpVersions::Two => true,
-            HttpVersions::Auto => {
-                self.tls.is_some() && !self.prefers_http1.load(Ordering::Relaxed)
-            }
+            HttpVersions::Auto => self.tls.is_some() && !self.prefers_http1.load(Ordering::Relaxed),
         }
     }
 

@@ -21,13 +21,24 @@ pub struct Outgoing {
     /// A call that streams both ways, as gRPC does: it goes out at once, its body may be silent,
     /// and trailers go on in both directions. HTTP/1.1 carries it as any other request.
     pub streams: bool,
+    /// Whose request it is, for origins that are told by the PROXY protocol.
+    pub hop: Option<Hop>,
+}
+
+/// A client's connection to us: where it comes from and where it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Address of the client.
+    pub from: SocketAddr,
+    /// Our address.
+    pub to: SocketAddr,
 }
 
 impl Outgoing {
     /// The head, which every attempt at the request shares, and the body.
     pub(super) fn split(self) -> (Head, Body) {
-        let Self { method, target, headers, body, streams } = self;
-        (Head { method, target, headers, streams }, body)
+        let Self { method, target, headers, body, streams, hop } = self;
+        (Head { method, target, headers, streams, hop }, body)
     }
 }
 
@@ -42,6 +53,8 @@ pub(super) struct Head {
     pub(super) headers: HeaderMap,
     /// Whether it is a call that streams.
     pub(super) streams: bool,
+    /// Whose request it is.
+    pub(super) hop: Option<Hop>,
 }
 
 /// How the end of an answer's body is known.

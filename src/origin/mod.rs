@@ -5,7 +5,8 @@
 //! origins.rs   all origins; background tasks        send.rs       place, endpoint, retries
 //! set.rs       one origin: endpoints; place.rs      roundtrip.rs  request out, final head in
 //! endpoint.rs  one address and what is known of it  upload.rs     the request as it goes, pieces.rs
-//! resolve.rs   names: dns.rs asks, address.rs       download.rs   the answer's body, pace.rs
+//! resolve.rs   names: dns.rs asks, kept.rs          download.rs   the answer's body, pace.rs
+//! services.rs  SRV records; address.rs              race.rs       happy eyeballs; proxy_header.rs
 //! probe.rs     active health                        connect.rs    TCP and tls.rs;  pool.rs
 //!                                                   transport.rs  one attempt: connection, exchange
 //! ```
@@ -21,6 +22,7 @@ mod endpoint;
 mod error;
 mod exchange;
 mod http2;
+mod kept;
 mod lock;
 mod origins;
 mod pace;
@@ -30,9 +32,12 @@ mod place;
 mod pool;
 mod prefixed;
 mod probe;
+mod proxy_header;
+mod race;
 mod resolve;
 mod roundtrip;
 mod send;
+mod services;
 mod set;
 mod status;
 #[cfg(test)]
@@ -42,8 +47,8 @@ mod transport;
 mod upload;
 
 pub use error::SendError;
-pub use exchange::{Answer, Framing, Outgoing};
 use exchange::Head;
+pub use exchange::{Answer, Framing, Hop, Outgoing};
 pub use origins::{OriginConfigError, Origins};
 pub use send::WorkerOrigins;
 pub use status::{EndpointStatus, OriginStatus, ServerStatus};

@@ -16,7 +16,7 @@ use crate::store::Events;
 use crate::telemetry::Metrics;
 
 use super::dice::Dice;
-use super::resolve::{self, Name};
+use super::resolve::{self, Manner, Name};
 use super::set::Origin;
 use super::tls::{TlsIdentity, TlsSettings};
 use super::{OriginStatus, WorkerOrigins, probe};
@@ -80,10 +80,8 @@ impl Origins {
     fn tasks(&self) -> Vec<Task> {
         let mut tasks: Vec<Task> = Vec::new();
         for name in Name::of(&self.origins) {
-            let (limits, dice) = (Arc::clone(&self.limits), Arc::clone(&self.dice));
-            tasks.push(Box::new(move || {
-                Box::pin(resolve::run(name.clone(), Arc::clone(&limits), Arc::clone(&dice)))
-            }));
+            let manner = Manner { limits: Arc::clone(&self.limits), dice: Arc::clone(&self.dice) };
+            tasks.push(Box::new(move || Box::pin(resolve::run(name.clone(), manner.clone()))));
         }
         for origin in &self.origins {
             if let Some(rules) = origin.config.probe.clone() {
@@ -148,9 +146,9 @@ fn identities(
             Some(shared) => shared,
             None => shared.insert(settings.of(config)?),
         };
-        let host = config.tls_name.as_ref().unwrap_or(&server.host);
-        let name = ServerName::try_from(host.clone()).map_err(|_invalid| {
-            OriginConfigError::Host { origin: config.name.clone(), host: host.clone() }
+        let host = config.tls_name.as_deref().unwrap_or(server.domain());
+        let name = ServerName::try_from(host.to_owned()).map_err(|_invalid| {
+            OriginConfigError::Host { origin: config.name.clone(), host: host.to_owned() }
         })?;
         Ok(Some(TlsIdentity { config: Arc::clone(own), http1: Arc::clone(http1), name }))
     };

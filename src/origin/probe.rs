@@ -105,13 +105,17 @@ fn request(probe: &Probe, server: Option<&Server>) -> Option<Head> {
     let mut headers = HeaderMap::new();
     headers.insert(HOST, HeaderValue::try_from(host).ok()?);
     headers.insert(USER_AGENT, HeaderValue::from_static("atoll-probe"));
-    Some(Head { method: Method::GET, target: probe.path.clone(), headers, streams: false })
+    let (target, streams, hop) = (probe.path.clone(), false, None);
+    Some(Head { method: Method::GET, target, headers, streams, hop })
 }
 
 /// A server's name as `Host` has it: without the port that its scheme implies.
 fn authority(server: &Server) -> String {
-    let host =
-        if server.host.contains(':') { format!("[{}]", server.host) } else { server.host.clone() };
+    let host = server.domain();
+    if server.srv {
+        return host.to_owned();
+    }
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let implied = if server.tls { 443 } else { 80 };
     if server.port == implied { host } else { format!("{host}:{}", server.port) }
 }
@@ -129,7 +133,8 @@ mod tests {
             ("::1", 8080, false, "[::1]:8080"),
         ];
         for (host, port, tls, expected) in cases {
-            let server = Server { tls, host: host.to_owned(), port, weight: 1, backup: false };
+            let server =
+                Server { tls, srv: false, host: host.to_owned(), port, weight: 1, backup: false };
             assert_eq!(authority(&server), expected);
         }
     }

@@ -106,9 +106,7 @@ impl<'a> Exchange<'a> {
         })
         .await;
         match outcome {
-            Ok(parsed) => {
-                Ok(Response { parsed, sent: self.sent, took: self.patience.took() })
-            }
+            Ok(parsed) => Ok(Response { parsed, sent: self.sent, took: self.patience.took() }),
             Err(error) => Err((error, self.answered)),
         }
     }

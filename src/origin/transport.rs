@@ -140,13 +140,8 @@ impl Transport {
         let flight = flight.moved_to(&connection.endpoint);
         let spare = body.replay();
         let mut upload = Upload::new(request, body, origin.limits.body_in_flight_bytes);
-        let exchange = Exchange::new(
-            &mut connection,
-            &mut upload,
-            &request.method,
-            &origin.limits,
-            interim,
-        );
+        let exchange =
+            Exchange::new(&mut connection, &mut upload, &request.method, &origin.limits, interim);
         match exchange.run().await {
             Ok(response) => {
                 let status = response.parsed.head.status;
@@ -191,15 +186,16 @@ impl Transport {
 
     /// An idle connection unless it must be fresh, else a new one.
     async fn own(&self, attempt: &Attempt<'_>) -> Result<Link, SendError> {
-        let Attempt { origin, endpoint, site, fresh, .. } = *attempt;
+        let Attempt { origin, endpoint, site, fresh, request, .. } = *attempt;
         let now = clock::now().boot;
         if !fresh && let Some(connection) = self.pool.take(endpoint.id, site, now) {
             origin.measure(|metrics| metrics.connections_reused.inc());
             return Ok(Link::Own(Box::new(connection)));
         }
         // What TLS agrees on may have changed since it was last asked.
-        let other = origin.other_family(endpoint, now);
-        let connection = connect(origin, endpoint, other, Versions::Configured).await?;
+        let rivals = origin.rivals(endpoint, now);
+        let connection =
+            connect(origin, endpoint, rivals, request.hop, Versions::Configured).await?;
         if !connection.agreed_on_http2() {
             return Ok(Link::Own(Box::new(connection)));
         }
@@ -239,9 +235,10 @@ impl Transport {
     }
 
     async fn open(&self, attempt: &Attempt<'_>, opening: &Opening) -> Result<Opened, SendError> {
-        let Attempt { origin, endpoint, .. } = *attempt;
-        let other = origin.other_family(endpoint, clock::now().boot);
-        let connection = connect(origin, endpoint, other, Versions::Configured).await?;
+        let Attempt { origin, endpoint, request, .. } = *attempt;
+        let rivals = origin.rivals(endpoint, clock::now().boot);
+        let connection =
+            connect(origin, endpoint, rivals, request.hop, Versions::Configured).await?;
         let found = Arc::clone(&connection.endpoint);
         let http2 = connection.agreed_on_http2();
         match origin.config.http {
@@ -267,6 +264,18 @@ impl Transport {
         opened.map(Opened::Shared)
     }
 
+    /// An HTTP/1.1 connection of its own for what cannot share one: an idle one unless it must be
+    /// fresh, else a new one. It is not put back.
+    pub(super) async fn http1(&self, attempt: &Attempt<'_>) -> Result<Connection, SendError> {
+        let Attempt { origin, endpoint, site, fresh, request, .. } = *attempt;
+        let now = clock::now().boot;
+        if !fresh && let Some(connection) = self.pool.take(endpoint.id, site, now) {
+            origin.measure(|metrics| metrics.connections_reused.inc());
+            return Ok(connection);
+        }
+        connect(origin, endpoint, origin.rivals(endpoint, now), request.hop, Versions::One).await
+    }
+
     /// Connections that lie idle.
     #[cfg(test)]
     pub(super) fn idle(&self) -> usize {
@@ -274,7 +283,12 @@ impl Transport {
     }
 }
 
-pub(super) fn observe_answer(origin: &Origin, endpoint: &Endpoint, status: StatusCode, took: Duration) {
+pub(super) fn observe_answer(
+    origin: &Origin,
+    endpoint: &Endpoint,
+    status: StatusCode,
+    took: Duration,
+) {
     let observed = match status {
         StatusCode::INTERNAL_SERVER_ERROR
         | StatusCode::BAD_GATEWAY

@@ -8,7 +8,7 @@ use http::{HeaderMap, Version};
 use super::fields::X_REQUEST_ID;
 use super::{Ask, Edge, Worker};
 use crate::message::Body;
-use crate::origin::Outgoing;
+use crate::origin::{Hop, Outgoing};
 use crate::semantics::Request;
 
 const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
@@ -31,7 +31,9 @@ impl Worker {
         if let Ok(id) = HeaderValue::from_str(&self.edge.config.node.cdn_id) {
             headers.append(CDN_LOOP, id);
         }
-        Outgoing { method: request.method.clone(), target: request.target(), headers, body, streams: ask.is_grpc() }
+        let (method, target) = (request.method.clone(), request.target());
+        let hop = Some(Hop { from: ask.client.address, to: ask.client.local });
+        Outgoing { method, target, headers, body, streams: ask.is_grpc(), hop }
     }
 }
 

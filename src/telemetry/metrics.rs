@@ -280,8 +280,6 @@ pub struct OriginMetrics {
     pub probes_failed: IntCounter,
     /// Times an endpoint was ejected.
     pub ejections: IntCounter,
-    /// DNS lookups that failed.
-    pub dns_failures: IntCounter,
     /// Connections open now.
     pub connections_open: IntGauge,
     /// Requests under way.
@@ -292,10 +290,13 @@ pub struct OriginMetrics {
     pub endpoints: IntGauge,
     /// Endpoints that take traffic.
     pub endpoints_up: IntGauge,
+    /// Seconds since the oldest DNS answer in use came.
+    pub dns_age: IntGauge,
     /// Seconds from the end of a request to the head of its answer.
     pub first_byte: Histogram,
     queued_bytes: Peak,
     failures: IntCounterVec,
+    dns_failures: IntCounterVec,
     name: Box<str>,
 }
 
@@ -333,14 +334,21 @@ impl OriginMetrics {
     pub fn failed(&self, label: &'static str) {
         self.failures.with_label_values(&[&*self.name, label]).inc();
     }
+
+    /// DNS lookups that failed in one way.
+    #[must_use]
+    pub fn dns_failures(&self, kind: &'static str) -> IntCounter {
+        self.dns_failures.with_label_values(&[&*self.name, kind])
+    }
 }
 
 /// The metrics of all origins before they are told apart by name.
 struct OriginFamilies {
-    counters: [IntCounterVec; 7],
-    gauges: [IntGaugeVec; 6],
+    counters: [IntCounterVec; 6],
+    gauges: [IntGaugeVec; 7],
     first_byte: prometheus::HistogramVec,
     failures: IntCounterVec,
+    dns_failures: IntCounterVec,
 }
 
 impl OriginFamilies {
@@ -358,7 +366,6 @@ impl OriginFamilies {
                 ),
                 counter("atoll_origin_probes_failed_total", "Probes of endpoints that failed."),
                 counter("atoll_origin_ejections_total", "Times an endpoint was ejected."),
-                counter("atoll_origin_dns_failures_total", "DNS lookups that failed."),
             ],
             gauges: [
                 gauge("atoll_origin_connections_open", "Connections open to origins."),
@@ -366,6 +373,10 @@ impl OriginFamilies {
                 gauge("atoll_origin_queued", "Requests waiting for a place at an origin."),
                 gauge("atoll_origin_endpoints", "Endpoints known of an origin."),
                 gauge("atoll_origin_endpoints_up", "Endpoints of an origin that take traffic."),
+                gauge(
+                    "atoll_origin_dns_age_seconds",
+                    "Age of the oldest DNS answer that an origin uses.",
+                ),
                 gauge(
                     "atoll_origin_stream_queued_bytes_max",
                     "Most bytes of one request or answer that ever waited at the door to an origin.",
@@ -382,14 +393,20 @@ impl OriginFamilies {
                 "Requests to origins that failed, by RFC 9209 error type.",
                 &["origin", "error"],
             ),
+            dns_failures: shelf.counters(
+                "atoll_origin_dns_failures_total",
+                "DNS lookups that failed, by kind.",
+                &["origin", "kind"],
+            ),
         }
     }
 
     fn of(&self, name: &str) -> OriginMetrics {
         let counters = self.counters.each_ref().map(|all| all.with_label_values(&[name]));
         let gauges = self.gauges.each_ref().map(|all| all.with_label_values(&[name]));
-        let [requests, retries, opened, reused, probes_failed, ejections, dns_failures] = counters;
-        let [connections_open, in_flight, queued, endpoints, endpoints_up, queued_bytes] = gauges;
+        let [requests, retries, opened, reused, probes_failed, ejections] = counters;
+        let [connections_open, in_flight, queued, endpoints, endpoints_up, dns_age, queued_bytes] =
+            gauges;
         OriginMetrics {
             requests,
             retries,
@@ -397,15 +414,16 @@ impl OriginFamilies {
             connections_reused: reused,
             probes_failed,
             ejections,
-            dns_failures,
             connections_open,
             in_flight,
             queued,
             endpoints,
             endpoints_up,
+            dns_age,
             queued_bytes: Peak::of(queued_bytes),
             first_byte: self.first_byte.with_label_values(&[name]),
             failures: self.failures.clone(),
+            dns_failures: self.dns_failures.clone(),
             name: name.into(),
         }
     }

@@ -40,11 +40,15 @@ mod keys;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod no_vary_search;
 #[cfg(test)]
 mod partial;
 #[cfg(test)]
 mod passing;
+#[cfg(test)]
+mod proxy_protocol;
 #[cfg(test)]
 mod purge;
 #[cfg(test)]

@@ -214,7 +214,9 @@ impl Download {
             return self.fail(BodyError::Malformed("too many trailers"));
         }
         self.end();
-        Poll::Ready(trailers.filter(|_| self.trailers).map(|trailers| Ok(Frame::trailers(trailers))))
+        Poll::Ready(
+            trailers.filter(|_| self.trailers).map(|trailers| Ok(Frame::trailers(trailers))),
+        )
     }
 }
 

@@ -9,9 +9,9 @@ use h2::client::ResponseFuture;
 use http::StatusCode;
 
 use super::download::{Download, Held};
+use super::head;
 use super::shelf::Slot;
 use super::upload::{Upload, UploadError, Uploading};
-use super::head;
 use crate::clock;
 use crate::http1::remove_hop_by_hop;
 use crate::message::{Body, ResponseHead};
@@ -19,9 +19,7 @@ use crate::origin::endpoint::Flight;
 use crate::origin::patience::{Going, NEVER, Patience};
 use crate::origin::place::Place;
 use crate::origin::set::Origin;
-use crate::origin::transport::{
-    Failure, Interim, Reached, observe_answer, observe_failure, pace,
-};
+use crate::origin::transport::{Failure, Interim, Reached, observe_answer, observe_failure, pace};
 use crate::origin::{Answer, Framing, Head, SendError};
 
 /// One request and the stream that it goes over.
@@ -143,10 +141,7 @@ struct Exchange<'a, 'b> {
 type Response = http::Response<h2::RecvStream>;
 
 impl Exchange<'_, '_> {
-    async fn run(
-        &mut self,
-        patience: &mut Patience<'_>,
-    ) -> Result<Response, (SendError, Reached)> {
+    async fn run(&mut self, patience: &mut Patience<'_>) -> Result<Response, (SendError, Reached)> {
         let mut timer = pin!(tokio::time::sleep(NEVER));
         poll_fn(|context| {
             if let Poll::Ready(outcome) = self.poll_progress(context) {

@@ -132,7 +132,7 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        Head { method: Method::POST, target: target.to_owned(), headers, streams }
+        Head { method: Method::POST, target: target.to_owned(), headers, streams, hop: None }
     }
 
     #[test]
@@ -153,8 +153,10 @@ mod tests {
         let call = request(&head("/a", &fields[..1], true), false, None).unwrap();
         assert_eq!(call.uri(), "http://h.example:81/a");
         assert_eq!(call.headers()["te"], "trailers");
-        assert_eq!(request(&head("/", &fields[..1], false), false, Some(0)).unwrap().headers()
-            ["content-length"], "0");
+        assert_eq!(
+            request(&head("/", &fields[..1], false), false, Some(0)).unwrap().headers()["content-length"],
+            "0"
+        );
         for (target, host) in [("/a", "a b"), ("no path", "h")] {
             let fields = [("host", host)];
             assert!(request(&head(target, &fields, false), false, None).is_err(), "{target}");

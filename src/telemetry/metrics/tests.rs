@@ -47,6 +47,7 @@ pub(crate) fn config() -> Config {
             probe: None,
             resolvers: Vec::new(),
             allow_internal_addresses: false,
+            proxy_protocol: crate::config::ProxyProtocol::None,
             client_certificate: None,
             tls_name: None,
             http: crate::config::HttpVersions::One,

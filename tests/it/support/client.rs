@@ -20,6 +20,7 @@ pub(crate) struct Connection {
     wire: Box<dyn Wire>,
     buffer: BytesMut,
     body: Framing,
+    local: Option<SocketAddr>,
 }
 
 /// A response head, interim or final.
@@ -67,7 +68,13 @@ impl Connection {
     pub(crate) async fn try_open(address: SocketAddr) -> std::io::Result<Self> {
         let stream = within("a connection", TcpStream::connect(address)).await?;
         stream.set_nodelay(true)?;
-        Ok(Self::over(stream))
+        let local = stream.local_addr()?;
+        Ok(Self { local: Some(local), ..Self::over(stream) })
+    }
+
+    /// Address from which a plain connection was opened.
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.local.expect("a plain connection")
     }
 
     /// Connects in plain with a receive buffer of a few KiB, for a client that takes little.
@@ -100,6 +107,7 @@ impl Connection {
             wire: Box::new(wire),
             buffer: BytesMut::with_capacity(16 * 1024),
             body: Framing::None,
+            local: None,
         }
     }
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod certificate;
 pub(crate) mod client;
+pub(crate) mod dns;
 pub(crate) mod edge;
 pub(crate) mod file;
 pub(crate) mod gate;
@@ -15,6 +16,7 @@ use std::future::Future;
 use std::time::Duration;
 
 pub(crate) use client::{Connection, Ended, Response};
+pub(crate) use dns::Dns;
 pub(crate) use edge::Edge;
 pub(crate) use file::{File, Version};
 pub(crate) use gate::Gate;
