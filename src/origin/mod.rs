@@ -2,7 +2,7 @@
 //! sent and answers read.
 //!
 //! ```text
-//! origins.rs   all origins; background tasks        send.rs       place, endpoint, retries
+//! origins.rs   all origins; background tasks        send.rs       place, attempts.rs, connection
 //! set.rs       one origin: endpoints; place.rs      roundtrip.rs  request out, final head in
 //! endpoint.rs  one address and what is known of it  upload.rs     the request as it goes, pieces.rs
 //! resolve.rs   names: dns.rs asks, address.rs       download.rs   the answer's body, pace.rs
@@ -12,6 +12,7 @@
 //! What endpoints are worth and which is chosen is decided below, by `health` and `balance`.
 
 mod address;
+mod attempts;
 mod connect;
 mod dice;
 mod dns;

@@ -1,28 +1,17 @@
 //! One request to an origin: the beginning of its body, a place, an endpoint, a connection, and
 //! once more where that is safe.
-//!
-//! What may be sent again, once, under the origin's retry budget:
-//!
-//! - whatever the method, when no connection came about and there is another endpoint: nobody has
-//!   seen the request;
-//! - an idempotent request (RFC 9110 section 9.2.2) whose body can be sent a second time, when the
-//!   connection ended before any byte of a response: on another endpoint if there is one, and
-//!   never on a connection that lay idle.
-//!
-//! An answer, even 502 or 503, is an answer and goes to the one who asked. So does a timeout: the
-//! origin is at work on the request, and a second copy would only add to that.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode, header};
-use smallvec::SmallVec;
+use http::{StatusCode, header};
 
 use crate::clock;
 use crate::health::Observed;
 use crate::http1::{ChunkLimits, ResponseFraming, remove_hop_by_hop};
 use crate::message::{Body, ResponseHead};
 
+use super::attempts::Attempts;
 use super::connect::{Connection, connect};
 use super::download::{self, Return};
 use super::endpoint::{Endpoint, Flight};
@@ -31,7 +20,7 @@ use super::pace::PaceRules;
 use super::place::Place;
 use super::pool::Pool;
 use super::prefixed::begun;
-use super::roundtrip::{Exchange, Failure, Response, Sent};
+use super::roundtrip::{Exchange, Response, Sent};
 use super::set::Origin;
 use super::upload::Upload;
 use super::{Answer, Framing, Outgoing, SendError};
@@ -80,12 +69,11 @@ impl WorkerOrigins {
         let body = std::mem::replace(&mut request.body, Body::Empty);
         let mut body = begun(body).await.map_err(SendError::RequestBody)?;
         let place = Place::take(origin).await?;
-        origin.budget.lock().deposit();
-        let mut attempts = Attempts { origin, tried: SmallVec::new(), retries: 0 };
+        let mut attempts = Attempts::new(origin);
         loop {
-            let endpoint = attempts.choose(&self.origins)?;
+            let endpoint = attempts.choose(self.origins.dice())?;
             let flight = Flight::new(Arc::clone(&endpoint));
-            let fresh = attempts.retries > 0;
+            let fresh = attempts.has_retried();
             let connected = self.connection(origin, &endpoint, site, fresh).await;
             let mut connection = match connected {
                 Ok(connection) => connection,
@@ -146,64 +134,6 @@ impl WorkerOrigins {
     pub(super) fn idle(&self) -> usize {
         self.pool.idle()
     }
-}
-
-/// The attempts at one request.
-struct Attempts<'a> {
-    origin: &'a Origin,
-    tried: SmallVec<[u64; 2]>,
-    retries: u32,
-}
-
-impl Attempts<'_> {
-    fn choose(&self, origins: &Origins) -> Result<Arc<Endpoint>, SendError> {
-        let chosen = self.origin.choose(&self.tried, origins.dice(), clock::now().boot);
-        let endpoint = chosen.ok_or(SendError::DestinationUnavailable)?;
-        self.origin.measure(|metrics| metrics.requests.inc());
-        Ok(endpoint)
-    }
-
-    /// No connection came about: whether another endpoint may be tried.
-    fn may_go_elsewhere(&mut self, failed: &Endpoint) -> bool {
-        self.tried.push(failed.id);
-        let endpoints = self.origin.endpoints();
-        let another = endpoints.iter().any(|endpoint| !self.tried.contains(&endpoint.id));
-        another && self.may_retry()
-    }
-
-    /// The exchange failed: the body to send again, or the error if it must not be sent again.
-    fn again(
-        &mut self,
-        method: &Method,
-        failed: &Endpoint,
-        failure: Failure,
-        spare: Option<Body>,
-    ) -> Result<Body, SendError> {
-        self.tried.push(failed.id);
-        let ended = matches!(failure.error, SendError::ConnectionTerminated { .. });
-        match spare {
-            Some(body)
-                if ended && !failure.answered && is_idempotent(method) && self.may_retry() =>
-            {
-                Ok(body)
-            }
-            _ => Err(failure.error),
-        }
-    }
-
-    fn may_retry(&mut self) -> bool {
-        let may = self.retries < self.origin.limits.retries && self.origin.budget.lock().withdraw();
-        if may {
-            self.retries += 1;
-            self.origin.measure(|metrics| metrics.retries.inc());
-        }
-        may
-    }
-}
-
-/// RFC 9110 section 9.2.2, and the safe methods of the registry.
-fn is_idempotent(method: &Method) -> bool {
-    method.is_idempotent() || matches!(method.as_str(), "PROPFIND" | "REPORT" | "SEARCH" | "QUERY")
 }
 
 fn observe_answer(origin: &Origin, endpoint: &Endpoint, response: &Response) {
