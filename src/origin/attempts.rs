@@ -4,6 +4,7 @@
 //!
 //! - whatever the method, when no connection came about and there is another endpoint: nobody has
 //!   seen the request;
+//! - whatever the method, when the origin said that it did not process the request;
 //! - an idempotent request (RFC 9110 section 9.2.2) whose body can be sent a second time, when the
 //!   connection ended before any byte of a response: on another endpoint if there is one, and
 //!   never on a connection that lay idle.
@@ -22,8 +23,8 @@ use crate::message::Body;
 use super::SendError;
 use super::dice::Dice;
 use super::endpoint::Endpoint;
-use super::roundtrip::Failure;
 use super::set::Origin;
+use super::transport::{Failure, Reached};
 
 /// The attempts at one request.
 pub(super) struct Attempts<'a> {
@@ -52,32 +53,30 @@ impl<'a> Attempts<'a> {
         Ok(endpoint)
     }
 
-    /// No connection came about: whether another endpoint may be tried.
-    pub(super) fn may_go_elsewhere(&mut self, failed: &Endpoint) -> bool {
-        self.tried.push(failed.id);
-        let endpoints = self.origin.endpoints();
-        let another = endpoints.iter().any(|endpoint| !self.tried.contains(&endpoint.id));
-        another && self.may_retry()
-    }
-
-    /// The exchange failed: the body to send again, or the error if it must not be sent again.
-    pub(super) fn again(
-        &mut self,
-        method: &Method,
-        failed: &Endpoint,
-        failure: Failure,
-        spare: Option<Body>,
-    ) -> Result<Body, SendError> {
-        self.tried.push(failed.id);
-        let ended = matches!(failure.error, SendError::ConnectionTerminated { .. });
-        match spare {
-            Some(body)
-                if ended && !failure.answered && is_idempotent(method) && self.may_retry() =>
-            {
+    /// The attempt failed: the body to send again, or the error if it must not be sent again.
+    pub(super) fn again(&mut self, method: &Method, failure: Failure) -> Result<Body, SendError> {
+        self.tried.push(failure.endpoint.id);
+        let may = match failure.reached {
+            Reached::NoConnection => self.is_another(),
+            Reached::NotProcessed => true,
+            Reached::Unknown => {
+                let ended = matches!(failure.error, SendError::ConnectionTerminated { .. });
+                ended && is_idempotent(method)
+            }
+            Reached::Answered => false,
+        };
+        match failure.body {
+            Some(body) if may && self.may_retry() => {
+                let (origin, error) = (&self.origin.config.name, failure.error);
+                tracing::debug!(origin, %error, "sent again");
                 Ok(body)
             }
             _ => Err(failure.error),
         }
+    }
+
+    fn is_another(&self) -> bool {
+        self.origin.endpoints().iter().any(|endpoint| !self.tried.contains(&endpoint.id))
     }
 
     fn may_retry(&mut self) -> bool {

@@ -7,6 +7,7 @@
 //! endpoint.rs  one address and what is known of it  upload.rs     the request as it goes, pieces.rs
 //! resolve.rs   names: dns.rs asks, address.rs       download.rs   the answer's body, pace.rs
 //! probe.rs     active health                        connect.rs    TCP and tls.rs;  pool.rs
+//!                                                   transport.rs  one attempt: connection, exchange
 //! ```
 //!
 //! What endpoints are worth and which is chosen is decided below, by `health` and `balance`.
@@ -36,10 +37,12 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod transport;
 mod upload;
 
 pub use error::SendError;
 pub use exchange::{Answer, Framing, Outgoing};
+use exchange::Head;
 pub use origins::{OriginConfigError, Origins};
 pub use send::WorkerOrigins;
 pub use status::{EndpointStatus, OriginStatus, ServerStatus};
