@@ -35,7 +35,7 @@ pub(super) struct Return {
     pub(super) site: usize,
     /// Whether both sides keep the connection.
     pub(super) keep_alive: bool,
-    pub(super) place: Place,
+    pub(super) place: Arc<Place>,
     pub(super) flight: Flight,
 }
 

@@ -20,6 +20,25 @@ pub struct Outgoing {
     pub body: Body,
 }
 
+impl Outgoing {
+    /// The head, which every attempt at the request shares, and the body.
+    pub(super) fn split(self) -> (Head, Body) {
+        let Self { method, target, headers, body } = self;
+        (Head { method, target, headers }, body)
+    }
+}
+
+/// Head of a request as it goes to an origin.
+#[derive(Debug)]
+pub(super) struct Head {
+    /// Method.
+    pub(super) method: Method,
+    /// Origin-form target.
+    pub(super) target: String,
+    /// End-to-end fields, `Host` among them.
+    pub(super) headers: HeaderMap,
+}
+
 /// How the end of an answer's body is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {

@@ -2,16 +2,18 @@
 //! sent and answers read.
 //!
 //! ```text
-//! origins.rs   all origins; background tasks        send.rs       place, endpoint, retries
+//! origins.rs   all origins; background tasks        send.rs       place, attempts.rs, connection
 //! set.rs       one origin: endpoints; place.rs      roundtrip.rs  request out, final head in
 //! endpoint.rs  one address and what is known of it  upload.rs     the request as it goes, pieces.rs
 //! resolve.rs   names: dns.rs asks, address.rs       download.rs   the answer's body, pace.rs
 //! probe.rs     active health                        connect.rs    TCP and tls.rs;  pool.rs
+//!                                                   transport.rs  one attempt: connection, exchange
 //! ```
 //!
 //! What endpoints are worth and which is chosen is decided below, by `health` and `balance`.
 
 mod address;
+mod attempts;
 mod connect;
 mod dice;
 mod dns;
@@ -35,10 +37,12 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod transport;
 mod upload;
 
 pub use error::SendError;
 pub use exchange::{Answer, Framing, Outgoing};
+use exchange::Head;
 pub use origins::{OriginConfigError, Origins};
 pub use send::WorkerOrigins;
 pub use status::{EndpointStatus, OriginStatus, ServerStatus};

@@ -23,7 +23,7 @@ use super::endpoint::Endpoint;
 use super::roundtrip::Exchange;
 use super::set::Origin;
 use super::upload::Upload;
-use super::{Outgoing, SendError};
+use super::{Head, SendError};
 
 /// Longest time before a new endpoint is noticed.
 const NOTICE: Duration = Duration::from_secs(1);
@@ -78,9 +78,10 @@ async fn ask(
     let request = request(probe, server).ok_or(SendError::HttpProtocolError("probe's host"))?;
     let mut connection = connect_once(origin, endpoint).await?;
     let mut upload = Upload::new(&request, Body::Empty, 0);
+    let (method, mut interim) = (&request.method, |_| {});
     let exchange =
-        Exchange::new(&mut connection, &mut upload, &request.method, &origin.limits, |_| {});
-    let response = exchange.run().await.map_err(|failure| failure.error)?;
+        Exchange::new(&mut connection, &mut upload, method, &origin.limits, &mut interim);
+    let response = exchange.run().await.map_err(|(error, _)| error)?;
     if is_well(probe, response.parsed.head.status) {
         Ok(())
     } else {
@@ -95,7 +96,7 @@ fn is_well(probe: &Probe, status: StatusCode) -> bool {
     }
 }
 
-fn request(probe: &Probe, server: Option<&Server>) -> Option<Outgoing> {
+fn request(probe: &Probe, server: Option<&Server>) -> Option<Head> {
     let host = match (&probe.host, server) {
         (Some(host), _) => host.clone(),
         (None, Some(server)) => authority(server),
@@ -104,7 +105,7 @@ fn request(probe: &Probe, server: Option<&Server>) -> Option<Outgoing> {
     let mut headers = HeaderMap::new();
     headers.insert(HOST, HeaderValue::try_from(host).ok()?);
     headers.insert(USER_AGENT, HeaderValue::from_static("atoll-probe"));
-    Some(Outgoing { method: Method::GET, target: probe.path.clone(), headers, body: Body::Empty })
+    Some(Head { method: Method::GET, target: probe.path.clone(), headers })
 }
 
 /// A server's name as `Host` has it: without the port that its scheme implies.

@@ -11,11 +11,11 @@ use tokio::time::{Instant, Sleep};
 use crate::clock;
 use crate::config::Limits;
 use crate::http1::{HeadLimits, ParsedResponse, ResponseParser, remove_hop_by_hop};
-use crate::message::ResponseHead;
 
 use super::SendError;
 use super::connect::Connection;
 use super::pace::{Pace, PaceRules, TooSlow};
+use super::transport::Interim;
 use super::upload::{Upload, UploadError};
 
 /// Bytes read at once for a head.
@@ -23,14 +23,6 @@ const READ: usize = 8 * 1024;
 
 /// A timer that is set before it is first waited for.
 const NEVER: Duration = Duration::from_secs(86400 * 365);
-
-/// Why no final head came.
-#[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) error: SendError,
-    /// Whether any part of a response came: then the origin has seen the request.
-    pub(super) answered: bool,
-}
 
 /// Bounds on a response head.
 pub(super) fn head_limits(limits: &Limits) -> HeadLimits {
@@ -44,12 +36,12 @@ pub(super) fn head_limits(limits: &Limits) -> HeadLimits {
 }
 
 /// One request and the way to its final head.
-pub(super) struct Exchange<'a, F> {
+pub(super) struct Exchange<'a> {
     connection: &'a mut Connection,
     upload: &'a mut Upload,
     method: &'a Method,
     limits: &'a Limits,
-    interim: F,
+    interim: &'a mut Interim<'a>,
     parser: ResponseParser,
     interims: u32,
     answered: bool,
@@ -92,13 +84,13 @@ enum Wait {
     Head,
 }
 
-impl<'a, F: FnMut(ResponseHead) + Send> Exchange<'a, F> {
+impl<'a> Exchange<'a> {
     pub(super) fn new(
         connection: &'a mut Connection,
         upload: &'a mut Upload,
         method: &'a Method,
         limits: &'a Limits,
-        interim: F,
+        interim: &'a mut Interim<'a>,
     ) -> Self {
         Self {
             connection,
@@ -121,7 +113,10 @@ impl<'a, F: FnMut(ResponseHead) + Send> Exchange<'a, F> {
     }
 
     /// Sends and reads at once until the final head is there.
-    pub(super) async fn run(mut self) -> Result<Response, Failure> {
+    ///
+    /// # Errors
+    /// When none came, and whether any part of a response did.
+    pub(super) async fn run(mut self) -> Result<Response, (SendError, bool)> {
         let start = Instant::now();
         let mut timer = pin!(tokio::time::sleep(NEVER));
         let outcome = poll_fn(|context| {
@@ -139,7 +134,7 @@ impl<'a, F: FnMut(ResponseHead) + Send> Exchange<'a, F> {
                 };
                 Ok(Response { parsed, sent: self.sent, took: since.elapsed() })
             }
-            Err(error) => Err(Failure { error, answered: self.answered }),
+            Err(error) => Err((error, self.answered)),
         }
     }
 

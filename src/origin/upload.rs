@@ -14,7 +14,7 @@ use http_body::Body as _;
 use crate::http1::{LAST_CHUNK, RequestFraming, encode_chunk_head, encode_request};
 use crate::message::{Body, BodyError};
 
-use super::Outgoing;
+use super::Head;
 use super::connect::Connection;
 use super::pieces::Pieces;
 
@@ -46,9 +46,9 @@ pub(super) enum UploadError {
 }
 
 impl Upload {
-    /// The request `outgoing` with `body` in place of its own, of which `most` bytes may wait for
+    /// The request `outgoing` with its `body`, of which `most` bytes may wait for
     /// the socket.
-    pub(super) fn new(outgoing: &Outgoing, body: Body, most: usize) -> Self {
+    pub(super) fn new(outgoing: &Head, body: Body, most: usize) -> Self {
         let framing = framing(&outgoing.method, &body);
         let mut head = BytesMut::new();
         encode_request(&outgoing.method, &outgoing.target, &outgoing.headers, framing, &mut head);
@@ -213,12 +213,8 @@ mod tests {
 
     #[test]
     fn no_more_waits_than_is_configured() {
-        let outgoing = Outgoing {
-            method: Method::POST,
-            target: "/".to_owned(),
-            headers: HeaderMap::new(),
-            body: Body::Empty,
-        };
+        let outgoing =
+            Head { method: Method::POST, target: "/".to_owned(), headers: HeaderMap::new() };
         for most in [0, 4096, 64 * 1024] {
             for piece in [1, 1000, 5000] {
                 let body = Body::stream(Endless(Bytes::from(vec![b'a'; piece])));
