@@ -36,7 +36,8 @@ pub(super) async fn fetch(proxy: Proxy, head: RequestHead, keep_bytes: usize) ->
     let client =
         Arc::new(Client { address: loopback, local: loopback, tls: None, trusted_hop: false });
     let interim = Interim::default();
-    let request = Request { head, body: Body::Empty, client, interim, arrived: clock::now() };
+    let arrived = clock::now();
+    let request = Request { head, body: Body::Empty, client, interim, arrived, upgrade: None };
     let mut response = proxy.serve(request).await;
     let record = response.record.take();
     let mut fetched = Fetched {

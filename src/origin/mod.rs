@@ -38,11 +38,13 @@ mod status;
 mod tests;
 mod tls;
 mod transport;
+mod tunnel;
 mod upload;
 
 pub use error::SendError;
-pub use exchange::{Answer, Framing, Outgoing};
 use exchange::Head;
+pub use exchange::{Answer, Framing, Outgoing};
 pub use origins::{OriginConfigError, Origins};
 pub use send::WorkerOrigins;
 pub use status::{EndpointStatus, OriginStatus, ServerStatus};
+pub use tunnel::{OriginStream, Switched, Upgraded, Wanted};

@@ -17,8 +17,8 @@ use super::{Answer, Outgoing, SendError};
 /// One worker's way to the origins: its own connections, everything else shared.
 #[derive(Debug)]
 pub struct WorkerOrigins {
-    origins: Arc<Origins>,
-    transport: Transport,
+    pub(super) origins: Arc<Origins>,
+    pub(super) transport: Transport,
 }
 
 impl WorkerOrigins {

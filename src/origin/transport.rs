@@ -110,13 +110,8 @@ impl Transport {
         let flight = flight.moved_to(&connection.endpoint);
         let spare = body.replay();
         let mut upload = Upload::new(request, body, origin.limits.body_in_flight_bytes);
-        let exchange = Exchange::new(
-            &mut connection,
-            &mut upload,
-            &request.method,
-            &origin.limits,
-            interim,
-        );
+        let exchange =
+            Exchange::new(&mut connection, &mut upload, &request.method, &origin.limits, interim);
         match exchange.run().await {
             Ok(response) => {
                 let status = response.parsed.head.status;
@@ -158,6 +153,11 @@ impl Transport {
         connect(origin, endpoint, origin.other_family(endpoint, now)).await
     }
 
+    /// Where connections go back to.
+    pub(super) fn pool(&self) -> Arc<Pool> {
+        Arc::clone(&self.pool)
+    }
+
     /// Connections that lie idle.
     #[cfg(test)]
     pub(super) fn idle(&self) -> usize {
@@ -165,7 +165,12 @@ impl Transport {
     }
 }
 
-fn observe_answer(origin: &Origin, endpoint: &Endpoint, status: StatusCode, took: Duration) {
+pub(super) fn observe_answer(
+    origin: &Origin,
+    endpoint: &Endpoint,
+    status: StatusCode,
+    took: Duration,
+) {
     let observed = match status {
         StatusCode::INTERNAL_SERVER_ERROR
         | StatusCode::BAD_GATEWAY
@@ -179,7 +184,7 @@ fn observe_answer(origin: &Origin, endpoint: &Endpoint, status: StatusCode, took
 
 /// What the origin cannot help is not held against it: a client's broken body, and the end of a
 /// connection that lay idle, which any server may close at any time.
-fn observe_failure(origin: &Origin, endpoint: &Endpoint, error: &SendError) {
+pub(super) fn observe_failure(origin: &Origin, endpoint: &Endpoint, error: &SendError) {
     let latency: Option<Duration> = match error {
         SendError::RequestBody(_) | SendError::ConnectionTerminated { reused: true } => return,
         SendError::HttpResponseTimeout => Some(origin.limits.origin_first_byte),
@@ -202,18 +207,22 @@ fn answer(connection: Connection, upload: Upload, response: Response, mut back: 
     Answer {
         head: parsed.head,
         body: download::body(connection, parsed.framing, upload, pace, chunks, back),
-        framing: match parsed.framing {
-            ResponseFraming::None => Framing::None,
-            ResponseFraming::Length(length) => Framing::Length(length),
-            ResponseFraming::Chunked => Framing::Chunked,
-            ResponseFraming::Close => Framing::Close,
-        },
+        framing: framing(parsed.framing),
         endpoint,
     }
 }
 
+pub(super) fn framing(framing: ResponseFraming) -> Framing {
+    match framing {
+        ResponseFraming::None => Framing::None,
+        ResponseFraming::Length(length) => Framing::Length(length),
+        ResponseFraming::Chunked => Framing::Chunked,
+        ResponseFraming::Close => Framing::Close,
+    }
+}
+
 /// Event streams and remote calls are silent for as long as nothing happens.
-fn pace(place: &Place, head: &ResponseHead) -> PaceRules {
+pub(super) fn pace(place: &Place, head: &ResponseHead) -> PaceRules {
     let limits = place.limits();
     let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
     let begins = |prefix: &[u8]| {
@@ -229,7 +238,7 @@ fn pace(place: &Place, head: &ResponseHead) -> PaceRules {
     }
 }
 
-fn chunk_limits(place: &Place) -> ChunkLimits {
+pub(super) fn chunk_limits(place: &Place) -> ChunkLimits {
     let limits = place.limits();
     ChunkLimits {
         extension_bytes: limits.chunk_extension_bytes,
