@@ -22,6 +22,7 @@ use super::PATIENCE;
 use super::certificate::Certificate;
 use super::client::Wire;
 use super::reply::{Framing, Piece, Reading, Reply};
+use super::websocket::{CLOSE, frame, take_frame};
 
 /// What an origin saw of one request.
 #[derive(Clone, Debug)]
@@ -444,8 +445,36 @@ impl Connection {
                 return Ok(false);
             }
             Piece::Hang => std::future::pending().await,
+            Piece::Echo => {
+                while !self.buffer.is_empty() || self.stream.read_buf(&mut self.buffer).await? > 0 {
+                    let bytes = self.buffer.split();
+                    self.shared.received.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+                    self.stream.write_all(&bytes).await?;
+                }
+            }
+            Piece::EchoFrames => self.echo_frames().await?,
+            Piece::ReadAll => {
+                while !self.buffer.is_empty() || self.stream.read_buf(&mut self.buffer).await? > 0 {
+                    let bytes = self.buffer.split().len();
+                    self.shared.received.fetch_add(bytes as u64, Ordering::SeqCst);
+                }
+            }
         }
         Ok(true)
+    }
+
+    async fn echo_frames(&mut self) -> io::Result<()> {
+        loop {
+            if let Some((opcode, payload, masked)) = take_frame(&mut self.buffer) {
+                assert!(masked, "a client masks its frames");
+                self.stream.write_all(&frame(opcode, &payload, None)).await?;
+                if opcode == CLOSE {
+                    return Ok(());
+                }
+            } else {
+                self.more().await?;
+            }
+        }
     }
 }
 
