@@ -284,6 +284,7 @@ impl Connection {
         let send = async { write.write_all(bytes).await.unwrap() };
         let receive = async {
             while back.len() < bytes.len() {
+                back.reserve(64 * 1024);
                 let read = within("bytes", read.read_buf(&mut back)).await.unwrap();
                 assert!(read > 0, "ended after {}", back.len());
             }

@@ -446,21 +446,25 @@ impl Connection {
             }
             Piece::Hang => std::future::pending().await,
             Piece::Echo => {
-                while !self.buffer.is_empty() || self.stream.read_buf(&mut self.buffer).await? > 0 {
-                    let bytes = self.buffer.split();
-                    self.shared.received.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+                while let Some(bytes) = self.whatever().await? {
                     self.stream.write_all(&bytes).await?;
                 }
             }
             Piece::EchoFrames => self.echo_frames().await?,
-            Piece::ReadAll => {
-                while !self.buffer.is_empty() || self.stream.read_buf(&mut self.buffer).await? > 0 {
-                    let bytes = self.buffer.split().len();
-                    self.shared.received.fetch_add(bytes as u64, Ordering::SeqCst);
-                }
-            }
+            Piece::ReadAll => while self.whatever().await?.is_some() {},
         }
         Ok(true)
+    }
+
+    /// What has come, or comes next; `None` once the other side has ended.
+    async fn whatever(&mut self) -> io::Result<Option<BytesMut>> {
+        if self.buffer.is_empty() {
+            self.buffer.reserve(64 * 1024);
+            self.stream.read_buf(&mut self.buffer).await?;
+        }
+        let bytes = self.buffer.split();
+        self.shared.received.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+        Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
     }
 
     async fn echo_frames(&mut self) -> io::Result<()> {
