@@ -66,6 +66,9 @@ impl Flags {
             probe: None,
             resolvers: Vec::new(),
             allow_internal_addresses: false,
+            client_certificate: None,
+            tls_name: None,
+            http: crate::config::HttpVersions::One,
         };
         draft.of_file = false;
         draft.origins.push(Found::elsewhere(origin, "--origin"));

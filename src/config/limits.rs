@@ -142,6 +142,12 @@ pub struct Limits {
     pub origin_idle_connections: usize,
     /// Age at which a connection to an origin is closed after its request.
     pub origin_connection_age: Duration,
+    /// Streams at once on one HTTP/2 connection to an origin, which may allow fewer.
+    pub origin_http2_streams: usize,
+    /// HTTP/2 connections per endpoint, site and worker.
+    pub origin_http2_connections: usize,
+    /// Silence after which an HTTP/2 connection to an origin has to answer a PING beside its next request.
+    pub origin_http2_silence: Duration,
     /// Times that a request which is safe to repeat is sent again.
     pub retries: u32,
     /// Share of requests that may be retries.
@@ -273,6 +279,9 @@ impl Default for Limits {
             origin_idle: Duration::from_secs(30),
             origin_idle_connections: 64,
             origin_connection_age: Duration::from_secs(3600),
+            origin_http2_streams: 100,
+            origin_http2_connections: 8,
+            origin_http2_silence: Duration::from_secs(5),
             retries: 1,
             retry_budget_percent: 10,
             eject_failures: 5,

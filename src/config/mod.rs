@@ -29,7 +29,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use ipnet::IpNet;
 
-pub use certificates::{CertificateFacts, inspect_certificate};
+pub use certificates::{CertificateFacts, inspect_certificate, read_pair};
 pub use error::{Problem, Problems, Severity};
 pub use facades::{Facades, Service};
 pub use flags::Flags;
@@ -309,12 +309,30 @@ pub struct Origin {
     pub servers: Vec<Server>,
     /// Certificate authorities that are trusted instead of the system's.
     pub ca: Option<PathBuf>,
+    /// What is shown to servers that ask who we are, over TLS.
+    pub client_certificate: Option<CertificateFiles>,
+    /// Name that the servers' certificates must bear, and that SNI says; `None`: their host.
+    pub tls_name: Option<String>,
+    /// Versions of HTTP that are spoken.
+    pub http: HttpVersions,
     /// Active probe, where configured.
     pub probe: Option<Probe>,
     /// DNS servers to ask instead of the system's.
     pub resolvers: Vec<SocketAddr>,
     /// Accept answers that point to loopback, link-local or metadata addresses.
     pub allow_internal_addresses: bool,
+}
+
+/// Versions of HTTP that are spoken to an origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HttpVersions {
+    /// HTTP/1.1.
+    #[default]
+    One,
+    /// HTTP/2: by ALPN over TLS, by prior knowledge in plain.
+    Two,
+    /// Over TLS what ALPN agrees on; in plain HTTP/1.1.
+    Auto,
 }
 
 /// One server of an origin, as the operator wrote it.

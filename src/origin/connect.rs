@@ -3,12 +3,13 @@
 
 use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{BufMut as _, BytesMut};
 use rustix::net::RecvFlags;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -32,7 +33,7 @@ const READ_LEAST: usize = 4 * 1024;
 
 /// Plain or TLS.
 #[derive(Debug)]
-enum Io {
+pub(super) enum Io {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -48,12 +49,12 @@ pub(super) struct Connection {
     pub(super) opened: Duration,
     /// Whether it has carried a request before.
     pub(super) reused: bool,
-    _open: Open,
+    open: Open,
 }
 
 /// Counts a connection as open.
 #[derive(Debug)]
-struct Open(Arc<Origin>);
+pub(super) struct Open(Arc<Origin>);
 
 impl Open {
     fn new(origin: &Arc<Origin>) -> Self {
@@ -71,17 +72,27 @@ impl Drop for Open {
     }
 }
 
+/// What may be spoken on a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Versions {
+    /// Whatever the origin's configuration allows and TLS agrees on.
+    Configured,
+    /// HTTP/1.1 and nothing else: for what HTTP/2 cannot carry.
+    One,
+}
+
 /// Connects to `first`, or to `second` where `first` fails or takes longer than its head start.
 /// What goes wrong on the way is held against the endpoint where it went wrong.
 pub(super) async fn connect(
     origin: &Arc<Origin>,
     first: &Arc<Endpoint>,
     second: Option<Arc<Endpoint>>,
+    versions: Versions,
 ) -> Result<Connection, SendError> {
     let mut trying = Arc::clone(first);
     let all = async {
         let (tcp, endpoint) = race(origin, first, second, &mut trying).await?;
-        establish(origin, endpoint, tcp).await
+        establish(origin, endpoint, tcp, versions).await
     };
     let outcome = tokio::time::timeout(origin.limits.origin_connect, all)
         .await
@@ -96,21 +107,23 @@ pub(super) async fn connect(
 pub(super) async fn connect_once(
     origin: &Arc<Origin>,
     endpoint: &Arc<Endpoint>,
+    versions: Versions,
 ) -> Result<Connection, SendError> {
     let tcp = TcpStream::connect(endpoint.address).await.map_err(|error| tcp_error(&error))?;
-    establish(origin, Arc::clone(endpoint), tcp).await
+    establish(origin, Arc::clone(endpoint), tcp, versions).await
 }
 
 async fn establish(
     origin: &Arc<Origin>,
     endpoint: Arc<Endpoint>,
     tcp: TcpStream,
+    versions: Versions,
 ) -> Result<Connection, SendError> {
     // A socket without the option still works, only less promptly.
     let _ = tcp.set_nodelay(true);
     let io = match &endpoint.tls {
         None => Io::Plain(tcp),
-        Some(identity) => Io::Tls(Box::new(handshake(identity, tcp).await?)),
+        Some(identity) => Io::Tls(Box::new(handshake(identity, tcp, versions).await?)),
     };
     Ok(Connection {
         io,
@@ -118,7 +131,7 @@ async fn establish(
         buffer: BytesMut::new(),
         opened: clock::now().boot,
         reused: false,
-        _open: Open::new(origin),
+        open: Open::new(origin),
     })
 }
 
@@ -173,8 +186,13 @@ async fn race(
 async fn handshake(
     identity: &TlsIdentity,
     tcp: TcpStream,
+    versions: Versions,
 ) -> Result<TlsStream<TcpStream>, SendError> {
-    TlsConnector::from(Arc::clone(&identity.config))
+    let settings = match versions {
+        Versions::Configured => &identity.config,
+        Versions::One => &identity.http1,
+    };
+    TlsConnector::from(Arc::clone(settings))
         .connect(identity.name.clone(), tcp)
         .await
         .map_err(|error| handshake_error(&error))
@@ -188,7 +206,90 @@ fn tcp_error(error: &io::Error) -> SendError {
     }
 }
 
+impl AsyncRead for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(io) => Pin::new(io).poll_read(context, buffer),
+            Self::Tls(io) => Pin::new(io.as_mut()).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Plain(io) => Pin::new(io).poll_write(context, bytes),
+            Self::Tls(io) => Pin::new(io.as_mut()).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Plain(io) => Pin::new(io).poll_write_vectored(context, parts),
+            Self::Tls(io) => Pin::new(io.as_mut()).poll_write_vectored(context, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(io) => Pin::new(io).poll_flush(context),
+            Self::Tls(io) => Pin::new(io.as_mut()).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(io) => Pin::new(io).poll_shutdown(context),
+            Self::Tls(io) => Pin::new(io.as_mut()).poll_shutdown(context),
+        }
+    }
+}
+
 impl Connection {
+    /// Whether TLS has agreed on HTTP/2.
+    pub(super) fn agreed_on_http2(&self) -> bool {
+        match &self.io {
+            Io::Plain(_) => false,
+            Io::Tls(io) => io.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
+    /// Notes how many bytes of one request or answer wait here.
+    pub(super) fn note_waiting(&self, bytes: usize) {
+        self.open.0.measure(|metrics| metrics.stream_waits(bytes));
+    }
+
+    /// The bare bytes, for another protocol than HTTP/1, and what counts the connection as open.
+    /// Nothing may have been read.
+    pub(super) fn into_io(self) -> (Io, Open) {
+        (self.io, self.open)
+    }
+
+    /// A second handle of the socket, to look at what lies on it.
+    pub(super) fn duplicate(&self) -> Option<OwnedFd> {
+        let tcp = match &self.io {
+            Io::Plain(io) => io,
+            Io::Tls(io) => io.get_ref().0,
+        };
+        rustix::io::fcntl_dupfd_cloexec(tcp, 0).ok()
+    }
+
     /// Reads into the buffer, up to `most` bytes at once. 0 is the end.
     pub(super) fn poll_read(
         &mut self,
@@ -198,7 +299,8 @@ impl Connection {
         if self.buffer.capacity() - self.buffer.len() < READ_LEAST.min(most) {
             self.buffer.reserve(most);
         }
-        let buffer = &mut self.buffer;
+        let mut buffer = (&mut self.buffer).limit(most);
+        let buffer = &mut buffer;
         match &mut self.io {
             Io::Plain(io) => pin!(io.read_buf(buffer)).poll(context),
             Io::Tls(io) => pin!(io.read_buf(buffer)).poll(context),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::balance::PeakEwma;
+use crate::config::HttpVersions;
 use crate::health::{EndpointHealth, State};
 
 use super::lock::Lock;
@@ -33,6 +34,8 @@ pub(super) struct Endpoint {
     pub(super) view: Lock<View>,
     in_flight: AtomicU32,
     retired: AtomicBool,
+    /// Whether TLS agreed on HTTP/1.1 when it could have had HTTP/2.
+    prefers_http1: AtomicBool,
 }
 
 /// What is known of an endpoint.
@@ -68,6 +71,7 @@ impl Endpoint {
             }),
             in_flight: AtomicU32::new(0),
             retired: AtomicBool::new(false),
+            prefers_http1: AtomicBool::new(false),
         }
     }
 
@@ -84,6 +88,20 @@ impl Endpoint {
     /// Whether its address is gone.
     pub(super) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Notes which version TLS agreed on where there was a choice.
+    pub(super) fn note_version(&self, http1: bool) {
+        self.prefers_http1.store(http1, Ordering::Relaxed);
+    }
+
+    /// Whether streams share connections to it, as far as is known.
+    pub(super) fn shares(&self, versions: HttpVersions) -> bool {
+        match versions {
+            HttpVersions::One => false,
+            HttpVersions::Two => true,
+            HttpVersions::Auto => self.tls.is_some() && !self.prefers_http1.load(Ordering::Relaxed),
+        }
     }
 
     /// Notes why something failed; the next success clears it.

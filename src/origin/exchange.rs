@@ -18,13 +18,16 @@ pub struct Outgoing {
     /// Body; sent with `Content-Length` where its exact size is known, else chunked. An empty
     /// body with a method that usually has one (POST, PUT, PATCH) sends `Content-Length: 0`.
     pub body: Body,
+    /// A call that streams both ways, as gRPC does: it goes out at once, its body may be silent,
+    /// and trailers go on in both directions. HTTP/1.1 carries it as any other request.
+    pub streams: bool,
 }
 
 impl Outgoing {
     /// The head, which every attempt at the request shares, and the body.
     pub(super) fn split(self) -> (Head, Body) {
-        let Self { method, target, headers, body } = self;
-        (Head { method, target, headers }, body)
+        let Self { method, target, headers, body, streams } = self;
+        (Head { method, target, headers, streams }, body)
     }
 }
 
@@ -37,6 +40,8 @@ pub(super) struct Head {
     pub(super) target: String,
     /// End-to-end fields, `Host` among them.
     pub(super) headers: HeaderMap,
+    /// Whether it is a call that streams.
+    pub(super) streams: bool,
 }
 
 /// How the end of an answer's body is known.

@@ -10,7 +10,7 @@
 //!                                                   transport.rs  one attempt: connection, exchange
 //! ```
 //!
-//! What endpoints are worth and which is chosen is decided below, by `health` and `balance`.
+//! `http2/` has streams that share a connection. What endpoints are worth and which is chosen is decided below, by `health` and `balance`.
 
 mod address;
 mod attempts;
@@ -21,9 +21,11 @@ mod download;
 mod endpoint;
 mod error;
 mod exchange;
+mod http2;
 mod lock;
 mod origins;
 mod pace;
+mod patience;
 mod pieces;
 mod place;
 mod pool;

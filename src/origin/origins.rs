@@ -16,7 +16,6 @@ use crate::store::Events;
 use crate::telemetry::Metrics;
 
 use super::dice::Dice;
-use super::pool::Pool;
 use super::resolve::{self, Name};
 use super::set::Origin;
 use super::tls::{TlsIdentity, TlsSettings};
@@ -107,7 +106,7 @@ impl Origins {
     /// The connections of one worker. Call it once for each worker.
     #[must_use]
     pub fn worker(self: &Arc<Self>) -> WorkerOrigins {
-        WorkerOrigins::new(Arc::clone(self), Pool::new(Arc::clone(&self.limits)))
+        WorkerOrigins::new(Arc::clone(self), &self.limits)
     }
 
     pub(super) fn origin(&self, index: usize) -> Option<&Arc<Origin>> {
@@ -145,14 +144,15 @@ fn identities(
         if !server.tls {
             return Ok(None);
         }
-        let config_of_origin = match &shared {
-            Some(shared) => Arc::clone(shared),
-            None => Arc::clone(shared.insert(settings.of(config)?)),
+        let (own, http1) = match &shared {
+            Some(shared) => shared,
+            None => shared.insert(settings.of(config)?),
         };
-        let name = ServerName::try_from(server.host.clone()).map_err(|_invalid| {
-            OriginConfigError::Host { origin: config.name.clone(), host: server.host.clone() }
+        let host = config.tls_name.as_ref().unwrap_or(&server.host);
+        let name = ServerName::try_from(host.clone()).map_err(|_invalid| {
+            OriginConfigError::Host { origin: config.name.clone(), host: host.clone() }
         })?;
-        Ok(Some(TlsIdentity { config: config_of_origin, name }))
+        Ok(Some(TlsIdentity { config: Arc::clone(own), http1: Arc::clone(http1), name }))
     };
     config.servers.iter().map(&mut identity).collect()
 }
@@ -166,6 +166,13 @@ pub enum OriginConfigError {
         origin: String,
         /// The file.
         file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The certificate to be shown cannot be used.
+    Certificate {
+        /// Name of the origin.
+        origin: String,
         /// What is wrong with it.
         why: String,
     },
@@ -186,6 +193,7 @@ impl fmt::Display for OriginConfigError {
             Self::Authorities { origin, file, why } => {
                 write!(out, "origin {origin}: certificate authorities in {}: {why}", file.display())
             }
+            Self::Certificate { origin, why } => write!(out, "origin {origin}: {why}"),
             Self::Tls(why) => write!(out, "TLS to origins: {why}"),
             Self::Host { origin, host } => {
                 write!(out, "origin {origin}: `{host}` is not a host name or address")

@@ -17,7 +17,7 @@ use crate::config::{Probe, Server};
 use crate::health::{ProbeRules, jittered};
 use crate::message::Body;
 
-use super::connect::connect_once;
+use super::connect::{Versions, connect_once};
 use super::dice::Dice;
 use super::endpoint::Endpoint;
 use super::roundtrip::Exchange;
@@ -76,7 +76,7 @@ async fn ask(
 ) -> Result<(), SendError> {
     let server = origin.config.servers.get(endpoint.server);
     let request = request(probe, server).ok_or(SendError::HttpProtocolError("probe's host"))?;
-    let mut connection = connect_once(origin, endpoint).await?;
+    let mut connection = connect_once(origin, endpoint, Versions::One).await?;
     let mut upload = Upload::new(&request, Body::Empty, 0);
     let (method, mut interim) = (&request.method, |_| {});
     let exchange =
@@ -105,7 +105,7 @@ fn request(probe: &Probe, server: Option<&Server>) -> Option<Head> {
     let mut headers = HeaderMap::new();
     headers.insert(HOST, HeaderValue::try_from(host).ok()?);
     headers.insert(USER_AGENT, HeaderValue::from_static("atoll-probe"));
-    Some(Head { method: Method::GET, target: probe.path.clone(), headers })
+    Some(Head { method: Method::GET, target: probe.path.clone(), headers, streams: false })
 }
 
 /// A server's name as `Host` has it: without the port that its scheme implies.

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
+use crate::config::Limits;
 use crate::message::ResponseHead;
 
 use super::attempts::Attempts;
 use super::origins::Origins;
 use super::place::Place;
-use super::pool::Pool;
 use super::prefixed::begun;
 use super::set::Origin;
 use super::transport::{Attempt, Transport};
@@ -22,8 +22,8 @@ pub struct WorkerOrigins {
 }
 
 impl WorkerOrigins {
-    pub(super) fn new(origins: Arc<Origins>, pool: Pool) -> Self {
-        Self { origins, transport: Transport::new(pool) }
+    pub(super) fn new(origins: Arc<Origins>, limits: &Arc<Limits>) -> Self {
+        Self { origins, transport: Transport::new(limits) }
     }
 
     /// Sends a request to an origin and waits for the head of its final answer. `origin` is the
@@ -56,7 +56,10 @@ impl WorkerOrigins {
     ) -> Result<Answer, SendError> {
         origin.ready().await?;
         let (request, body) = request.split();
-        let mut body = begun(body).await.map_err(SendError::RequestBody)?;
+        let mut body = match request.streams {
+            true => body,
+            false => begun(body).await.map_err(SendError::RequestBody)?,
+        };
         let place = Arc::new(Place::take(origin).await?);
         let mut attempts = Attempts::new(origin);
         loop {

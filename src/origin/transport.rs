@@ -9,13 +9,15 @@ use std::time::Duration;
 use http::{StatusCode, header};
 
 use crate::clock;
+use crate::config::{HttpVersions, Limits};
 use crate::health::Observed;
 use crate::http1::{ChunkLimits, ResponseFraming, remove_hop_by_hop};
 use crate::message::{Body, ResponseHead};
 
-use super::connect::{Connection, connect};
+use super::connect::{Connection, Versions, connect};
 use super::download::{self, Return};
 use super::endpoint::{Endpoint, Flight};
+use super::http2::{self, Asked, Opening, Session, Shelf, Slot, Take};
 use super::pace::PaceRules;
 use super::place::Place;
 use super::pool::Pool;
@@ -27,7 +29,10 @@ use super::{Answer, Framing, Head, SendError};
 /// One worker's connections.
 #[derive(Debug)]
 pub(super) struct Transport {
+    /// Connections for one request at a time.
     pool: Arc<Pool>,
+    /// Connections that streams share.
+    shelf: Arc<Shelf>,
 }
 
 /// What is sent, and for whom.
@@ -75,12 +80,31 @@ pub(super) enum Reached {
     Answered,
 }
 
+/// A way to an endpoint.
+enum Link {
+    /// A connection for this request alone.
+    Own(Box<Connection>),
+    /// A stream among others.
+    Shared(Slot),
+}
+
+/// What a new connection turned out to speak.
+enum Opened {
+    /// HTTP/1.1.
+    Own(Box<Connection>),
+    /// HTTP/2.
+    Shared(Arc<Session>),
+}
+
 /// Gets the interim responses, as they come.
 pub(super) type Interim<'a> = dyn FnMut(ResponseHead) + Send + 'a;
 
 impl Transport {
-    pub(super) fn new(pool: Pool) -> Self {
-        Self { pool: Arc::new(pool) }
+    pub(super) fn new(limits: &Arc<Limits>) -> Self {
+        Self {
+            pool: Arc::new(Pool::new(Arc::clone(limits))),
+            shelf: Arc::new(Shelf::new(Arc::clone(limits))),
+        }
     }
 
     /// Gets a connection and sends the request once, up to its final head. What came of it is told
@@ -94,10 +118,16 @@ impl Transport {
         body: Body,
         interim: &mut Interim<'_>,
     ) -> Result<Answer, Failure> {
-        let Attempt { origin, endpoint, site, fresh, request, place } = *attempt;
+        let Attempt { origin, endpoint, site, request, place, .. } = *attempt;
         let flight = Flight::new(Arc::clone(endpoint));
-        let mut connection = match self.connection(origin, endpoint, site, fresh).await {
-            Ok(connection) => connection,
+        let mut connection = match self.link(attempt).await {
+            Ok(Link::Own(connection)) => *connection,
+            Ok(Link::Shared(slot)) => {
+                let flight = flight.moved_to(&slot.session.endpoint);
+                let place = Arc::clone(place);
+                let asked = Asked { origin, head: request, slot, flight, place };
+                return http2::attempt(asked, body, interim).await;
+            }
             Err(error) => {
                 return Err(Failure {
                     error,
@@ -137,20 +167,111 @@ impl Transport {
         }
     }
 
-    /// A connection to `endpoint`: an idle one unless it must be `fresh`, else a new one.
-    async fn connection(
-        &self,
-        origin: &Arc<Origin>,
-        endpoint: &Arc<Endpoint>,
-        site: usize,
-        fresh: bool,
-    ) -> Result<Connection, SendError> {
+    /// A way to the endpoint: a connection of its own, or a stream on one that is shared.
+    async fn link(&self, attempt: &Attempt<'_>) -> Result<Link, SendError> {
+        let Attempt { origin, endpoint, .. } = *attempt;
+        if !endpoint.shares(origin.config.http) {
+            return self.own(attempt).await;
+        }
+        self.shared_in_time(attempt).await
+    }
+
+    async fn shared_in_time(&self, attempt: &Attempt<'_>) -> Result<Link, SendError> {
+        let limits = &attempt.origin.limits;
+        let patience = limits.origin_connect + limits.origin_queue_wait;
+        tokio::time::timeout(patience, Box::pin(self.shared(attempt)))
+            .await
+            .unwrap_or(Err(SendError::ConnectionLimitReached))
+    }
+
+    /// An idle connection unless it must be fresh, else a new one.
+    async fn own(&self, attempt: &Attempt<'_>) -> Result<Link, SendError> {
+        let Attempt { origin, endpoint, site, fresh, .. } = *attempt;
+        let now = clock::now().boot;
+        if !fresh && let Some(connection) = self.pool.take(endpoint.id, site, now) {
+            origin.measure(|metrics| metrics.connections_reused.inc());
+            return Ok(Link::Own(Box::new(connection)));
+        }
+        // What TLS agrees on may have changed since it was last asked.
+        let other = origin.other_family(endpoint, now);
+        let connection = connect(origin, endpoint, other, Versions::Configured).await?;
+        if !connection.agreed_on_http2() {
+            return Ok(Link::Own(Box::new(connection)));
+        }
+        connection.endpoint.note_version(false);
+        endpoint.note_version(false);
+        drop(connection);
+        self.shared_in_time(attempt).await
+    }
+
+    /// A stream, on a new connection where none has room.
+    async fn shared(&self, attempt: &Attempt<'_>) -> Result<Link, SendError> {
+        let Attempt { origin, endpoint, site, fresh, .. } = *attempt;
+        loop {
+            match self.shelf.take(endpoint.id, site, fresh).await {
+                Take::Slot(slot) => {
+                    origin.measure(|metrics| metrics.connections_reused.inc());
+                    return Ok(Link::Shared(slot));
+                }
+                Take::Wait(waiting) => waiting.wait().await?,
+                Take::Open(opening) => match self.open(attempt, &opening).await {
+                    Ok(Opened::Shared(session)) => {
+                        if let Some(slot) = opening.opened(&session) {
+                            return Ok(Link::Shared(slot));
+                        }
+                    }
+                    Ok(Opened::Own(connection)) => return Ok(Link::Own(connection)),
+                    Err(error) => {
+                        opening.failed(&error);
+                        return Err(error);
+                    }
+                },
+            }
+            if !endpoint.shares(origin.config.http) {
+                return Box::pin(self.own(attempt)).await;
+            }
+        }
+    }
+
+    async fn open(&self, attempt: &Attempt<'_>, opening: &Opening) -> Result<Opened, SendError> {
+        let Attempt { origin, endpoint, .. } = *attempt;
+        let other = origin.other_family(endpoint, clock::now().boot);
+        let connection = connect(origin, endpoint, other, Versions::Configured).await?;
+        let found = Arc::clone(&connection.endpoint);
+        let http2 = connection.agreed_on_http2();
+        match origin.config.http {
+            HttpVersions::Auto => {
+                // Where the race was won by another address, it speaks for this one, too.
+                found.note_version(!http2);
+                endpoint.note_version(!http2);
+                if !http2 {
+                    return Ok(Opened::Own(Box::new(connection)));
+                }
+            }
+            HttpVersions::Two if found.tls.is_some() && !http2 => {
+                let error = SendError::TlsProtocolError("no HTTP/2 was agreed on".to_owned());
+                observe_failure(origin, &found, &error);
+                return Err(error);
+            }
+            HttpVersions::One | HttpVersions::Two => {}
+        }
+        let opened = Session::open(connection, &origin.limits, &opening.room).await;
+        if let Err(error) = &opened {
+            observe_failure(origin, &found, error);
+        }
+        opened.map(Opened::Shared)
+    }
+
+    /// An HTTP/1.1 connection of its own for what cannot share one: an idle one unless it must be
+    /// fresh, else a new one. It is not put back.
+    pub(super) async fn http1(&self, attempt: &Attempt<'_>) -> Result<Connection, SendError> {
+        let Attempt { origin, endpoint, site, fresh, .. } = *attempt;
         let now = clock::now().boot;
         if !fresh && let Some(connection) = self.pool.take(endpoint.id, site, now) {
             origin.measure(|metrics| metrics.connections_reused.inc());
             return Ok(connection);
         }
-        connect(origin, endpoint, origin.other_family(endpoint, now)).await
+        connect(origin, endpoint, origin.other_family(endpoint, now), Versions::One).await
     }
 
     /// Where connections go back to.
@@ -182,11 +303,14 @@ pub(super) fn observe_answer(
     origin.observe(endpoint, observed, Some(took), clock::now().boot);
 }
 
-/// What the origin cannot help is not held against it: a client's broken body, and the end of a
-/// connection that lay idle, which any server may close at any time.
+/// What the origin cannot help is not held against it: a client's broken body, the end of a
+/// connection that lay idle, which any server may close at any time, and that it says beforehand
+/// what it will not do.
 pub(super) fn observe_failure(origin: &Origin, endpoint: &Endpoint, error: &SendError) {
     let latency: Option<Duration> = match error {
-        SendError::RequestBody(_) | SendError::ConnectionTerminated { reused: true } => return,
+        SendError::RequestBody(_)
+        | SendError::ConnectionTerminated { reused: true }
+        | SendError::NotProcessed => return,
         SendError::HttpResponseTimeout => Some(origin.limits.origin_first_byte),
         _ => None,
     };
@@ -200,7 +324,7 @@ fn answer(connection: Connection, upload: Upload, response: Response, mut back: 
     // An origin that refuses, or does not stay, has no use for the rest of the request.
     let wanted = parsed.keep_alive && parsed.head.status.is_success();
     let upload = (response.sent == Sent::Partly && wanted).then_some(upload);
-    let pace = pace(&back.place, &parsed.head);
+    let pace = pace(back.place.limits(), &parsed.head, false);
     let chunks = chunk_limits(&back.place);
     remove_hop_by_hop(&mut parsed.head.headers);
     let endpoint = connection.endpoint.address;
@@ -222,13 +346,12 @@ pub(super) fn framing(framing: ResponseFraming) -> Framing {
 }
 
 /// Event streams and remote calls are silent for as long as nothing happens.
-pub(super) fn pace(place: &Place, head: &ResponseHead) -> PaceRules {
-    let limits = place.limits();
+pub(super) fn pace(limits: &Limits, head: &ResponseHead, streams: bool) -> PaceRules {
     let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
     let begins = |prefix: &[u8]| {
         kind.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
     };
-    if begins(b"text/event-stream") || begins(b"application/grpc") {
+    if streams || begins(b"text/event-stream") || begins(b"application/grpc") {
         return PaceRules { gap: limits.tunnel_idle, rate: 0, window: limits.origin_rate_window };
     }
     PaceRules {

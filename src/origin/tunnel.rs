@@ -29,7 +29,7 @@ use crate::http1::{
 use crate::message::{Body, ResponseHead};
 
 use super::attempts::Attempts;
-use super::connect::{Connection, connect};
+use super::connect::Connection;
 use super::download::{self, Return};
 use super::endpoint::{Endpoint, Flight};
 use super::exchange::Head;
@@ -38,7 +38,8 @@ use super::roundtrip::head_limits;
 use super::send::WorkerOrigins;
 use super::set::Origin;
 use super::transport::{
-    Failure, Interim, Reached, chunk_limits, framing, observe_answer, observe_failure, pace,
+    Attempt, Failure, Interim, Reached, chunk_limits, framing, observe_answer, observe_failure,
+    pace,
 };
 use super::{Answer, Outgoing, SendError};
 
@@ -125,14 +126,15 @@ impl WorkerOrigins {
     ) -> Result<Upgraded, Failure> {
         let origin = asking.origin;
         let flight = Flight::new(Arc::clone(endpoint));
-        let other = origin.other_family(endpoint, clock::now().boot);
+        let Asking { site, request, .. } = *asking;
+        let attempt = Attempt { origin, endpoint, site, fresh: true, request, place };
         let failed = |error, endpoint: &Arc<Endpoint>, reached| Failure {
             error,
             endpoint: Arc::clone(endpoint),
             reached,
             body: Some(Body::Empty),
         };
-        let mut connection = match connect(origin, endpoint, other).await {
+        let mut connection = match self.transport.http1(&attempt).await {
             Ok(connection) => connection,
             Err(error) => return Err(failed(error, endpoint, Reached::NoConnection)),
         };
@@ -183,7 +185,7 @@ fn switched(connection: Connection, mut parsed: ParsedResponse) -> Switched {
 }
 
 fn refused(connection: Connection, mut parsed: ParsedResponse, back: Return) -> Answer {
-    let rules = pace(&back.place, &parsed.head);
+    let rules = pace(back.place.limits(), &parsed.head, false);
     let chunks = chunk_limits(&back.place);
     remove_hop_by_hop(&mut parsed.head.headers);
     let endpoint = connection.endpoint.address;
@@ -207,7 +209,7 @@ impl Shake<'_> {
     async fn run(&mut self, interim: &mut Interim<'_>) -> Result<ParsedResponse, SendError> {
         let Asking { request, wanted, origin, .. } = self.asking;
         let mut head = BytesMut::new();
-        let Head { method, target, headers } = request;
+        let Head { method, target, headers, streams: _ } = request;
         encode_upgrade_request(method, target, headers, &wanted.protocol, &mut head);
         // Should the origin take no more, it may still say why.
         let _ = poll_fn(|context| poll_send(self.connection, &mut head, context)).await;

@@ -31,7 +31,13 @@ impl Worker {
         if let Ok(id) = HeaderValue::from_str(&self.edge.config.node.cdn_id) {
             headers.append(CDN_LOOP, id);
         }
-        Outgoing { method: request.method.clone(), target: request.target(), headers, body }
+        Outgoing {
+            method: request.method.clone(),
+            target: request.target(),
+            headers,
+            body,
+            streams: false,
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 //! Names are `atoll_<thing>_<unit>[_total]`. Labels are bounded: site and origin names come from
 //! the configuration, everything else from enums of ours. No stranger's text becomes a label.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::{
     Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
@@ -308,11 +309,41 @@ pub struct OriginMetrics {
     pub endpoints_up: IntGauge,
     /// Seconds from the end of a request to the head of its answer.
     pub first_byte: Histogram,
+    queued_bytes: Peak,
     failures: IntCounterVec,
     name: Box<str>,
 }
 
+/// A gauge that shows the highest value ever seen.
+#[derive(Debug)]
+struct Peak {
+    shown: IntGauge,
+    highest: AtomicUsize,
+    rising: Mutex<()>,
+}
+
+impl Peak {
+    fn of(shown: IntGauge) -> Self {
+        Self { shown, highest: AtomicUsize::new(0), rising: Mutex::new(()) }
+    }
+
+    fn see(&self, value: usize) {
+        if value <= self.highest.load(Ordering::Relaxed) {
+            return;
+        }
+        // Rare: only what is higher than all before gets here.
+        let _rising = self.rising.lock().unwrap_or_else(PoisonError::into_inner);
+        let highest = self.highest.fetch_max(value, Ordering::Relaxed).max(value);
+        self.shown.set(i64::try_from(highest).unwrap_or(i64::MAX));
+    }
+}
+
 impl OriginMetrics {
+    /// Notes how many bytes of one stream wait at the door to the origin, in one direction.
+    pub fn stream_waits(&self, bytes: usize) {
+        self.queued_bytes.see(bytes);
+    }
+
     /// Counts a failed request under its RFC 9209 name.
     pub fn failed(&self, label: &'static str) {
         self.failures.with_label_values(&[&*self.name, label]).inc();
@@ -322,7 +353,7 @@ impl OriginMetrics {
 /// The metrics of all origins before they are told apart by name.
 struct OriginFamilies {
     counters: [IntCounterVec; 7],
-    gauges: [IntGaugeVec; 5],
+    gauges: [IntGaugeVec; 6],
     first_byte: prometheus::HistogramVec,
     failures: IntCounterVec,
 }
@@ -350,6 +381,10 @@ impl OriginFamilies {
                 gauge("atoll_origin_queued", "Requests waiting for a place at an origin."),
                 gauge("atoll_origin_endpoints", "Endpoints known of an origin."),
                 gauge("atoll_origin_endpoints_up", "Endpoints of an origin that take traffic."),
+                gauge(
+                    "atoll_origin_stream_queued_bytes_max",
+                    "Most bytes of one request or answer that ever waited at the door to an origin.",
+                ),
             ],
             first_byte: shelf.histograms(
                 "atoll_origin_first_byte_seconds",
@@ -369,7 +404,7 @@ impl OriginFamilies {
         let counters = self.counters.each_ref().map(|all| all.with_label_values(&[name]));
         let gauges = self.gauges.each_ref().map(|all| all.with_label_values(&[name]));
         let [requests, retries, opened, reused, probes_failed, ejections, dns_failures] = counters;
-        let [connections_open, in_flight, queued, endpoints, endpoints_up] = gauges;
+        let [connections_open, in_flight, queued, endpoints, endpoints_up, queued_bytes] = gauges;
         OriginMetrics {
             requests,
             retries,
@@ -383,6 +418,7 @@ impl OriginFamilies {
             queued,
             endpoints,
             endpoints_up,
+            queued_bytes: Peak::of(queued_bytes),
             first_byte: self.first_byte.with_label_values(&[name]),
             failures: self.failures.clone(),
             name: name.into(),

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::super::certificates::check_authorities;
+use super::super::certificates::{check_authorities, check_client_certificate};
 use super::super::error::Problem;
 use super::super::reader::{Entry, Found, Place, Read, Table};
-use super::super::{Origin, Probe, Server, names};
+use super::super::{CertificateFiles, HttpVersions, Origin, Probe, Server, names};
 use super::Status;
 
 /// Reads one origin, and the `Host` that it is to see.
@@ -16,6 +16,12 @@ pub(super) fn read(mut table: Table<'_>, folder: &Path) -> Option<(Found<Origin>
     let servers = servers(&mut table);
     let host = table.optional_parsed("host", names::parse_host_field).map(|found| found.value);
     let ca = ca(&mut table, folder);
+    let client_certificate = client_certificate(&mut table, folder);
+    let tls_name = table.optional_parsed("tls_name", names::parse_host).map(|found| found.value);
+    let mut http = HttpVersions::default();
+    let versions =
+        [("1.1", HttpVersions::One), ("2", HttpVersions::Two), ("auto", HttpVersions::Auto)];
+    table.choose("http", &versions, &mut http);
     let probe = probe(&mut table);
     let mut resolvers = Vec::<Resolver>::new();
     table.set("resolvers", &mut resolvers);
@@ -27,6 +33,9 @@ pub(super) fn read(mut table: Table<'_>, folder: &Path) -> Option<(Found<Origin>
         name: name.value,
         servers,
         ca,
+        client_certificate,
+        tls_name,
+        http,
         probe,
         resolvers: resolvers.into_iter().map(|resolver| resolver.0).collect(),
         allow_internal_addresses,
@@ -44,6 +53,38 @@ fn ca(table: &mut Table<'_>, folder: &Path) -> Option<PathBuf> {
         return None;
     }
     Some(file)
+}
+
+/// The certificate that it is shown, if it can be used, with its key.
+fn client_certificate(table: &mut Table<'_>, folder: &Path) -> Option<CertificateFiles> {
+    let chain = table.optional::<PathBuf>("client_certificate");
+    let key = table.optional::<PathBuf>("client_key");
+    let (chain, key) = match (chain, key) {
+        (Some(chain), Some(key)) => (chain, key),
+        (None, None) => return None,
+        (chain, key) => {
+            let (there, other) = match (&chain, &key) {
+                (Some(_), _) => (&chain, "client_key"),
+                _ => (&key, "client_certificate"),
+            };
+            if let Some(found) = there {
+                let place = &found.place;
+                table.sink.push(
+                    Problem::new(format!("`{}` needs `{other}` beside it", place.key))
+                        .at(place.span.clone())
+                        .help("a certificate is of use only with its private key"),
+                );
+            }
+            return None;
+        }
+    };
+    let files = CertificateFiles { chain: folder.join(chain.value), key: folder.join(key.value) };
+    if let Err(error) = check_client_certificate(&files) {
+        let message = format!("`{}` cannot be used", chain.place.key);
+        table.sink.push(Problem::new(message).at(chain.place.span).help(error));
+        return None;
+    }
+    Some(files)
 }
 
 /// Its servers; each once, at least one of them not a backup.
