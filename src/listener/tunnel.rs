@@ -322,3 +322,127 @@ impl Drop for Account {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::io;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a side does when it is asked.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Give(Vec<u8>),
+        /// Takes at most so many bytes.
+        Take(usize),
+        Wait,
+    }
+
+    /// A side that gives, and takes, as its script says; at the script's end it gives its end, and
+    /// takes everything.
+    struct Side {
+        steps: VecDeque<Step>,
+        taken: Vec<u8>,
+        shut: bool,
+    }
+
+    impl Side {
+        fn new(steps: Vec<Step>) -> Self {
+            Self { steps: steps.into(), taken: Vec::new(), shut: false }
+        }
+    }
+
+    impl AsyncRead for Side {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut task::Context<'_>,
+            room: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            match self.steps.pop_front() {
+                Some(Step::Give(mut bytes)) => {
+                    let rest = bytes.split_off(bytes.len().min(room.remaining()));
+                    room.put_slice(&bytes);
+                    if !rest.is_empty() {
+                        self.steps.push_front(Step::Give(rest));
+                    }
+                    Poll::Ready(Ok(()))
+                }
+                Some(Step::Take(_) | Step::Wait) => Poll::Pending,
+                None => Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    impl AsyncWrite for Side {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut task::Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            assert!(!self.shut, "nothing comes behind the end");
+            let most = match self.steps.pop_front() {
+                Some(Step::Take(most)) => most,
+                Some(Step::Give(_) | Step::Wait) => return Poll::Pending,
+                None => usize::MAX,
+            };
+            let taken = bytes.len().min(most);
+            self.taken.extend_from_slice(bytes.get(..taken).unwrap());
+            Poll::Ready(Ok(taken))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(
+            mut self: Pin<&mut Self>,
+            _: &mut task::Context<'_>,
+        ) -> Poll<io::Result<()>> {
+            assert!(!self.shut, "it ends once");
+            self.shut = true;
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn everything_arrives_in_order_and_no_more_than_a_piece_is_held(
+            given in prop::collection::vec(
+                prop_oneof![
+                    prop::collection::vec(any::<u8>(), 1..40_000).prop_map(Step::Give),
+                    Just(Step::Wait),
+                ],
+                0..12,
+            ),
+            taken in prop::collection::vec(
+                prop_oneof![(1..20_000_usize).prop_map(Step::Take), Just(Step::Wait)],
+                0..40,
+            ),
+            most in 1..=PIECE,
+        ) {
+            let all: Vec<u8> = given
+                .iter()
+                .flat_map(|step| if let Step::Give(bytes) = step { bytes.clone() } else { vec![] })
+                .collect();
+            let (mut from, mut to) = (Side::new(given), Side::new(taken));
+            let mut way = Way { uncounted: 5, held: b"head,"[..].into(), ..Way::default() };
+            let mut context = task::Context::from_waker(task::Waker::noop());
+            let mut counted = 0;
+            loop {
+                let polled = way.poll(&mut from, &mut to, most, &mut context);
+                prop_assert!(way.held.len() <= most.max(5));
+                counted += std::mem::take(&mut way.bytes);
+                if polled.is_ready() {
+                    prop_assert_eq!(polled, Poll::Ready(Ok(())));
+                    break;
+                }
+            }
+            prop_assert!(to.shut && way.held.is_empty());
+            prop_assert_eq!(counted, all.len() as u64);
+            prop_assert_eq!(to.taken, [&b"head,"[..], &all].concat());
+        }
+    }
+}
