@@ -133,15 +133,11 @@ impl Worker {
         self.finish(ask, shape, Body::Empty, &status, Outcome::Pass, clock::now(), record)
     }
 
-    /// 426 with the version that is spoken (RFC 6455 section 4.4).
+    /// 400 with the version that is spoken (RFC 6455 section 4.2.2). 426 would have to name the
+    /// protocol in `Upgrade`, which HTTP/2 cannot.
     fn wrong_version(&self, record: Box<Record>) -> Response {
-        self.edge.metrics.doors.refused(Refusal::Upgrade);
-        let mut record = record;
-        record.refusal = Some(Refusal::Upgrade);
-        let status = StatusCode::UPGRADE_REQUIRED;
-        let mut response = self.own(status, Refusal::Upgrade.label(), record, clock::now());
+        let mut response = self.refusal(Refusal::Upgrade, record, clock::now());
         response.headers.insert(SEC_WEBSOCKET_VERSION, VERSION);
-        response.close = true;
         response
     }
 }
