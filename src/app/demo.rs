@@ -25,6 +25,7 @@ pub fn run_with_origin<H: Handler>(
         tls: false,
         http2: false,
         proxy_protocol: false,
+        trusted_proxies: Vec::new(),
     };
     let sockets = listener::bind(&[door], 1)
         .map_err(|error| format!("no address for the origin: {}", error.error))?;

@@ -33,9 +33,11 @@ impl PurgeByMethod for NoPurges {
 /// Sends a request and reads the answer to its end.
 pub(super) async fn fetch(proxy: Proxy, head: RequestHead, keep_bytes: usize) -> Fetched {
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let client = Arc::new(Client { address: loopback, local: loopback, tls: None });
+    let client =
+        Arc::new(Client { address: loopback, local: loopback, tls: None, trusted_hop: false });
     let interim = Interim::default();
-    let request = Request { head, body: Body::Empty, client, interim, arrived: clock::now() };
+    let arrived = clock::now();
+    let request = Request { head, body: Body::Empty, client, interim, arrived, upgrade: None };
     let mut response = proxy.serve(request).await;
     let record = response.record.take();
     let mut fetched = Fetched {

@@ -59,7 +59,7 @@ impl Facades {
 }
 
 /// Whether a network holds an address. An IPv4 network written in IPv6 is meant as IPv4.
-fn holds(network: &IpNet, client: IpAddr) -> bool {
+pub(super) fn holds(network: &IpNet, client: IpAddr) -> bool {
     if let (IpNet::V6(network), IpAddr::V4(client)) = (network, client) {
         return mapped(network).is_some_and(|network| network.contains(&client));
     }

@@ -51,7 +51,9 @@ pub(super) fn built_in_listeners() -> Vec<Found<Listener>> {
 }
 
 fn listener(address: SocketAddr, tls: bool, key: &str) -> Found<Listener> {
-    Found::elsewhere(Listener { address, tls, http2: tls, proxy_protocol: false }, key)
+    let door =
+        Listener { address, tls, http2: tls, proxy_protocol: false, trusted_proxies: Vec::new() };
+    Found::elsewhere(door, key)
 }
 
 impl Flags {

@@ -68,6 +68,10 @@ pub struct Limits {
     pub rate_grace: Duration,
     /// Longest silence in both directions on upgraded connections and event streams.
     pub tunnel_idle: Duration,
+    /// Age at which an upgraded connection is closed; zero means none.
+    pub tunnel_age: Duration,
+    /// Upgraded connections at once; 0 means a quarter of the connections that clients may have.
+    pub tunnels: usize,
     /// Streams at once on one connection.
     pub http2_streams: u32,
     /// Streams at once from one IPv4 address or IPv6 /64.
@@ -238,6 +242,8 @@ impl Default for Limits {
             rate_window: Duration::from_secs(20),
             rate_grace: Duration::from_secs(10),
             tunnel_idle: Duration::from_secs(300),
+            tunnel_age: Duration::from_secs(86_400),
+            tunnels: 0,
             http2_streams: 100,
             http2_streams_per_client: 400,
             http2_stream_window_bytes: 64 * 1024,

@@ -21,12 +21,13 @@ mod units;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
+use ipnet::IpNet;
 
 pub use certificates::{CertificateFacts, inspect_certificate, read_pair};
 pub use error::{Problem, Problems, Severity};
@@ -101,6 +102,18 @@ pub struct Listener {
     pub http2: bool,
     /// Whether each connection begins with a PROXY protocol header.
     pub proxy_protocol: bool,
+    /// Networks of the proxies in front of us. Only from them a PROXY header is taken, and what
+    /// they say of earlier hops may be believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+impl Listener {
+    /// Whether an address is that of a proxy in front of us.
+    #[must_use]
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted_proxies.iter().any(|network| facades::holds(network, address))
+    }
 }
 
 /// A certificate chain and its key.

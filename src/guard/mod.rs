@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
-pub use proof::proves;
+pub use proof::{base64, proves};
 pub use rate::Buckets;
 
 use crate::clock::Now;

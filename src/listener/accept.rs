@@ -220,6 +220,13 @@ fn welcome<H: Handler>(
     doors.connections.inc();
     let short = door.context.pressure.step() >= Pressure::Refuse;
     let slot = if short { None } else { door.context.clients.slot().ok() };
+    // Whoever is not a balancer of ours might claim any address in a PROXY header, and without
+    // one it would pass for the balancer: it is turned away.
+    if door.listener.proxy_protocol && !door.listener.trusts(peer.ip()) {
+        doors.connections_refused.inc();
+        connection::reset(&stream);
+        return;
+    }
     // Behind a balancer the client is known only after the PROXY header.
     let seat = if door.listener.proxy_protocol {
         Ok(None)

@@ -61,14 +61,23 @@ pub(super) async fn serve<H: Handler>(
     let _open = Open::new(&door.context.metrics);
     let deadline = Instant::now() + door.context.limits.handshake;
     let Ok(local) = stream.local_addr() else { return };
-    let mut client = Client { address: canonical(peer), local: canonical(local), tls: None };
+    let mut client = Client {
+        address: canonical(peer),
+        local: canonical(local),
+        tls: None,
+        trusted_hop: door.listener.trusts(peer.ip()),
+    };
     let mut first = BytesMut::new();
     if door.listener.proxy_protocol {
+        // `welcome` has seen to it that only a trusted peer gets here.
         let told = timeout_at(deadline, proxy_protocol::read(&mut stream, &mut first)).await;
         let Ok(Ok(told)) = told else { return };
+        // A header that names nobody leaves it open who speaks HTTP: nothing more is believed.
+        client.trusted_hop = false;
         if let Some(told) = told {
             client.address = canonical(told.client);
             client.local = canonical(told.local);
+            client.trusted_hop = door.listener.trusts(client.address.ip());
         }
         let Ok(granted) = door.context.clients.seat(client.address.ip(), clock::now()) else {
             door.context.metrics.doors.connections_refused.inc();

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use http::{HeaderMap, StatusCode};
 
+use super::tunnel::{Tunnel, Upgrade};
 use crate::clock::Now;
 use crate::message::{Body, Refusal, RequestHead, ResponseHead};
 use crate::telemetry::Record;
@@ -26,6 +27,12 @@ pub trait Handler: Send + Sync + 'static {
         client: &Client,
         now: Now,
     ) -> Response;
+
+    /// Whether any request could be granted a tunnel, so that HTTP/2 clients are told that they
+    /// may ask (RFC 8441 section 3).
+    fn offers_tunnels(&self) -> bool {
+        false
+    }
 }
 
 /// One request with its connection.
@@ -41,6 +48,8 @@ pub struct Request {
     pub interim: Interim,
     /// When the head was complete.
     pub arrived: Now,
+    /// Another protocol that the client asks for; there is no body then.
+    pub upgrade: Option<Box<Upgrade>>,
 }
 
 /// One client connection, as every request on it sees it.
@@ -52,6 +61,11 @@ pub struct Client {
     pub local: SocketAddr,
     /// What TLS found out; `None` in plain.
     pub tls: Option<TlsInfo>,
+    /// Whether the one who speaks HTTP here is a proxy that the listener trusts, so that what it
+    /// says of earlier hops (`Forwarded`, `X-Forwarded-*`) may be believed. Behind the PROXY
+    /// protocol that is judged by the address that the header names: the balancer only carries
+    /// what this one says.
+    pub trusted_hop: bool,
 }
 
 /// What a TLS handshake found out.
@@ -154,7 +168,7 @@ impl Interims {
 /// The answer to one request.
 #[derive(Debug)]
 pub struct Response {
-    /// Status code, never 1xx.
+    /// Status code, never 1xx but 101 with a tunnel.
     pub status: StatusCode,
     /// End-to-end fields only: the door adds framing and connection fields of its own.
     pub headers: HeaderMap,
@@ -167,6 +181,8 @@ pub struct Response {
     pub close: bool,
     /// Line of the access log; the door completes it when the last byte is sent or lost.
     pub record: Option<Box<Record>>,
+    /// What the client's connection or stream becomes. Only for a request that asked for it.
+    pub tunnel: Option<Box<Tunnel>>,
 }
 
 impl Response {
@@ -180,6 +196,7 @@ impl Response {
             head_length: None,
             close: false,
             record: None,
+            tunnel: None,
         }
     }
 }

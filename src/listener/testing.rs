@@ -77,7 +77,8 @@ impl Handler for Script {
                     let name = tls.server_name.as_deref().unwrap_or_default();
                     format!("{name} {} {}", tls.version, tls.resumed)
                 });
-                let text = format!("{} {}", client.address, tls.unwrap_or_default());
+                let hop = if client.trusted_hop { "trusted " } else { "" };
+                let text = format!("{} {hop}{}", client.address, tls.unwrap_or_default());
                 Response::new(StatusCode::OK, Body::from(text))
             }
             _ => Response::new(StatusCode::OK, Body::from("hello".to_owned())),
@@ -147,7 +148,9 @@ impl Edge {
 }
 
 pub(super) fn listener(tls: bool, http2: bool, proxy_protocol: bool) -> Listener {
-    Listener { address: SocketAddr::from(([127, 0, 0, 1], 0)), tls, http2, proxy_protocol }
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    Listener { address, tls, http2, proxy_protocol, trusted_proxies }
 }
 
 fn metrics() -> Arc<Metrics> {

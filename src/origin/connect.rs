@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
 use rustix::net::RecvFlags;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -294,6 +295,36 @@ impl Connection {
             Io::Plain(_) => Poll::Ready(Ok(())),
             Io::Tls(io) => Pin::new(io.as_mut()).poll_flush(context),
         }
+    }
+
+    /// Reads into `room`, past the buffer.
+    pub(super) fn poll_read_into(
+        &mut self,
+        room: &mut ReadBuf<'_>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Io::Plain(io) => Pin::new(io).poll_read(context, room),
+            Io::Tls(io) => Pin::new(io.as_mut()).poll_read(context, room),
+        }
+    }
+
+    /// Ends our side.
+    pub(super) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Io::Plain(io) => Pin::new(io).poll_shutdown(context),
+            Io::Tls(io) => Pin::new(io.as_mut()).poll_shutdown(context),
+        }
+    }
+
+    /// Has the connection reset rather than ended when it is dropped.
+    pub(super) fn reset(&self) {
+        let tcp = match &self.io {
+            Io::Plain(io) => io,
+            Io::Tls(io) => io.get_ref().0,
+        };
+        // If this fails it ends with FIN, and there is no other way to tell.
+        let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
     }
 
     /// Whether the other side has sent nothing since the last response: not a byte that another

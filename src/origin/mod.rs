@@ -2,7 +2,7 @@
 //! sent and answers read.
 //!
 //! ```text
-//! origins.rs   all origins; background tasks        send.rs       place, endpoint, retries
+//! origins.rs   all origins; background tasks        send.rs       place, attempts.rs, connection
 //! set.rs       one origin: endpoints; place.rs      roundtrip.rs  request out, final head in
 //! endpoint.rs  one address and what is known of it  upload.rs     the request as it goes, pieces.rs
 //! resolve.rs   names: dns.rs asks, kept.rs          download.rs   the answer's body, pace.rs
@@ -14,6 +14,7 @@
 //! `http2/` has streams that share a connection. What endpoints are worth and which is chosen is decided below, by `health` and `balance`.
 
 mod address;
+mod attempts;
 mod connect;
 mod dice;
 mod dns;
@@ -44,6 +45,7 @@ mod status;
 mod tests;
 mod tls;
 mod transport;
+mod tunnel;
 mod upload;
 
 pub use error::SendError;
@@ -52,3 +54,4 @@ pub use exchange::{Answer, Framing, Hop, Outgoing};
 pub use origins::{OriginConfigError, Origins};
 pub use send::WorkerOrigins;
 pub use status::{EndpointStatus, OriginStatus, ServerStatus};
+pub use tunnel::{OriginStream, Switched, Upgraded, Wanted};

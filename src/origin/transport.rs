@@ -276,6 +276,11 @@ impl Transport {
         connect(origin, endpoint, origin.rivals(endpoint, now), request.hop, Versions::One).await
     }
 
+    /// Where connections go back to.
+    pub(super) fn pool(&self) -> Arc<Pool> {
+        Arc::clone(&self.pool)
+    }
+
     /// Connections that lie idle.
     #[cfg(test)]
     pub(super) fn idle(&self) -> usize {
@@ -328,13 +333,17 @@ fn answer(connection: Connection, upload: Upload, response: Response, mut back: 
     Answer {
         head: parsed.head,
         body: download::body(connection, parsed.framing, upload, pace, chunks, back),
-        framing: match parsed.framing {
-            ResponseFraming::None => Framing::None,
-            ResponseFraming::Length(length) => Framing::Length(length),
-            ResponseFraming::Chunked => Framing::Chunked,
-            ResponseFraming::Close => Framing::Close,
-        },
+        framing: framing(parsed.framing),
         endpoint,
+    }
+}
+
+pub(super) fn framing(framing: ResponseFraming) -> Framing {
+    match framing {
+        ResponseFraming::None => Framing::None,
+        ResponseFraming::Length(length) => Framing::Length(length),
+        ResponseFraming::Chunked => Framing::Chunked,
+        ResponseFraming::Close => Framing::Close,
     }
 }
 
@@ -354,7 +363,7 @@ pub(super) fn pace(limits: &Limits, head: &ResponseHead, streams: bool) -> PaceR
     }
 }
 
-fn chunk_limits(place: &Place) -> ChunkLimits {
+pub(super) fn chunk_limits(place: &Place) -> ChunkLimits {
     let limits = place.limits();
     ChunkLimits {
         extension_bytes: limits.chunk_extension_bytes,

@@ -23,6 +23,7 @@ mod pass;
 mod purge;
 mod segments;
 mod serve;
+mod tunnel;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -55,6 +56,9 @@ pub struct Edge {
     /// Coded copies that wait to be made.
     codings: codings::Queue,
     dice: Dice,
+    tunnels: tunnel::Tunnels,
+    /// Whether any policy grants one.
+    offers_tunnels: bool,
     via: http::HeaderValue,
     /// Judges the tokens of those who want to be told why.
     guard: Guard,
@@ -80,6 +84,9 @@ impl Edge {
         let dice = Dice::new(config.node.seed, &config.node.name);
         let via = http::HeaderValue::from_static("1.1 atoll");
         let hinted = config.sites.iter().map(|_| AtomicBool::new(false)).collect();
+        let mut policies = config.sites.iter().flat_map(|site| &site.rules);
+        let offers_tunnels = policies.any(|rule| rule.policy.upgrades("websocket"));
+        let tunnels = tunnel::Tunnels::new(&config.limits);
         let codings = codings::Queue::new(config.limits.coding_jobs);
         Self {
             config,
@@ -91,6 +98,8 @@ impl Edge {
             pressure,
             codings,
             dice,
+            tunnels,
+            offers_tunnels,
             via,
             guard: Guard::default(),
             hinted,
@@ -177,6 +186,10 @@ impl Handler for Proxy {
         now: Now,
     ) -> Response {
         self.worker.refuse(refusal, head, client, now)
+    }
+
+    fn offers_tunnels(&self) -> bool {
+        self.worker.edge.offers_tunnels
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::explain::ATOLL_EXPLAIN;
 use super::fill::{Looks, Step};
+use super::tunnel::granted;
 use super::{Ask, Edge, Worker, grpc};
 use crate::clock::{self, Now};
 use crate::listener::{Request, Response};
@@ -21,7 +22,7 @@ const LOOKS: usize = 3;
 
 /// Answers one request.
 pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
-    let Request { head, body, client, interim, arrived } = incoming;
+    let Request { head, body, client, interim, arrived, upgrade } = incoming;
     let id = worker.ids.choose(head.headers.get("x-request-id"));
     let mut record = worker.recorder.record(id.clone(), arrived);
     record.client = client.address;
@@ -61,6 +62,10 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
     if request.path == "*" {
         return worker.options(&policy, record, arrived);
     }
+    let upgrade = match granted(upgrade, &policy) {
+        Ok(upgrade) => upgrade,
+        Err(refusal) => return worker.refusal(refusal, record, arrived),
+    };
     let name = worker.edge.config.sites.get(site).map_or("", |site| &*site.name);
     apply_key_policy(&mut request, &policy);
     let key = CacheKey::of(worker.edge.store.secret(), name, &request, &policy);
@@ -71,7 +76,10 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
         worker.edge.explain_to(&token, &ask, !matches!(body, Body::Empty), arrived)
     });
     let grpc = ask.is_grpc();
-    let mut response = answer(worker, ask, body, arrived, record).await;
+    let mut response = match upgrade {
+        Some(upgrade) => worker.tunnel(&ask, *upgrade, record).await,
+        None => answer(worker, ask, body, arrived, record).await,
+    };
     if grpc {
         response = grpc::in_its_words(response);
     }

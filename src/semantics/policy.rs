@@ -64,6 +64,8 @@ pub struct Policy {
     pub grpc: bool,
     /// Largest request body in bytes.
     pub body_bytes: u64,
+    /// Protocols that a connection may be upgraded to, in lower case; empty: none.
+    pub upgrade: Vec<String>,
     /// What to do with hits while the mesh lease is lost.
     pub without_lease: WithoutLease,
 }
@@ -77,6 +79,12 @@ impl Policy {
     /// Whether requests under one key never differ in a field.
     pub(super) fn settles(&self, name: &HeaderName) -> bool {
         self.key_in_force().is_some_and(|key| key.settles(name))
+    }
+
+    /// Whether a connection may be upgraded to a protocol.
+    #[must_use]
+    pub fn upgrades(&self, protocol: &str) -> bool {
+        self.upgrade.iter().any(|granted| granted.eq_ignore_ascii_case(protocol))
     }
 
     /// Whether requests with this method are forwarded.
@@ -166,6 +174,7 @@ impl Default for Policy {
             compression: Compression::default(),
             grpc: false,
             body_bytes: 100 * 1024 * 1024,
+            upgrade: Vec::new(),
             without_lease: WithoutLease::Revalidate,
         }
     }

@@ -66,6 +66,12 @@ pub struct DoorMetrics {
     pub bytes_received: Counter,
     /// Bytes written to clients, as HTTP sees them.
     pub bytes_sent: Counter,
+    /// Tunnels open now.
+    pub tunnels: IntGauge,
+    /// Bytes carried from clients through tunnels.
+    pub tunnel_bytes_received: Counter,
+    /// Bytes carried to clients through tunnels.
+    pub tunnel_bytes_sent: Counter,
     /// Requests whose handler panicked.
     pub panics: IntCounter,
     /// Legal but odd behaviour of clients.
@@ -100,6 +106,12 @@ impl DoorMetrics {
             "direction",
             ["received", "sent"],
         );
+        let [tunnel_bytes_received, tunnel_bytes_sent] = shelf.striped(
+            "atoll_tunnel_bytes_total",
+            "Bytes carried through tunnels, from clients and to them.",
+            "direction",
+            ["received", "sent"],
+        );
         Self {
             connections: shelf.counter("atoll_connections_total", "Client connections accepted."),
             connections_open: shelf.gauge("atoll_connections_open", "Client connections open."),
@@ -120,6 +132,9 @@ impl DoorMetrics {
             requests_http2,
             bytes_received,
             bytes_sent,
+            tunnels: shelf.gauge("atoll_tunnels", "Tunnels open."),
+            tunnel_bytes_received,
+            tunnel_bytes_sent,
             panics: shelf.counter("atoll_panics_total", "Requests whose handler panicked."),
             glitches: shelf
                 .counter("atoll_glitches_total", "Legal but odd behaviour of client connections."),

@@ -292,7 +292,9 @@ async fn the_network_is_that_of_the_connection_and_not_of_a_field() {
     assert_eq!((answer.status(), answer.text().contains("purge-network")), (403, true));
     assert_eq!(left(&edge).await, [true; 3]);
 
-    let behind = plan().listener("127.0.0.1:0", "proxy_protocol = true").start();
+    let behind = plan()
+        .listener("127.0.0.1:0", "proxy_protocol = true\ntrusted_proxies = [\"127.0.0.0/8\"]")
+        .start();
     for (from, status) in [("192.0.2.1", 200), ("198.51.100.1", 403)] {
         let mut connection = Connection::open(behind.plain()).await;
         let head = format!(

@@ -66,6 +66,10 @@ mod support;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]
+mod tunnels;
+#[cfg(test)]
+mod tunnels_h2;
+#[cfg(test)]
 mod variants;
 #[cfg(test)]
 mod warm;

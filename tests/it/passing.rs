@@ -351,7 +351,7 @@ async fn an_upload_over_http2_reaches_the_origin() {
 #[tokio::test]
 async fn a_proxy_protocol_header_names_the_client() {
     let origin = Origin::serving(Reply::ok("x"));
-    let keys = "proxy_protocol = true";
+    let keys = "proxy_protocol = true\ntrusted_proxies = [\"127.0.0.0/8\"]";
     let edge = Edge::before(&origin).listener("127.0.0.1:0", keys).start();
     let mut client = edge.connect().await;
     client.send("PROXY TCP4 192.0.2.7 192.0.2.8 1234 80\r\n").await;

@@ -38,9 +38,11 @@ fn ask(
             address: ([127, 0, 0, 1], 1).into(),
             local: ([127, 0, 0, 1], 2).into(),
             tls: None,
+            trusted_hop: false,
         }),
         interim: Interim::default(),
         arrived: Now::at(1_800_000_000),
+        upgrade: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     runtime.unwrap().block_on(async {

@@ -211,9 +211,21 @@ fn listener(mut table: Table<'_>) -> Option<Found<Listener>> {
     let mut http2 = tls;
     table.set("http2", &mut http2);
     table.set("proxy_protocol", &mut proxy_protocol);
+    let mut trusted_proxies = Vec::new();
+    table.set("trusted_proxies", &mut trusted_proxies);
+    if proxy_protocol && trusted_proxies.is_empty() {
+        table.sink.push(
+            Problem::new(
+                "`proxy_protocol` without `trusted_proxies` would let anybody claim any address",
+            )
+            .at(table.span_of("proxy_protocol"))
+            .label("from whom?")
+            .help("name the networks of the balancers: trusted_proxies = [\"10.0.0.0/8\"]"),
+        );
+    }
     table.finish();
     address.map(|found| Found {
-        value: Listener { address: found.value, tls, http2, proxy_protocol },
+        value: Listener { address: found.value, tls, http2, proxy_protocol, trusted_proxies },
         place: found.place,
     })
 }

@@ -20,11 +20,14 @@ use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::body::{RequestBody, TooLate};
-use super::head::{Fault, head_of};
+use super::head::{Asked, Fault, head_of};
+use super::tunnel;
 use super::wire::WireState;
 use crate::clock;
 use crate::listener::clients::StreamSeat;
-use crate::listener::{Client, Context, Handler, Interim, Interims, Pace, Request, Response};
+use crate::listener::{
+    Client, Context, Handler, Interim, Interims, Pace, Request, Response, Upgrade,
+};
 use crate::message::{Body, Refusal, RequestHead, ResponseHead, Scheme};
 use crate::telemetry::Record;
 
@@ -73,18 +76,33 @@ pub(super) async fn serve<H: Handler>(
     let shared = &working.shared;
     let arrived = clock::now();
     shared.context.metrics.doors.requests_http2.inc();
-    let (head, body, expects) = match head_of(request, shared.scheme, &shared.context.limits) {
-        Ok(parts) => parts,
+    let (asked, stream) = match head_of(request, shared.scheme, &shared.context.limits) {
+        Ok(asked) => asked,
         Err(Fault::Reset(reason)) => return respond.send_reset(reason),
         Err(Fault::Refuse(refusal, head)) => {
             return refuse(shared, refusal, head, respond).await;
         }
     };
+    let Asked { head, expects, protocol } = asked;
     let is_head = head.method == Method::HEAD;
     let (interim, interims) = Interim::channel();
-    let (body, late) = body_of(&head, body, (interim.clone(), expects), shared);
     let client = Arc::clone(&shared.client);
-    let request = Request { head, body, client, interim, arrived };
+    if let Some(protocol) = protocol {
+        let leaving = shared.context.draining().is_some();
+        let upgrade = Some(Box::new(Upgrade { protocol, required: true, leaving }));
+        let request = Request { head, body: Body::Empty, client, interim, arrived, upgrade };
+        return match handle(shared, request, &mut respond, &interims).await {
+            Err(Gone) => {}
+            Ok(mut response) => match response.tunnel.take() {
+                Some(tunnel) => {
+                    Box::pin(tunnel::serve(shared, response, *tunnel, stream, respond)).await;
+                }
+                None => answer(shared, response, is_head, respond).await,
+            },
+        };
+    }
+    let (body, late) = body_of(&head, stream, (interim.clone(), expects), shared);
+    let request = Request { head, body, client, interim, arrived, upgrade: None };
     let handled = handle(shared, request, &mut respond, &interims).await;
     match handled {
         Err(Gone) => {}
@@ -185,7 +203,8 @@ async fn answer<H>(
     is_head: bool,
     mut respond: SendResponse<Bytes>,
 ) {
-    let Response { status, mut headers, mut body, head_length, record, close: _ } = response;
+    let Response { status, mut headers, mut body, head_length, record, close: _, tunnel: _ } =
+        response;
     let bodiless = is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let length = body.exact_size();
     let announced =

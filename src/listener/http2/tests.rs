@@ -398,7 +398,8 @@ async fn a_refused_head_is_gone_while_its_answer_waits_for_the_window() {
         version: asked.version(),
         headers,
     };
-    let client = Client { address: edge.address, local: edge.address, tls: None };
+    let client =
+        Client { address: edge.address, local: edge.address, tls: None, trusted_hop: false };
     let shared = Shared {
         handler: Arc::clone(&edge.script),
         client: Arc::new(client),

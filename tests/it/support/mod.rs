@@ -11,6 +11,7 @@ pub(crate) mod gate;
 pub(crate) mod h2;
 pub(crate) mod origin;
 pub(crate) mod reply;
+pub(crate) mod websocket;
 
 use std::future::Future;
 use std::time::Duration;

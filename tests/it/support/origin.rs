@@ -22,6 +22,7 @@ use super::PATIENCE;
 use super::certificate::Certificate;
 use super::client::Wire;
 use super::reply::{Framing, Piece, Reading, Reply};
+use super::websocket::{CLOSE, frame, take_frame};
 
 /// What an origin saw of one request.
 #[derive(Clone, Debug)]
@@ -467,8 +468,40 @@ impl Connection {
                 return Ok(false);
             }
             Piece::Hang => std::future::pending().await,
+            Piece::Echo => {
+                while let Some(bytes) = self.whatever().await? {
+                    self.stream.write_all(&bytes).await?;
+                }
+            }
+            Piece::EchoFrames => self.echo_frames().await?,
+            Piece::ReadAll => while self.whatever().await?.is_some() {},
         }
         Ok(true)
+    }
+
+    /// What has come, or comes next; `None` once the other side has ended.
+    async fn whatever(&mut self) -> io::Result<Option<BytesMut>> {
+        if self.buffer.is_empty() {
+            self.buffer.reserve(64 * 1024);
+            self.stream.read_buf(&mut self.buffer).await?;
+        }
+        let bytes = self.buffer.split();
+        self.shared.received.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+        Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    }
+
+    async fn echo_frames(&mut self) -> io::Result<()> {
+        loop {
+            if let Some((opcode, payload, masked)) = take_frame(&mut self.buffer) {
+                assert!(masked, "a client masks its frames");
+                self.stream.write_all(&frame(opcode, &payload, None)).await?;
+                if opcode == CLOSE {
+                    return Ok(());
+                }
+            } else {
+                self.more().await?;
+            }
+        }
     }
 }
 

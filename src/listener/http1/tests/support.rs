@@ -344,7 +344,7 @@ pub(super) fn bodies(text: &str) -> Vec<(u16, &str)> {
 
 pub(super) fn somebody() -> Arc<Client> {
     let address = ([127, 0, 0, 1], 1).into();
-    Arc::new(Client { address, local: address, tls: None })
+    Arc::new(Client { address, local: address, tls: None, trusted_hop: false })
 }
 
 pub(super) fn context(limits: Limits) -> (Arc<Context>, watch::Sender<Drain>) {
