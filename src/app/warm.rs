@@ -41,7 +41,8 @@ pub(super) async fn fetch(proxy: Proxy, head: RequestHead, keep_bytes: usize) ->
         told_by: ToldBy::default(),
     });
     let interim = Interim::default();
-    let request = Request { head, body: Body::Empty, client, interim, arrived: clock::now() };
+    let arrived = clock::now();
+    let request = Request { head, body: Body::Empty, client, interim, arrived, upgrade: None };
     let mut response = proxy.serve(request).await;
     let record = response.record.take();
     let mut fetched = Fetched {

@@ -79,6 +79,7 @@ impl Demonstrate {
         let flags = Flags {
             origin: vec![Server {
                 tls: false,
+                srv: false,
                 host: Ipv4Addr::LOCALHOST.to_string(),
                 port: origin.port(),
                 weight: 1,

@@ -37,6 +37,23 @@ pub struct CertificateFacts {
 /// # Errors
 /// Says which file is wrong, why, and what would be right.
 pub fn inspect_certificate(files: &CertificateFiles, now: Now) -> Result<CertificateFacts, String> {
+    let (chain, _) = read_pair(files)?;
+    let leaf = chain.first().cloned().ok_or("the chain is empty")?;
+    facts(leaf, now).map_err(|error| format!("{}: {error}", files.chain.display()))
+}
+
+/// Reads a certificate that origins are shown, and checks that it can be used.
+pub(super) fn check_client_certificate(files: &CertificateFiles) -> Result<(), String> {
+    read_pair(files).map(drop)
+}
+
+/// A certificate chain and its key, which belong together.
+///
+/// # Errors
+/// Says which file is wrong, why, and what would be right.
+pub fn read_pair(
+    files: &CertificateFiles,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
     let chain = read_certificates(&files.chain)?;
     let key_bytes = read_file(&files.key, LARGEST_PEM_BYTES)?;
     let key = PrivateKeyDer::from_pem_slice(&key_bytes).map_err(|error| {
@@ -49,8 +66,7 @@ pub fn inspect_certificate(files: &CertificateFiles, now: Now) -> Result<Certifi
             format!("{name}: holds no private key in PEM form ({error})")
         }
     })?;
-    let leaf = chain.first().cloned().ok_or("the chain is empty")?;
-    CertifiedKey::from_der(chain, key, &default_provider()).map_err(|error| match error {
+    CertifiedKey::from_der(chain.clone(), key.clone_key(), &default_provider()).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => format!(
             "{}: the key does not belong to the first certificate of {} (the server's own comes first)",
             files.key.display(),
@@ -58,7 +74,7 @@ pub fn inspect_certificate(files: &CertificateFiles, now: Now) -> Result<Certifi
         ),
         other => format!("{}: {other}", files.chain.display()),
     })?;
-    facts(leaf, now).map_err(|error| format!("{}: {error}", files.chain.display()))
+    Ok((chain, key))
 }
 
 impl CertificateFacts {

@@ -72,6 +72,10 @@ impl Flags {
             probe: None,
             resolvers: Vec::new(),
             allow_internal_addresses: false,
+            proxy_protocol: super::ProxyProtocol::None,
+            client_certificate: None,
+            tls_name: None,
+            http: crate::config::HttpVersions::One,
         };
         draft.of_file = false;
         draft.origins.push(Found::elsewhere(origin, "--origin"));

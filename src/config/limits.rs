@@ -70,6 +70,10 @@ pub struct Limits {
     pub rate_grace: Duration,
     /// Longest silence in both directions on upgraded connections and event streams.
     pub tunnel_idle: Duration,
+    /// Age at which an upgraded connection is closed; zero means none.
+    pub tunnel_age: Duration,
+    /// Upgraded connections at once; 0 means a quarter of the connections that clients may have.
+    pub tunnels: usize,
     /// Streams at once on one connection.
     pub http2_streams: u32,
     /// Streams at once from one IPv4 address or IPv6 /64.
@@ -140,6 +144,12 @@ pub struct Limits {
     pub origin_idle_connections: usize,
     /// Age at which a connection to an origin is closed after its request.
     pub origin_connection_age: Duration,
+    /// Streams at once on one HTTP/2 connection to an origin, which may allow fewer.
+    pub origin_http2_streams: usize,
+    /// HTTP/2 connections per endpoint, site and worker.
+    pub origin_http2_connections: usize,
+    /// Silence after which an HTTP/2 connection to an origin has to answer a PING beside its next request.
+    pub origin_http2_silence: Duration,
     /// Times that a request which is safe to repeat is sent again.
     pub retries: u32,
     /// Share of requests that may be retries.
@@ -240,6 +250,8 @@ impl Default for Limits {
             rate_window: Duration::from_secs(20),
             rate_grace: Duration::from_secs(10),
             tunnel_idle: Duration::from_secs(300),
+            tunnel_age: Duration::from_secs(86_400),
+            tunnels: 0,
             http2_streams: 100,
             http2_streams_per_client: 400,
             http2_stream_window_bytes: 64 * 1024,
@@ -275,6 +287,9 @@ impl Default for Limits {
             origin_idle: Duration::from_secs(30),
             origin_idle_connections: 64,
             origin_connection_age: Duration::from_secs(3600),
+            origin_http2_streams: 100,
+            origin_http2_connections: 8,
+            origin_http2_silence: Duration::from_secs(5),
             retries: 1,
             retry_budget_percent: 10,
             eject_failures: 5,

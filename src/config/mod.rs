@@ -30,7 +30,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use ipnet::IpNet;
 
-pub use certificates::{CertificateFacts, inspect_certificate};
+pub use certificates::{CertificateFacts, inspect_certificate, read_pair};
 pub use error::{Problem, Problems, Severity};
 pub use facades::{Facades, Service};
 pub use flags::Flags;
@@ -318,12 +318,44 @@ pub struct Origin {
     pub servers: Vec<Server>,
     /// Certificate authorities that are trusted instead of the system's.
     pub ca: Option<PathBuf>,
+    /// What is shown to servers that ask who we are, over TLS.
+    pub client_certificate: Option<CertificateFiles>,
+    /// Name that the servers' certificates must bear, and that SNI says; `None`: their host.
+    pub tls_name: Option<String>,
+    /// Versions of HTTP that are spoken.
+    pub http: HttpVersions,
     /// Active probe, where configured.
     pub probe: Option<Probe>,
     /// DNS servers to ask instead of the system's.
     pub resolvers: Vec<SocketAddr>,
-    /// Accept answers that point to loopback, link-local or metadata addresses.
+    /// Accept answers that point to loopback, link-local, metadata or our own addresses.
     pub allow_internal_addresses: bool,
+    /// Header that tells its servers whose connection each is.
+    pub proxy_protocol: ProxyProtocol,
+}
+
+/// Version of the PROXY protocol towards an origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// No header.
+    #[default]
+    None,
+    /// The line of text.
+    V1,
+    /// The binary one.
+    V2,
+}
+
+/// Versions of HTTP that are spoken to an origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HttpVersions {
+    /// HTTP/1.1.
+    #[default]
+    One,
+    /// HTTP/2: by ALPN over TLS, by prior knowledge in plain.
+    Two,
+    /// Over TLS what ALPN agrees on; in plain HTTP/1.1.
+    Auto,
 }
 
 /// One server of an origin, as the operator wrote it.
@@ -331,14 +363,43 @@ pub struct Origin {
 pub struct Server {
     /// Whether it is spoken to over TLS.
     pub tls: bool,
+    /// Whether `host` names SRV records (RFC 2782), which bring hosts, ports, tiers and weights.
+    pub srv: bool,
     /// Host name or literal address, in lower case, without brackets.
     pub host: String,
-    /// Port.
+    /// Port; 0 with `srv`.
     pub port: u16,
     /// Share of the load beside its fellows.
     pub weight: u32,
     /// Used only when every other server is down.
     pub backup: bool,
+}
+
+impl Server {
+    /// As one writes it, the port always told.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        match &self.host {
+            host if self.srv => format!("srv+{scheme}://{host}"),
+            host if host.contains(':') => format!("{scheme}://[{host}]:{}", self.port),
+            host => format!("{scheme}://{host}:{}", self.port),
+        }
+    }
+
+    /// The name that a certificate bears: the host, or the domain that SRV records are under. What
+    /// the records point to is no name to trust, unless DNS itself could be (RFC 9525 section 6.1).
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        let mut rest = self.host.as_str();
+        while self.srv
+            && let Some((label, domain)) = rest.split_once('.')
+            && label.starts_with('_')
+        {
+            rest = domain;
+        }
+        rest
+    }
 }
 
 /// How a server is asked whether it is well.

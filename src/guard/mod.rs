@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
-pub use proof::proves;
+pub use proof::{base64, proves};
 pub use rate::Buckets;
 pub use rates::{Rates, TooFast};
 pub use sketch::{Account, Sketch};

@@ -34,6 +34,23 @@ pub fn encode_request(
     framing: RequestFraming,
     out: &mut BytesMut,
 ) {
+    encode_request_fields(method, target, headers, |_| true, out);
+    match framing {
+        RequestFraming::None => {}
+        RequestFraming::Length(length) => encode_length(length, out),
+        RequestFraming::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),
+    }
+    out.put_slice(b"\r\n");
+}
+
+/// Writes the request line and the fields that `wanted` lets pass; the head is not ended.
+pub(super) fn encode_request_fields(
+    method: &Method,
+    target: &str,
+    headers: &HeaderMap,
+    wanted: impl Fn(&HeaderName) -> bool,
+    out: &mut BytesMut,
+) {
     out.reserve(target.len() + 64 + headers.len() * 48);
     out.put_slice(method.as_str().as_bytes());
     out.put_slice(b" ");
@@ -42,19 +59,13 @@ pub fn encode_request(
     if let Some(host) = headers.get(header::HOST) {
         encode_field(&header::HOST, host, out);
     }
-    for (name, value) in headers {
+    for (name, value) in headers.iter().filter(|(name, _)| wanted(name)) {
         if *name == header::TE {
             out.put_slice(b"te: trailers\r\nconnection: te\r\n");
         } else if *name != header::HOST && *name != header::EXPECT && !is_of_connection(name) {
             encode_field(name, value, out);
         }
     }
-    match framing {
-        RequestFraming::None => {}
-        RequestFraming::Length(length) => encode_length(length, out),
-        RequestFraming::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),
-    }
-    out.put_slice(b"\r\n");
 }
 
 /// Writes the head of the answer to a request of `version`. Fields of framing and connection in
@@ -102,7 +113,7 @@ pub fn encode_chunk_head(length: usize, out: &mut BytesMut) {
     out.put_slice(b"\r\n");
 }
 
-fn encode_status(status: StatusCode, out: &mut BytesMut) {
+pub(super) fn encode_status(status: StatusCode, out: &mut BytesMut) {
     if status == StatusCode::OK {
         out.put_slice(b"HTTP/1.1 200 OK\r\n");
         return;
@@ -114,7 +125,7 @@ fn encode_status(status: StatusCode, out: &mut BytesMut) {
     out.put_slice(b"\r\n");
 }
 
-fn encode_fields(headers: &HeaderMap, out: &mut BytesMut) {
+pub(super) fn encode_fields(headers: &HeaderMap, out: &mut BytesMut) {
     for (name, value) in headers {
         if !is_of_connection(name) {
             encode_field(name, value, out);

@@ -16,6 +16,7 @@
 //!        lines.rs              CRLF
 //! chunked.rs                   bodies
 //! encode.rs    hop_by_hop.rs   the way out
+//! upgrade.rs                   another protocol on the same connection
 //! ```
 
 pub mod check;
@@ -28,6 +29,7 @@ mod request;
 mod response;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 
 pub use chunked::{Chunk, ChunkError, ChunkLimits, ChunkedDecoder, LengthDecoder};
 pub use encode::{
@@ -37,3 +39,4 @@ pub use fields::HeadLimits;
 pub use hop_by_hop::{nominated, remove_hop_by_hop};
 pub use request::{ParsedRequest, RequestFraming, RequestParser, parse_request};
 pub use response::{ParsedResponse, ResponseFraming, ResponseParser, parse_response};
+pub use upgrade::{encode_switching, encode_upgrade_request, is_protocol, upgrade_protocol};

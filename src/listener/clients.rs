@@ -311,7 +311,8 @@ fn cap(limit: usize) -> u32 {
 }
 
 /// `limits.connections`, or its share of the descriptors that the process may open.
-fn most_connections(limits: &Limits) -> usize {
+#[must_use]
+pub fn most_connections(limits: &Limits) -> usize {
     if limits.connections > 0 {
         return limits.connections;
     }

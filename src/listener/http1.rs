@@ -25,7 +25,7 @@ mod output;
 mod receive;
 #[cfg(test)]
 mod tests;
-mod timer;
+mod tunnel;
 mod upload;
 
 use std::future::poll_fn;
@@ -42,8 +42,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use self::answer::Terms;
 use self::drain::DrainWatch;
 use self::output::Output;
-use self::timer::Timer;
 use super::socket::{Progress, Taken};
+use super::timer::Timer;
 use super::{Client, Context, Handler};
 use crate::clock::Now;
 use crate::http1::{HeadLimits, ParsedRequest, RequestParser};

@@ -17,15 +17,18 @@ mod socket;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod timer;
 mod tls;
+mod tunnel;
 mod x509;
 
 pub use accept::{BindError, WorkerSockets, bind, run};
 pub use certificates::{
     CertificateError, CertificateProblem, CertificateStatus, Certificates, SelfMade,
 };
-pub use clients::{Clients, TooMany};
+pub use clients::{Clients, TooMany, most_connections};
 pub use context::{Context, Drain, Pressure, PressureGauge};
 pub use limits::{Pace, TooSlow};
 pub use request::{Client, Handler, Interim, Interims, Request, Response, TlsInfo};
 pub use tls::TlsAcceptorState;
+pub use tunnel::{Far, Tunnel, Upgrade};

@@ -1,8 +1,13 @@
 //! The PROXY protocol, versions 1 and 2: a balancer in front tells the client's address in bytes
 //! before the connection's own.
 //!
-//! Only listeners that are told to expect the header read it, and they insist on it: guessing
-//! would let any client name any address.
+//! Only listeners that are told to expect the header read it, from the networks they are told to
+//! trust, and they insist on it: guessing would let any client name any address. Whoever is not
+//! in these networks is turned away, even without a header: taken as a client it would have the
+//! balancer's standing.
+//!
+//! A header is read whole or not at all. Extensions are not used, but they have to be sound: where
+//! they do not end where the header does, it is open where the connection's own bytes begin.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -122,6 +127,7 @@ fn version_2(input: &[u8]) -> Result<Option<Header>, Malformed> {
     let Some(addresses) = input.get(FIXED..length) else { return Ok(None) };
     let local_command = version_command & 15 == 0;
     let told = match family {
+        // What follows means nothing then, and is passed over.
         _ if local_command => None,
         0x11 => Some(addresses_of::<4>(addresses)?),
         0x21 => Some(addresses_of::<16>(addresses)?),
@@ -144,10 +150,21 @@ where
     from.copy_to_slice(&mut address[0]);
     from.copy_to_slice(&mut address[1]);
     let [client, local] = address.map(IpAddr::from);
-    Ok(Told {
+    let told = Told {
         client: SocketAddr::new(client, from.get_u16()),
         local: SocketAddr::new(local, from.get_u16()),
-    })
+    };
+    extensions_are_sound(from).then_some(told).ok_or(Malformed)
+}
+
+/// Whether the rest of a header is extensions: a type, a length of two bytes, so many bytes.
+fn extensions_are_sound(mut rest: &[u8]) -> bool {
+    while let [_, high, low, after @ ..] = rest {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        let Some(next) = after.get(length..) else { return false };
+        rest = next;
+    }
+    rest.is_empty()
 }
 
 #[cfg(test)]
@@ -191,6 +208,12 @@ mod tests {
             (version_2_of(0x21, 0x21, &ipv6), told("[2001::1]:0", "[::1]:80")),
             (version_2_of(0x20, 0x00, &[]), None),
             (version_2_of(0x20, 0x11, &ipv4), None),
+            (version_2_of(0x20, 0x11, &[1, 2, 3]), None),
+            (version_2_of(0x21, 0x00, &[1, 2, 3]), None),
+            (
+                version_2_of(0x21, 0x11, &[&ipv4[..], &[1, 0, 2, b'h', b'2', 4, 0, 0]].concat()),
+                told("192.0.2.1:56324", "198.51.100.1:443"),
+            ),
             (version_2_of(0x21, 0x31, &[0; 216]), None),
         ];
         for (bytes, expected) in rows {
@@ -223,6 +246,11 @@ mod tests {
             version_2_of(0x21, 0x11, &[0; 11]),
             version_2_of(0x21, 0x21, &[0; 35]),
             version_2_of(0x21, 0x41, &[0; 12]),
+            version_2_of(0x21, 0x11, &[0; 13]),
+            version_2_of(0x21, 0x11, &[0; 14]),
+            version_2_of(0x21, 0x11, &[&[0; 12][..], &[4, 0, 2, 0]].concat()),
+            version_2_of(0x21, 0x11, &[&[0; 12][..], &[4, 0, 1, 0, 4]].concat()),
+            version_2_of(0x21, 0x21, &[&[0; 36][..], &[4, 0xff, 0xff, 0]].concat()),
             version_2_of(0x21, 0x11, &[0; LONGEST_REST + 1]),
         ];
         for bytes in rows {

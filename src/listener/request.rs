@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use http::{HeaderMap, StatusCode};
 
+use super::tunnel::{Tunnel, Upgrade};
 use crate::clock::Now;
 use crate::message::{Body, Refusal, RequestHead, ResponseHead};
 use crate::semantics::ToldBy;
@@ -27,6 +28,12 @@ pub trait Handler: Send + Sync + 'static {
         client: &Client,
         now: Now,
     ) -> Response;
+
+    /// Whether any request could be granted a tunnel, so that HTTP/2 clients are told that they
+    /// may ask (RFC 8441 section 3).
+    fn offers_tunnels(&self) -> bool {
+        false
+    }
 }
 
 /// One request with its connection.
@@ -42,6 +49,8 @@ pub struct Request {
     pub interim: Interim,
     /// When the head was complete.
     pub arrived: Now,
+    /// Another protocol that the client asks for; there is no body then.
+    pub upgrade: Option<Box<Upgrade>>,
 }
 
 /// One client connection, as every request on it sees it.
@@ -94,6 +103,7 @@ pub struct Interims {
 #[derive(Debug, Default)]
 struct InterimQueue {
     waiting: VecDeque<ResponseHead>,
+    silence: bool,
     door: Option<Waker>,
 }
 
@@ -104,6 +114,21 @@ impl Interim {
     pub fn channel() -> (Self, Interims) {
         let queue = Arc::<Mutex<InterimQueue>>::default();
         (Self { queue: Some(Arc::clone(&queue)) }, Interims { queue })
+    }
+
+    /// Lets the request's body be silent and slow: whoever reads it judges both directions at once.
+    pub fn allow_silence(&self) {
+        if let Some(queue) = &self.queue {
+            queue.lock().unwrap_or_else(PoisonError::into_inner).silence = true;
+        }
+    }
+
+    /// Whether the request's body may be silent.
+    pub(super) fn allows_silence(&self) -> bool {
+        let lock = |queue: &Arc<Mutex<InterimQueue>>| {
+            queue.lock().unwrap_or_else(PoisonError::into_inner).silence
+        };
+        self.queue.as_ref().is_some_and(lock)
     }
 
     /// Sends `head` on. Never waits: where the client does not keep up it is dropped, as interim
@@ -146,7 +171,7 @@ impl Interims {
 /// The answer to one request.
 #[derive(Debug)]
 pub struct Response {
-    /// Status code, never 1xx.
+    /// Status code, never 1xx but 101 with a tunnel.
     pub status: StatusCode,
     /// End-to-end fields only: the door adds framing and connection fields of its own.
     pub headers: HeaderMap,
@@ -159,6 +184,8 @@ pub struct Response {
     pub close: bool,
     /// Line of the access log; the door completes it when the last byte is sent or lost.
     pub record: Option<Box<Record>>,
+    /// What the client's connection or stream becomes. Only for a request that asked for it.
+    pub tunnel: Option<Box<Tunnel>>,
 }
 
 impl Response {
@@ -172,6 +199,7 @@ impl Response {
             head_length: None,
             close: false,
             record: None,
+            tunnel: None,
         }
     }
 }

@@ -77,7 +77,8 @@ impl Handler for Script {
                     let name = tls.server_name.as_deref().unwrap_or_default();
                     format!("{name} {} {}", tls.version, tls.resumed)
                 });
-                let text = format!("{} {}", client.address, tls.unwrap_or_default());
+                let hop = if client.trusted_hop { "trusted " } else { "" };
+                let text = format!("{} {hop}{}", client.address, tls.unwrap_or_default());
                 Response::new(StatusCode::OK, Body::from(text))
             }
             _ => Response::new(StatusCode::OK, Body::from("hello".to_owned())),

@@ -216,6 +216,76 @@ async fn a_proxy_header_tells_the_client_also_before_tls() {
     assert!(is_closed(&mut stream).await, "no header, no service");
 }
 
+/// A header of version 2 and what stands behind the addresses.
+fn version_2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
+    [b"\r\n\r\n\0\r\nQUIT\n", &[command, family][..], &length, rest].concat()
+}
+
+#[tokio::test]
+async fn a_header_says_who_speaks_and_that_one_alone_may_be_a_trusted_hop() {
+    let edge = Edge::start(listener(false, true, true), Edge::limits(), None);
+    let from = |client: [u8; 4]| [&client[..], &[198, 51, 100, 1, 0, 9, 1, 187]].concat();
+    let rows = [
+        (b"PROXY TCP4 192.0.2.7 198.51.100.1 9 443\r\n".to_vec(), "192.0.2.7:9 "),
+        // A proxy of ours behind a balancer of ours.
+        (b"PROXY TCP4 127.0.0.9 198.51.100.1 9 443\r\n".to_vec(), "127.0.0.9:9 trusted "),
+        (version_2(0x21, 0x11, &from([192, 0, 2, 7])), "192.0.2.7:9 "),
+        (version_2(0x21, 0x11, &from([127, 0, 0, 9])), "127.0.0.9:9 trusted "),
+        // Nobody is named: the balancer's address, but not its standing.
+        (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1:"),
+        (version_2(0x21, 0x00, b""), "127.0.0.1:"),
+        (version_2(0x20, 0x11, &from([192, 0, 2, 7])), "127.0.0.1:"),
+        (version_2(0x21, 0x31, &[0; 216]), "127.0.0.1:"),
+    ];
+    for (header, expected) in rows {
+        let mut stream = TcpStream::connect(edge.address).await.unwrap();
+        stream.write_all(&header).await.unwrap();
+        let told = ask(stream, "http://h.test/client").await;
+        assert!(told.starts_with(expected), "{told} is not {expected}");
+        assert_eq!(told.contains("trusted"), expected.contains("trusted"), "{told}");
+    }
+    let direct = Edge::plain(Edge::limits());
+    let stream = TcpStream::connect(direct.address).await.unwrap();
+    let told = ask(stream, "http://h.test/client").await;
+    assert!(told.contains("trusted"), "without the protocol the socket's address counts: {told}");
+}
+
+#[tokio::test]
+async fn only_trusted_networks_may_send_a_header_and_only_one() {
+    let header = b"PROXY TCP4 192.0.2.7 198.51.100.1 9 443\r\n";
+    let request = b"GET /client HTTP/1.1\r\nHost: h\r\n\r\n";
+    let elsewhere = Listener {
+        trusted_proxies: vec!["10.0.0.0/8".parse().unwrap(), "::/0".parse().unwrap()],
+        ..listener(false, false, true)
+    };
+    let edge = Edge::start(elsewhere, Edge::limits(), None);
+    for bytes in [&[&header[..], request].concat()[..], request] {
+        let mut stream = TcpStream::connect(edge.address).await.unwrap();
+        let _ = stream.write_all(bytes).await;
+        assert!(is_closed(&mut stream).await);
+    }
+    testing::until(|| edge.context.metrics.doors.connections_refused.get() == 2).await;
+    assert_eq!(edge.context.metrics.doors.requests_http1.get(), 0);
+
+    let edge = Edge::start(listener(false, false, true), Edge::limits(), None);
+    let garbage = version_2(0x21, 0x11, &[0; 13]);
+    let oversized = [b"PROXY UNKNOWN ".to_vec(), vec![b'x'; 200]].concat();
+    for bytes in [&garbage[..], &oversized, b"PROXY TCP4 1 2 3 4\r\n", request] {
+        let mut stream = TcpStream::connect(edge.address).await.unwrap();
+        let _ = stream.write_all(&[bytes, request].concat()).await;
+        assert!(is_closed(&mut stream).await, "{:?}", String::from_utf8_lossy(bytes));
+    }
+    assert_eq!(edge.context.metrics.doors.requests_http1.get(), 0);
+    // What stands behind a header is the client's, a second header, too.
+    let mut stream = TcpStream::connect(edge.address).await.unwrap();
+    stream.write_all(&[&header[..], header, request].concat()).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(LONG, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 400 "), "{:?}", String::from_utf8_lossy(&answer));
+    assert_eq!(edge.context.metrics.doors.requests_http1.get(), 0);
+}
+
 #[tokio::test]
 async fn caps_of_a_client_and_of_the_process_hold_at_the_door() {
     let of_client =

@@ -51,6 +51,8 @@ pub enum Refusal {
     Expectation,
     /// `Upgrade` together with a body, or an upgrade that is not offered.
     Upgrade,
+    /// Extended CONNECT for a protocol that is not offered there.
+    Protocol,
     /// No site answers for this host on this connection.
     UnknownHost,
     /// The process is short of memory, connections or time, or is draining.
@@ -65,7 +67,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason, for metrics that want a row each.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::RequestLine,
         Self::Version,
         Self::MethodSyntax,
@@ -89,6 +91,7 @@ impl Refusal {
         Self::BodyTimeout,
         Self::Expectation,
         Self::Upgrade,
+        Self::Protocol,
         Self::UnknownHost,
         Self::Overload,
         Self::Network,
@@ -122,6 +125,7 @@ impl Refusal {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
+            Self::Protocol => StatusCode::NOT_IMPLEMENTED,
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
             Self::Overload => StatusCode::SERVICE_UNAVAILABLE,
             Self::Network => StatusCode::FORBIDDEN,
@@ -156,6 +160,7 @@ impl Refusal {
             Self::BodyTimeout => "body-timeout",
             Self::Expectation => "expectation",
             Self::Upgrade => "upgrade",
+            Self::Protocol => "protocol",
             Self::UnknownHost => "unknown-host",
             Self::Overload => "overload",
             Self::Network => "network",

@@ -1,16 +1,18 @@
-//! Connections to endpoints: TCP with a second address in the race where the first takes long,
-//! then TLS, all within one deadline.
+//! Connections to endpoints: TCP with further addresses in the race where the first takes long,
+//! the PROXY header where one is asked for, then TLS, all within one deadline.
 
 use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{BufMut as _, BytesMut};
 use rustix::net::RecvFlags;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -18,20 +20,19 @@ use tokio_rustls::client::TlsStream;
 use crate::clock;
 use crate::health::Observed;
 
-use super::SendError;
 use super::endpoint::Endpoint;
+use super::proxy_header;
+use super::race::{Race, Rivals, tcp_error};
 use super::set::Origin;
 use super::tls::{TlsIdentity, handshake_error};
-
-/// Head start of the first address (RFC 8305 section 5).
-const HEAD_START: Duration = Duration::from_millis(250);
+use super::{Hop, SendError};
 
 /// Free room in the read buffer below which it is made larger.
 const READ_LEAST: usize = 4 * 1024;
 
 /// Plain or TLS.
 #[derive(Debug)]
-enum Io {
+pub(super) enum Io {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -47,12 +48,14 @@ pub(super) struct Connection {
     pub(super) opened: Duration,
     /// Whether it has carried a request before.
     pub(super) reused: bool,
-    _open: Open,
+    /// Whether it speaks for one client (PROXY protocol) and must never carry another's request.
+    pub(super) single: bool,
+    open: Open,
 }
 
 /// Counts a connection as open.
 #[derive(Debug)]
-struct Open(Arc<Origin>);
+pub(super) struct Open(Arc<Origin>);
 
 impl Open {
     fn new(origin: &Arc<Origin>) -> Self {
@@ -70,23 +73,43 @@ impl Drop for Open {
     }
 }
 
-/// Connects to `first`, or to `second` where `first` fails or takes longer than its head start.
-/// What goes wrong on the way is held against the endpoint where it went wrong.
+/// What may be spoken on a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Versions {
+    /// Whatever the origin's configuration allows and TLS agrees on.
+    Configured,
+    /// HTTP/1.1 and nothing else: for what HTTP/2 cannot carry.
+    One,
+}
+
+/// Connects to `first`, or to one of the `rivals` where it fails or takes longer than its head
+/// start, on behalf of `hop`. What goes wrong on the way is held against the endpoint where it
+/// went wrong.
 pub(super) async fn connect(
     origin: &Arc<Origin>,
     first: &Arc<Endpoint>,
-    second: Option<Arc<Endpoint>>,
+    rivals: Rivals,
+    hop: Option<Hop>,
+    versions: Versions,
 ) -> Result<Connection, SendError> {
-    let mut trying = Arc::clone(first);
-    let all = async {
-        let (tcp, endpoint) = race(origin, first, second, &mut trying).await?;
-        establish(origin, endpoint, tcp).await
+    let most = origin.limits.origin_connect;
+    let deadline = tokio::time::Instant::now() + most;
+    let mut race = Race::new(first, rivals);
+    let winner = race.run(|endpoint, error| blame(origin, endpoint, error));
+    let Ok(winner) = tokio::time::timeout_at(deadline, winner).await else {
+        // Whoever had half the time has had enough; a late starter has not.
+        for silent in race.silent(most / 2) {
+            blame(origin, silent, &SendError::ConnectionTimeout);
+        }
+        return Err(SendError::ConnectionTimeout);
     };
-    let outcome = tokio::time::timeout(origin.limits.origin_connect, all)
-        .await
-        .unwrap_or(Err(SendError::ConnectionTimeout));
+    let (tcp, endpoint) = winner?;
+    let outcome =
+        tokio::time::timeout_at(deadline, establish(origin, &endpoint, tcp, hop, versions))
+            .await
+            .unwrap_or(Err(SendError::ConnectionTimeout));
     if let Err(error) = &outcome {
-        blame(origin, &trying, error);
+        blame(origin, &endpoint, error);
     }
     outcome
 }
@@ -95,29 +118,41 @@ pub(super) async fn connect(
 pub(super) async fn connect_once(
     origin: &Arc<Origin>,
     endpoint: &Arc<Endpoint>,
+    versions: Versions,
 ) -> Result<Connection, SendError> {
     let tcp = TcpStream::connect(endpoint.address).await.map_err(|error| tcp_error(&error))?;
-    establish(origin, Arc::clone(endpoint), tcp).await
+    establish(origin, endpoint, tcp, None, versions).await
 }
 
 async fn establish(
     origin: &Arc<Origin>,
-    endpoint: Arc<Endpoint>,
-    tcp: TcpStream,
+    endpoint: &Arc<Endpoint>,
+    mut tcp: TcpStream,
+    hop: Option<Hop>,
+    versions: Versions,
 ) -> Result<Connection, SendError> {
     // A socket without the option still works, only less promptly.
     let _ = tcp.set_nodelay(true);
+    let header = proxy_header::encode(origin.config.proxy_protocol, hop);
+    if let Some(header) = &header {
+        tcp.write_all(header).await.map_err(|error| tcp_error(&error))?;
+    }
     let io = match &endpoint.tls {
         None => Io::Plain(tcp),
-        Some(identity) => Io::Tls(Box::new(handshake(identity, tcp).await?)),
+        Some(identity) => {
+            // HTTP/2 would share what speaks for one client.
+            let versions = if header.is_some() { Versions::One } else { versions };
+            Io::Tls(Box::new(handshake(identity, tcp, versions).await?))
+        }
     };
     Ok(Connection {
         io,
-        endpoint,
+        endpoint: Arc::clone(endpoint),
         buffer: BytesMut::new(),
         opened: clock::now().boot,
         reused: false,
-        _open: Open::new(origin),
+        single: header.is_some(),
+        open: Open::new(origin),
     })
 }
 
@@ -126,68 +161,105 @@ fn blame(origin: &Origin, endpoint: &Endpoint, error: &SendError) {
     origin.observe(endpoint, Observed::Failure, None, clock::now().boot);
 }
 
-/// Leaves in `trying` the endpoint that a failure or a timeout is to be held against.
-async fn race(
-    origin: &Origin,
-    first: &Arc<Endpoint>,
-    second: Option<Arc<Endpoint>>,
-    trying: &mut Arc<Endpoint>,
-) -> Result<(TcpStream, Arc<Endpoint>), SendError> {
-    let mut one = pin!(TcpStream::connect(first.address));
-    let Some(second) = second else {
-        let tcp = one.await.map_err(|error| tcp_error(&error))?;
-        return Ok((tcp, Arc::clone(first)));
-    };
-    match tokio::time::timeout(HEAD_START, &mut one).await {
-        Ok(Ok(tcp)) => return Ok((tcp, Arc::clone(first))),
-        Ok(Err(error)) => {
-            blame(origin, first, &tcp_error(&error));
-            trying.clone_from(&second);
-            let tcp = TcpStream::connect(second.address).await;
-            return tcp.map(|tcp| (tcp, second)).map_err(|error| tcp_error(&error));
-        }
-        Err(_) => {}
-    }
-    let mut two = pin!(TcpStream::connect(second.address));
-    let (winner, failed, error) = tokio::select! {
-        outcome = &mut one => match outcome {
-            Ok(tcp) => return Ok((tcp, Arc::clone(first))),
-            Err(error) => (two, first, error),
-        },
-        outcome = &mut two => match outcome {
-            Ok(tcp) => {
-                *trying = Arc::clone(&second);
-                return Ok((tcp, second));
-            }
-            Err(error) => (one, &second, error),
-        },
-    };
-    blame(origin, failed, &tcp_error(&error));
-    let left = if failed.id == first.id { &second } else { first };
-    trying.clone_from(left);
-    let tcp = winner.await.map_err(|error| tcp_error(&error))?;
-    Ok((tcp, Arc::clone(left)))
-}
-
 async fn handshake(
     identity: &TlsIdentity,
     tcp: TcpStream,
+    versions: Versions,
 ) -> Result<TlsStream<TcpStream>, SendError> {
-    TlsConnector::from(Arc::clone(&identity.config))
+    let settings = match versions {
+        Versions::Configured => &identity.config,
+        Versions::One => &identity.http1,
+    };
+    TlsConnector::from(Arc::clone(settings))
         .connect(identity.name.clone(), tcp)
         .await
         .map_err(|error| handshake_error(&error))
 }
 
-fn tcp_error(error: &io::Error) -> SendError {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => SendError::ConnectionRefused,
-        io::ErrorKind::TimedOut => SendError::ConnectionTimeout,
-        _ => SendError::ConnectionFailed(error.to_string()),
+impl AsyncRead for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(io) => Pin::new(io).poll_read(context, buffer),
+            Self::Tls(io) => Pin::new(io.as_mut()).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Plain(io) => Pin::new(io).poll_write(context, bytes),
+            Self::Tls(io) => Pin::new(io.as_mut()).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Plain(io) => Pin::new(io).poll_write_vectored(context, parts),
+            Self::Tls(io) => Pin::new(io.as_mut()).poll_write_vectored(context, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(io) => Pin::new(io).poll_flush(context),
+            Self::Tls(io) => Pin::new(io.as_mut()).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(io) => Pin::new(io).poll_shutdown(context),
+            Self::Tls(io) => Pin::new(io.as_mut()).poll_shutdown(context),
+        }
     }
 }
 
 impl Connection {
+    /// Whether TLS has agreed on HTTP/2.
+    pub(super) fn agreed_on_http2(&self) -> bool {
+        match &self.io {
+            Io::Plain(_) => false,
+            Io::Tls(io) => io.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
+    /// Notes how many bytes of one request or answer wait here.
+    pub(super) fn note_waiting(&self, bytes: usize) {
+        self.open.0.measure(|metrics| metrics.stream_waits(bytes));
+    }
+
+    /// The bare bytes, for another protocol than HTTP/1, and what counts the connection as open.
+    /// Nothing may have been read.
+    pub(super) fn into_io(self) -> (Io, Open) {
+        (self.io, self.open)
+    }
+
+    /// A second handle of the socket, to look at what lies on it.
+    pub(super) fn duplicate(&self) -> Option<OwnedFd> {
+        let tcp = match &self.io {
+            Io::Plain(io) => io,
+            Io::Tls(io) => io.get_ref().0,
+        };
+        rustix::io::fcntl_dupfd_cloexec(tcp, 0).ok()
+    }
+
     /// Reads into the buffer, up to `most` bytes at once. 0 is the end.
     pub(super) fn poll_read(
         &mut self,
@@ -197,7 +269,8 @@ impl Connection {
         if self.buffer.capacity() - self.buffer.len() < READ_LEAST.min(most) {
             self.buffer.reserve(most);
         }
-        let buffer = &mut self.buffer;
+        let mut buffer = (&mut self.buffer).limit(most);
+        let buffer = &mut buffer;
         match &mut self.io {
             Io::Plain(io) => pin!(io.read_buf(buffer)).poll(context),
             Io::Tls(io) => pin!(io.read_buf(buffer)).poll(context),
@@ -222,6 +295,36 @@ impl Connection {
             Io::Plain(_) => Poll::Ready(Ok(())),
             Io::Tls(io) => Pin::new(io.as_mut()).poll_flush(context),
         }
+    }
+
+    /// Reads into `room`, past the buffer.
+    pub(super) fn poll_read_into(
+        &mut self,
+        room: &mut ReadBuf<'_>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Io::Plain(io) => Pin::new(io).poll_read(context, room),
+            Io::Tls(io) => Pin::new(io.as_mut()).poll_read(context, room),
+        }
+    }
+
+    /// Ends our side.
+    pub(super) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Io::Plain(io) => Pin::new(io).poll_shutdown(context),
+            Io::Tls(io) => Pin::new(io.as_mut()).poll_shutdown(context),
+        }
+    }
+
+    /// Has the connection reset rather than ended when it is dropped.
+    pub(super) fn reset(&self) {
+        let tcp = match &self.io {
+            Io::Plain(io) => io,
+            Io::Tls(io) => io.get_ref().0,
+        };
+        // If this fails it ends with FIN, and there is no other way to tell.
+        let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
     }
 
     /// Whether the other side has sent nothing since the last response: not a byte that another

@@ -26,7 +26,7 @@ use super::pool::Pool;
 use super::upload::Upload;
 
 /// Bytes read at once.
-const READ: usize = 64 * 1024;
+const READ: usize = 48 * 1024;
 
 /// Where a connection goes when its response has ended, and what is given free with it.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(super) struct Return {
     pub(super) site: usize,
     /// Whether both sides keep the connection.
     pub(super) keep_alive: bool,
-    pub(super) place: Place,
+    pub(super) place: Arc<Place>,
     pub(super) flight: Flight,
 }
 
@@ -235,7 +235,10 @@ impl http_body::Body for Download {
                     return Poll::Ready(None);
                 }
                 Poll::Ready(Ok(0) | Err(_)) => return this.fail(BodyError::Incomplete),
-                Poll::Ready(Ok(read)) => this.pace.received(read, clock::now().boot),
+                Poll::Ready(Ok(read)) => {
+                    connection.note_waiting(connection.buffer.len());
+                    this.pace.received(read, clock::now().boot);
+                }
                 Poll::Pending => {
                     return match this.poll_pace(context) {
                         Poll::Ready(error) => this.fail(error),

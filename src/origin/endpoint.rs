@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::balance::PeakEwma;
+use crate::config::HttpVersions;
 use crate::health::{EndpointHealth, HealthRules, Order, State};
 
 use super::lock::Lock;
@@ -25,14 +26,23 @@ pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
     /// How to speak TLS to it; `None` speaks in plain.
     pub(super) tls: Option<TlsIdentity>,
-    /// Share of the load.
-    pub(super) weight: u32,
-    /// Used only when every other server is down.
-    pub(super) backup: bool,
     /// What is known of it; outlives it, see [`super::memory`].
     pub(super) view: Arc<Lock<View>>,
+    tier: AtomicU16,
+    weight: AtomicU32,
     in_flight: AtomicU32,
     retired: AtomicBool,
+    /// Whether TLS agreed on HTTP/1.1 when it could have had HTTP/2.
+    prefers_http1: AtomicBool,
+}
+
+/// Where an endpoint is to be, and how it stands among its fellows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    /// 0 is used first.
+    pub(super) tier: u16,
+    pub(super) weight: u32,
 }
 
 /// What is known of an endpoint.
@@ -65,22 +75,43 @@ impl Endpoint {
     /// A new one, of which this is known.
     pub(super) fn new(
         server: usize,
-        address: SocketAddr,
+        target: Target,
         tls: Option<TlsIdentity>,
-        (weight, backup): (u32, bool),
         view: Arc<Lock<View>>,
     ) -> Self {
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             server,
-            address,
+            address: target.address,
             tls,
-            weight,
-            backup,
             view,
+            tier: AtomicU16::new(target.tier),
+            weight: AtomicU32::new(target.weight),
             in_flight: AtomicU32::new(0),
             retired: AtomicBool::new(false),
+            prefers_http1: AtomicBool::new(false),
         }
+    }
+
+    /// Endpoints of a tier are used only when those of all lower tiers are down.
+    pub(super) fn tier(&self) -> u16 {
+        self.tier.load(Ordering::Relaxed)
+    }
+
+    /// Share of the load beside its fellows in the tier.
+    pub(super) fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    /// Where it is and how it stands.
+    pub(super) fn target(&self) -> Target {
+        Target { address: self.address, tier: self.tier(), weight: self.weight() }
+    }
+
+    /// Takes tier and weight of a newer answer about the same address.
+    pub(super) fn stand_as(&self, target: Target) {
+        self.tier.store(target.tier, Ordering::Relaxed);
+        self.weight.store(target.weight, Ordering::Relaxed);
     }
 
     /// Requests under way.
@@ -101,6 +132,20 @@ impl Endpoint {
     /// Whether no operator has taken it out.
     pub(super) fn is_offered(&self) -> bool {
         self.view.lock().order == Order::Auto
+    }
+
+    /// Notes which version TLS agreed on where there was a choice.
+    pub(super) fn note_version(&self, http1: bool) {
+        self.prefers_http1.store(http1, Ordering::Relaxed);
+    }
+
+    /// Whether streams share connections to it, as far as is known.
+    pub(super) fn shares(&self, versions: HttpVersions) -> bool {
+        match versions {
+            HttpVersions::One => false,
+            HttpVersions::Two => true,
+            HttpVersions::Auto => self.tls.is_some() && !self.prefers_http1.load(Ordering::Relaxed),
+        }
     }
 
     /// Notes why something failed; the next success clears it.

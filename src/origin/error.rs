@@ -25,6 +25,8 @@ pub enum SendError {
         /// Whether the connection had carried a request before.
         reused: bool,
     },
+    /// The origin said that it did not process the request, which HTTP/2 can tell.
+    NotProcessed,
     /// The head did not come in time.
     HttpResponseTimeout,
     /// The head breaks the protocol or a limit; says which rule.
@@ -50,6 +52,7 @@ impl SendError {
             Self::TlsProtocolError(_) => "tls_protocol_error",
             Self::TlsCertificateError(_) => "tls_certificate_error",
             Self::ConnectionTerminated { .. } => "connection_terminated",
+            Self::NotProcessed => "destination_unavailable",
             Self::HttpResponseTimeout => "http_response_timeout",
             Self::HttpProtocolError(_) => "http_protocol_error",
             Self::ConnectionLimitReached => "connection_limit_reached",

@@ -18,6 +18,43 @@ pub struct Outgoing {
     /// Body; sent with `Content-Length` where its exact size is known, else chunked. An empty
     /// body with a method that usually has one (POST, PUT, PATCH) sends `Content-Length: 0`.
     pub body: Body,
+    /// A call that streams both ways, as gRPC does: it goes out at once, its body may be silent,
+    /// and trailers go on in both directions. HTTP/1.1 carries it as any other request.
+    pub streams: bool,
+    /// Whose request it is, for origins that are told by the PROXY protocol.
+    pub hop: Option<Hop>,
+}
+
+/// A client's connection to us: where it comes from and where it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Address of the client.
+    pub from: SocketAddr,
+    /// Our address.
+    pub to: SocketAddr,
+}
+
+impl Outgoing {
+    /// The head, which every attempt at the request shares, and the body.
+    pub(super) fn split(self) -> (Head, Body) {
+        let Self { method, target, headers, body, streams, hop } = self;
+        (Head { method, target, headers, streams, hop }, body)
+    }
+}
+
+/// Head of a request as it goes to an origin.
+#[derive(Debug)]
+pub(super) struct Head {
+    /// Method.
+    pub(super) method: Method,
+    /// Origin-form target.
+    pub(super) target: String,
+    /// End-to-end fields, `Host` among them.
+    pub(super) headers: HeaderMap,
+    /// Whether it is a call that streams.
+    pub(super) streams: bool,
+    /// Whose request it is.
+    pub(super) hop: Option<Hop>,
 }
 
 /// How the end of an answer's body is known.

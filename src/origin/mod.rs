@@ -2,17 +2,20 @@
 //! sent and answers read.
 //!
 //! ```text
-//! origins.rs   all origins; background tasks        send.rs       place, endpoint, retries
+//! origins.rs   all origins; background tasks        send.rs       place, attempts.rs, connection
 //! set.rs       one origin: endpoints; place.rs      roundtrip.rs  request out, final head in
 //! endpoint.rs  one address and what is known of it  upload.rs     the request as it goes, pieces.rs
-//! resolve.rs   names: dns.rs asks, address.rs       download.rs   the answer's body, pace.rs
-//! probe.rs     active health, observe.rs passive     connect.rs    TCP and tls.rs;  pool.rs
+//! resolve.rs   names: dns.rs asks, kept.rs          download.rs   the answer's body, pace.rs
+//! services.rs  SRV records; address.rs              race.rs       happy eyeballs; proxy_header.rs
+//! probe.rs     active health, observe.rs passive    connect.rs    TCP and tls.rs;  pool.rs
 //! breaker.rs   whether the origin is asked at all   memory.rs     what is known of absent addresses
+//!                                                   transport.rs  one attempt: connection, exchange
 //! ```
 //!
-//! What endpoints are worth and which is chosen is decided below, by `health` and `balance`.
+//! `http2/` has streams that share a connection. What endpoints are worth and which is chosen is decided below, by `health` and `balance`.
 
 mod address;
+mod attempts;
 mod breaker;
 mod connect;
 mod dice;
@@ -21,28 +24,38 @@ mod download;
 mod endpoint;
 mod error;
 mod exchange;
+mod http2;
+mod kept;
 mod lock;
 mod memory;
 mod observe;
 mod origins;
 mod pace;
+mod patience;
 mod pieces;
 mod place;
 mod pool;
 mod prefixed;
 mod probe;
+mod proxy_header;
+mod race;
 mod resolve;
 mod roundtrip;
 mod send;
+mod services;
 mod set;
 mod status;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod transport;
+mod tunnel;
 mod upload;
 
 pub use error::SendError;
-pub use exchange::{Answer, Framing, Outgoing};
+pub use exchange::{Answer, Framing, Outgoing, Hop};
+use exchange::Head;
 pub use origins::{OriginConfigError, Origins, UnknownEndpoint};
 pub use send::WorkerOrigins;
 pub use status::{AbsentStatus, EndpointStatus, OriginStatus, ServerStatus};
+pub use tunnel::{OriginStream, Switched, Upgraded, Wanted};

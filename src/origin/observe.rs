@@ -212,7 +212,9 @@ impl Origin {
         let known = self.judge(&endpoints, now);
         let up = known.iter().filter(|known| known.member.up && !known.member.out).count();
         let panic = usable(known.iter().map(|known| known.member)).panic;
+        let age = self.oldest_answer().map_or(0, |good| now.saturating_sub(good).as_secs());
         self.measure(|metrics| {
+            metrics.dns_age.set(i64::try_from(age).unwrap_or(i64::MAX));
             metrics.endpoints.set(i64::try_from(endpoints.len()).unwrap_or(i64::MAX));
             metrics.endpoints_up.set(i64::try_from(up).unwrap_or(i64::MAX));
             metrics.breaker.panic.set(i64::from(panic));

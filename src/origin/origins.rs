@@ -18,8 +18,7 @@ use crate::store::Events;
 use crate::telemetry::Metrics;
 
 use super::dice::Dice;
-use super::pool::Pool;
-use super::resolve::{self, Name};
+use super::resolve::{self, Manner, Name};
 use super::set::Origin;
 use super::tls::{TlsIdentity, TlsSettings};
 use super::{OriginStatus, WorkerOrigins, probe};
@@ -83,10 +82,8 @@ impl Origins {
     fn tasks(&self) -> Vec<Task> {
         let mut tasks: Vec<Task> = Vec::new();
         for name in Name::of(&self.origins) {
-            let (limits, dice) = (Arc::clone(&self.limits), Arc::clone(&self.dice));
-            tasks.push(Box::new(move || {
-                Box::pin(resolve::run(name.clone(), Arc::clone(&limits), Arc::clone(&dice)))
-            }));
+            let manner = Manner { limits: Arc::clone(&self.limits), dice: Arc::clone(&self.dice) };
+            tasks.push(Box::new(move || Box::pin(resolve::run(name.clone(), manner.clone()))));
         }
         for origin in &self.origins {
             if let Some(rules) = origin.config.probe.clone() {
@@ -143,7 +140,7 @@ impl Origins {
     /// The connections of one worker. Call it once for each worker.
     #[must_use]
     pub fn worker(self: &Arc<Self>) -> WorkerOrigins {
-        WorkerOrigins::new(Arc::clone(self), Pool::new(Arc::clone(&self.limits)))
+        WorkerOrigins::new(Arc::clone(self), &self.limits)
     }
 
     pub(super) fn origin(&self, index: usize) -> Option<&Arc<Origin>> {
@@ -190,14 +187,15 @@ fn identities(
         if !server.tls {
             return Ok(None);
         }
-        let config_of_origin = match &shared {
-            Some(shared) => Arc::clone(shared),
-            None => Arc::clone(shared.insert(settings.of(config)?)),
+        let (own, http1) = match &shared {
+            Some(shared) => shared,
+            None => shared.insert(settings.of(config)?),
         };
-        let name = ServerName::try_from(server.host.clone()).map_err(|_invalid| {
-            OriginConfigError::Host { origin: config.name.clone(), host: server.host.clone() }
+        let host = config.tls_name.as_deref().unwrap_or(server.domain());
+        let name = ServerName::try_from(host.to_owned()).map_err(|_invalid| {
+            OriginConfigError::Host { origin: config.name.clone(), host: host.to_owned() }
         })?;
-        Ok(Some(TlsIdentity { config: config_of_origin, name }))
+        Ok(Some(TlsIdentity { config: Arc::clone(own), http1: Arc::clone(http1), name }))
     };
     config.servers.iter().map(&mut identity).collect()
 }
@@ -211,6 +209,13 @@ pub enum OriginConfigError {
         origin: String,
         /// The file.
         file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The certificate to be shown cannot be used.
+    Certificate {
+        /// Name of the origin.
+        origin: String,
         /// What is wrong with it.
         why: String,
     },
@@ -231,6 +236,7 @@ impl fmt::Display for OriginConfigError {
             Self::Authorities { origin, file, why } => {
                 write!(out, "origin {origin}: certificate authorities in {}: {why}", file.display())
             }
+            Self::Certificate { origin, why } => write!(out, "origin {origin}: {why}"),
             Self::Tls(why) => write!(out, "TLS to origins: {why}"),
             Self::Host { origin, host } => {
                 write!(out, "origin {origin}: `{host}` is not a host name or address")

@@ -20,13 +20,13 @@ use crate::health::{Order, ProbeRules};
 use crate::http1::{Chunk, ChunkLimits, ChunkedDecoder, LengthDecoder, ResponseFraming};
 use crate::message::Body;
 
-use super::connect::{Connection, connect_once};
+use super::connect::{Connection, Versions, connect_once};
 use super::dice::Dice;
 use super::endpoint::Endpoint;
 use super::roundtrip::Exchange;
 use super::set::Origin;
 use super::upload::Upload;
-use super::{Outgoing, SendError};
+use super::{Head, SendError};
 
 /// Longest time before a new endpoint is noticed.
 const NOTICE: Duration = Duration::from_secs(1);
@@ -94,14 +94,15 @@ async fn ask(
 ) -> Result<(), SendError> {
     let server = origin.config.servers.get(endpoint.server);
     let request = request(probe, server).ok_or(SendError::HttpProtocolError("probe's host"))?;
-    let mut connection = connect_once(origin, endpoint).await?;
+    let mut connection = connect_once(origin, endpoint, Versions::One).await?;
     if probe.tcp {
         return Ok(());
     }
     let mut upload = Upload::new(&request, Body::Empty, 0);
+    let (method, mut interim) = (&request.method, |_| {});
     let exchange =
-        Exchange::new(&mut connection, &mut upload, &request.method, &origin.limits, |_| {});
-    let response = exchange.run().await.map_err(|failure| failure.error)?;
+        Exchange::new(&mut connection, &mut upload, method, &origin.limits, &mut interim);
+    let response = exchange.run().await.map_err(|(error, _)| error)?;
     if !is_well(&probe.status, response.parsed.head.status) {
         return Err(SendError::HttpProtocolError("probe answered with another status"));
     }
@@ -193,7 +194,7 @@ impl BodyReader {
     }
 }
 
-fn request(probe: &Probe, server: Option<&Server>) -> Option<Outgoing> {
+fn request(probe: &Probe, server: Option<&Server>) -> Option<Head> {
     let host = match (&probe.host, server) {
         (Some(host), _) => host.clone(),
         (None, Some(server)) => authority(server),
@@ -202,13 +203,17 @@ fn request(probe: &Probe, server: Option<&Server>) -> Option<Outgoing> {
     let mut headers = HeaderMap::new();
     headers.insert(HOST, HeaderValue::try_from(host).ok()?);
     headers.insert(USER_AGENT, HeaderValue::from_static("atoll-probe"));
-    Some(Outgoing { method: Method::GET, target: probe.path.clone(), headers, body: Body::Empty })
+    let (target, streams, hop) = (probe.path.clone(), false, None);
+    Some(Head { method: Method::GET, target, headers, streams, hop })
 }
 
 /// A server's name as `Host` has it: without the port that its scheme implies.
 fn authority(server: &Server) -> String {
-    let host =
-        if server.host.contains(':') { format!("[{}]", server.host) } else { server.host.clone() };
+    let host = server.domain();
+    if server.srv {
+        return host.to_owned();
+    }
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let implied = if server.tls { 443 } else { 80 };
     if server.port == implied { host } else { format!("{host}:{}", server.port) }
 }
@@ -226,7 +231,8 @@ mod tests {
             ("::1", 8080, false, "[::1]:8080"),
         ];
         for (host, port, tls, expected) in cases {
-            let server = Server { tls, host: host.to_owned(), port, weight: 1, backup: false };
+            let server =
+                Server { tls, srv: false, host: host.to_owned(), port, weight: 1, backup: false };
             assert_eq!(authority(&server), expected);
         }
     }

@@ -1,36 +1,23 @@
 //! A request on one connection: sends it, and reads up to the final head.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use tokio::time::{Instant, Sleep};
 
-use crate::clock;
 use crate::config::Limits;
 use crate::http1::{HeadLimits, ParsedResponse, ResponseParser, remove_hop_by_hop};
-use crate::message::ResponseHead;
 
 use super::SendError;
 use super::connect::Connection;
-use super::pace::{Pace, PaceRules, TooSlow};
+use super::patience::{Going, NEVER, Patience};
+use super::transport::Interim;
 use super::upload::{Upload, UploadError};
 
 /// Bytes read at once for a head.
 const READ: usize = 8 * 1024;
-
-/// A timer that is set before it is first waited for.
-const NEVER: Duration = Duration::from_secs(86400 * 365);
-
-/// Why no final head came.
-#[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) error: SendError,
-    /// Whether any part of a response came: then the origin has seen the request.
-    pub(super) answered: bool,
-}
 
 /// Bounds on a response head.
 pub(super) fn head_limits(limits: &Limits) -> HeadLimits {
@@ -44,22 +31,17 @@ pub(super) fn head_limits(limits: &Limits) -> HeadLimits {
 }
 
 /// One request and the way to its final head.
-pub(super) struct Exchange<'a, F> {
+pub(super) struct Exchange<'a> {
     connection: &'a mut Connection,
     upload: &'a mut Upload,
     method: &'a Method,
     limits: &'a Limits,
-    interim: F,
+    interim: &'a mut Interim<'a>,
     parser: ResponseParser,
     interims: u32,
     answered: bool,
     sent: Sent,
-    /// What is waited for, and until when before it is judged.
-    deadline: Option<(Wait, Instant)>,
-    /// Of the request, as the origin takes it.
-    pace: Pace,
-    /// Bytes of the request that the pace knows of.
-    written: u64,
+    patience: Patience<'a>,
 }
 
 /// How far a request got.
@@ -83,22 +65,13 @@ pub(super) struct Response {
     pub(super) took: Duration,
 }
 
-/// What is waited for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wait {
-    /// The origin to take more of the request.
-    Write,
-    /// The head.
-    Head,
-}
-
-impl<'a, F: FnMut(ResponseHead) + Send> Exchange<'a, F> {
+impl<'a> Exchange<'a> {
     pub(super) fn new(
         connection: &'a mut Connection,
         upload: &'a mut Upload,
         method: &'a Method,
         limits: &'a Limits,
-        interim: F,
+        interim: &'a mut Interim<'a>,
     ) -> Self {
         Self {
             connection,
@@ -110,36 +83,31 @@ impl<'a, F: FnMut(ResponseHead) + Send> Exchange<'a, F> {
             interims: 0,
             answered: false,
             sent: Sent::Partly,
-            deadline: None,
-            pace: Pace::new(PaceRules {
-                gap: limits.origin_gap,
-                rate: limits.origin_rate,
-                window: limits.origin_rate_window,
-            }),
-            written: 0,
+            patience: Patience::new(limits, false),
         }
     }
 
     /// Sends and reads at once until the final head is there.
-    pub(super) async fn run(mut self) -> Result<Response, Failure> {
-        let start = Instant::now();
+    ///
+    /// # Errors
+    /// When none came, and whether any part of a response did.
+    pub(super) async fn run(mut self) -> Result<Response, (SendError, bool)> {
         let mut timer = pin!(tokio::time::sleep(NEVER));
         let outcome = poll_fn(|context| {
             if let Poll::Ready(outcome) = self.poll_progress(context) {
                 return Poll::Ready(outcome);
             }
-            self.poll_patience(timer.as_mut(), context).map(Err)
+            let going = Going {
+                partly: self.sent == Sent::Partly,
+                written: self.upload.written,
+                blocked: self.upload.blocked,
+            };
+            self.patience.poll(going, timer.as_mut(), context).map(Err)
         })
         .await;
         match outcome {
-            Ok(parsed) => {
-                let since = match self.deadline {
-                    Some((Wait::Head, deadline)) => deadline - self.limits.origin_first_byte,
-                    _ => start,
-                };
-                Ok(Response { parsed, sent: self.sent, took: since.elapsed() })
-            }
-            Err(error) => Err(Failure { error, answered: self.answered }),
+            Ok(parsed) => Ok(Response { parsed, sent: self.sent, took: self.patience.took() }),
+            Err(error) => Err((error, self.answered)),
         }
     }
 
@@ -202,60 +170,5 @@ impl<'a, F: FnMut(ResponseHead) + Send> Exchange<'a, F> {
                 }
             }
         }
-    }
-
-    /// Waits, but not for ever. The head has its time from the end of the request, which interim
-    /// responses and drips do not prolong. While the request is sent, the origin must keep pace.
-    fn poll_patience(
-        &mut self,
-        mut timer: Pin<&mut Sleep>,
-        context: &mut Context<'_>,
-    ) -> Poll<SendError> {
-        loop {
-            let waits = if self.sent == Sent::Partly {
-                self.wait_to_write()
-            } else {
-                Ok(self.wait_for_head())
-            };
-            let Ok(deadline) = waits else { return Poll::Ready(SendError::HttpResponseTimeout) };
-            let Some(deadline) = deadline else { return Poll::Pending };
-            if timer.deadline() != deadline {
-                timer.as_mut().reset(deadline);
-            }
-            ready!(timer.as_mut().poll(context));
-            if self.sent != Sent::Partly {
-                return Poll::Ready(SendError::HttpResponseTimeout);
-            }
-            self.deadline = None;
-        }
-    }
-
-    fn wait_for_head(&mut self) -> Option<Instant> {
-        match self.deadline {
-            Some((Wait::Head, deadline)) => Some(deadline),
-            _ => {
-                let deadline = Instant::now() + self.limits.origin_first_byte;
-                self.deadline = Some((Wait::Head, deadline));
-                Some(deadline)
-            }
-        }
-    }
-
-    fn wait_to_write(&mut self) -> Result<Option<Instant>, TooSlow> {
-        let taken = self.upload.written - self.written;
-        if taken > 0 {
-            self.written = self.upload.written;
-            self.deadline = None;
-            let taken = usize::try_from(taken).unwrap_or(usize::MAX);
-            self.pace.received(taken, clock::now().boot);
-        }
-        if !self.upload.blocked {
-            self.pace.idle();
-            self.deadline = None;
-        } else if self.deadline.is_none() {
-            let patience = self.pace.wait(clock::now().boot)?;
-            self.deadline = Some((Wait::Write, Instant::now() + patience));
-        }
-        Ok(self.deadline.map(|(_, deadline)| deadline))
     }
 }

@@ -17,12 +17,16 @@ use crate::telemetry::{Metrics, OriginMetrics};
 
 use super::breaker::Breaker;
 use super::dice::Dice;
-use super::endpoint::{Endpoint, View};
+use super::endpoint::{Endpoint, Target, View};
 use super::lock::Lock;
 use super::memory::Memory;
 use super::place::Places;
+use super::race::{Rivals, alternate};
 use super::tls::TlsIdentity;
 use super::{AbsentStatus, OriginStatus, SendError, ServerStatus};
+
+/// First tier of servers that are backups; above the priorities that one name's SRV records make.
+const BACKUPS: u16 = 1 << 10;
 
 /// An origin, shared by all workers.
 #[derive(Debug)]
@@ -106,7 +110,8 @@ impl Origin {
         };
         for position in 0..origin.servers.len() {
             if let Some(addresses) = origin.fixed_addresses(position) {
-                origin.apply(position, &addresses, Duration::ZERO);
+                let targets = origin.targets(position, &addresses);
+                origin.apply(position, &targets, Duration::ZERO);
             }
         }
         origin
@@ -114,7 +119,11 @@ impl Origin {
 
     /// Addresses that need no DNS; `None` for names that do.
     pub(super) fn fixed_addresses(&self, server: usize) -> Option<Vec<IpAddr>> {
-        let host = &self.servers.get(server)?.config.host;
+        let config = &self.servers.get(server)?.config;
+        let host = &config.host;
+        if config.srv {
+            return None;
+        }
         if let Ok(address) = host.parse() {
             return Some(vec![address]);
         }
@@ -136,38 +145,60 @@ impl Origin {
         self.endpoints.load_full()
     }
 
-    /// Puts the addresses of a server in force. Those that stay keep all that is known of them;
-    /// those that go are retired; those that come later than the first ones start slowly.
-    pub(super) fn apply(&self, server: usize, addresses: &[IpAddr], now: Duration) {
+    /// Addresses of a server as endpoints: port, weight and tier are the server's.
+    pub(super) fn targets(&self, server: usize, addresses: &[IpAddr]) -> Vec<Target> {
+        let Some(Server { config, .. }) = self.servers.get(server) else { return Vec::new() };
+        let (tier, weight) = (self.tier(server), config.weight);
+        let target =
+            |&address| Target { address: SocketAddr::new(address, config.port), tier, weight };
+        addresses.iter().map(target).collect()
+    }
+
+    /// The first tier of a server's endpoints.
+    pub(super) fn tier(&self, server: usize) -> u16 {
+        match self.servers.get(server) {
+            Some(server) if server.config.backup => BACKUPS,
+            _ => 0,
+        }
+    }
+
+    /// Puts the endpoints of a server in force. Those that stay keep all that is known of them;
+    /// those that go are retired; those that come to others start slowly. Where none stays there
+    /// is nobody who could take their share meanwhile.
+    pub(super) fn apply(&self, server: usize, targets: &[Target], now: Duration) {
         let Some(its) = self.servers.get(server) else { return };
         let editing = self.editing.lock();
         let old = self.endpoints.load_full();
-        let first = !old.iter().any(|endpoint| endpoint.server == server);
-        let keeps = |endpoint: &Endpoint| {
-            endpoint.server != server || addresses.contains(&endpoint.address.ip())
+        let wanted = |endpoint: &Endpoint| {
+            targets.iter().find(|target| target.address == endpoint.address).copied()
         };
-        let mut new: Vec<_> = old.iter().filter(|endpoint| keeps(endpoint)).cloned().collect();
-        for &address in addresses {
-            let address = SocketAddr::new(address, its.config.port);
-            let known =
-                |endpoint: &Arc<Endpoint>| endpoint.server == server && endpoint.address == address;
-            if !new.iter().any(known) {
-                new.push(Arc::new(Endpoint::new(
-                    server,
-                    address,
-                    its.tls.clone(),
-                    (its.config.weight, its.config.backup),
-                    self.view(server, address, (!first).then_some(now), now),
-                )));
+        let (mut new, mut gone, mut stays) = (Vec::new(), Vec::new(), false);
+        for endpoint in old.iter() {
+            if endpoint.server != server {
+                new.push(Arc::clone(endpoint));
+            } else if let Some(target) = wanted(endpoint) {
+                stays = true;
+                endpoint.stand_as(target);
+                new.push(Arc::clone(endpoint));
+            } else {
+                gone.push(Arc::clone(endpoint));
             }
         }
-        for gone in old.iter().filter(|endpoint| !keeps(endpoint)) {
-            gone.retire();
-            let known = (gone.server, gone.address);
-            self.memory.lock().keep(known, Arc::clone(&gone.view), false);
+        for &target in targets {
+            let known = |endpoint: &Arc<Endpoint>| {
+                endpoint.server == server && endpoint.address == target.address
+            };
+            if !new.iter().any(known) {
+                let view = self.view(server, target.address, stays.then_some(now), now);
+                new.push(Arc::new(Endpoint::new(server, target, its.tls.clone(), view)));
+            }
         }
         let more = new.iter().any(|endpoint| !old.iter().any(|other| other.id == endpoint.id));
         self.endpoints.store(Arc::new(new));
+        for gone in gone {
+            gone.retire();
+            self.memory.lock().keep((server, gone.address), Arc::clone(&gone.view), false);
+        }
         drop(editing);
         if more {
             self.breaker.hasten(now);
@@ -200,12 +231,14 @@ impl Origin {
     /// servers that stay: their health, operators' orders, latencies, when they were probed, and the
     /// addresses themselves, so that no request waits for names that were known.
     pub(super) fn adopt(&self, old: &Self, now: Duration) {
-        let place = |server: &config::Server| (server.tls, server.host.clone(), server.port);
+        let place =
+            |server: &config::Server| (server.tls, server.srv, server.host.clone(), server.port);
         let old_endpoints = old.endpoints();
         self.endpoints.store(Arc::default());
         for (position, server) in self.servers.iter().enumerate() {
             let same = |its: &Server| place(&its.config) == place(&server.config);
-            let mut addresses = self.fixed_addresses(position).unwrap_or_default();
+            let fixed = self.fixed_addresses(position).unwrap_or_default();
+            let mut targets = self.targets(position, &fixed);
             if let Some(former) = old.servers.iter().position(same) {
                 let used = old_endpoints.iter().filter(|endpoint| endpoint.server == former);
                 let mut memory = self.memory.lock();
@@ -217,32 +250,39 @@ impl Origin {
                 for endpoint in used {
                     let known = (position, endpoint.address);
                     memory.keep(known, Arc::clone(&endpoint.view), true);
-                    if !addresses.contains(&endpoint.address.ip()) {
-                        addresses.push(endpoint.address.ip());
+                    if !targets.iter().any(|target| target.address == endpoint.address) {
+                        targets.push(self.target_as(position, endpoint));
                     }
                 }
             }
-            if !addresses.is_empty() {
-                self.apply(position, &addresses, now);
+            if !targets.is_empty() {
+                self.apply(position, &targets, now);
             }
         }
         self.breaker.adopt(&old.breaker);
     }
 
-    /// Notes how a lookup of a server's name went.
-    pub(super) fn resolved(&self, server: usize, outcome: Result<(), SendError>, now: Duration) {
+    /// An endpoint of an earlier configuration as one of a server: what its records said of tier and
+    /// weight holds until they are asked for again, else the server's own.
+    fn target_as(&self, server: usize, endpoint: &Endpoint) -> Target {
+        let own = self.targets(server, &[endpoint.address.ip()]);
+        match (self.servers.get(server), own.first()) {
+            (Some(its), Some(&target)) if !its.config.srv => target,
+            _ => endpoint.target(),
+        }
+    }
+
+    /// Notes how a server's name stands: when the oldest answer in use came, and what is wrong.
+    pub(super) fn resolved(&self, server: usize, good: Option<Duration>, error: Option<SendError>) {
         if let Some(server) = self.servers.get(server) {
-            let mut resolution = server.resolution.lock();
-            resolution.tried = true;
-            match outcome {
-                Ok(()) => {
-                    resolution.good = Some(now);
-                    resolution.error = None;
-                }
-                Err(error) => resolution.error = Some(error),
-            }
+            *server.resolution.lock() = Resolution { tried: true, good, error };
         }
         self.changed.send_replace(());
+    }
+
+    /// When the oldest DNS answer in use came.
+    pub(super) fn oldest_answer(&self) -> Option<Duration> {
+        self.servers.iter().filter_map(|server| server.resolution.lock().good).min()
     }
 
     /// Waits until there is something to choose from: the first lookup of each name has ended, or
@@ -270,7 +310,7 @@ impl Origin {
 
     fn readiness(&self) -> Option<Result<(), SendError>> {
         let endpoints = self.endpoints.load();
-        if endpoints.iter().any(|endpoint| !endpoint.backup) {
+        if endpoints.iter().any(|endpoint| endpoint.tier() < BACKUPS) {
             return Some(Ok(()));
         }
         let mut error = None;
@@ -314,7 +354,7 @@ impl Origin {
                     usable: may(endpoint, known),
                     latency: known.latency,
                     in_flight: endpoint.in_flight(),
-                    weight: endpoint.weight,
+                    weight: endpoint.weight(),
                     ramp: known.ramp,
                 })
                 .collect()
@@ -324,17 +364,21 @@ impl Origin {
         endpoints.get(choice).cloned()
     }
 
-    /// An endpoint of the same server in the other address family, for a connection that takes
-    /// long (RFC 8305).
-    pub(super) fn other_family(&self, first: &Endpoint, now: Duration) -> Option<Arc<Endpoint>> {
+    /// Endpoints that may stand in for `first` on a new connection that takes long (RFC 8305):
+    /// further addresses of the same name that stand alike.
+    pub(super) fn rivals(&self, first: &Endpoint, now: Duration) -> Rivals {
         let endpoints = self.endpoints.load();
-        let other = |endpoint: &&Arc<Endpoint>| {
-            endpoint.server == first.server
-                && endpoint.address.is_ipv6() != first.address.is_ipv6()
+        let position = endpoints.iter().position(|endpoint| endpoint.id == first.id);
+        let alike = |endpoint: &&Arc<Endpoint>| {
+            endpoint.id != first.id
+                && endpoint.server == first.server
+                && endpoint.tier() == first.tier()
                 && endpoint.is_offered()
                 && endpoint.view.lock().health.is_up(now)
         };
-        endpoints.iter().find(other).cloned()
+        // From the chosen one on, so that not all turn to the same.
+        let (before, after) = endpoints.split_at(position.unwrap_or(0));
+        alternate(first, after.iter().chain(before).filter(alike).cloned())
     }
 
     /// What choosing needs to know of the endpoints.
@@ -345,7 +389,7 @@ impl Origin {
                 let mut view = endpoint.view.lock();
                 Known {
                     member: Member {
-                        backup: endpoint.backup,
+                        backup: endpoint.tier() > 0,
                         up: view.health.is_up(now),
                         out: view.order != Order::Auto,
                     },
@@ -389,15 +433,9 @@ pub(super) struct Known {
 impl Server {
     fn status(&self, now: Duration) -> ServerStatus {
         let config = &self.config;
-        let scheme = if config.tls { "https" } else { "http" };
-        let url = if config.host.contains(':') {
-            format!("{scheme}://[{}]:{}", config.host, config.port)
-        } else {
-            format!("{scheme}://{}:{}", config.host, config.port)
-        };
         let resolution = self.resolution.lock();
         ServerStatus {
-            url,
+            url: config.url(),
             weight: config.weight,
             backup: config.backup,
             resolved_seconds_ago: resolution

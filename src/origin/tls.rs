@@ -9,9 +9,13 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::config;
+use crate::config::{self, HttpVersions};
 
 use super::{OriginConfigError, SendError};
+
+/// Protocol names in ALPN.
+const HTTP_1_1: &[u8] = b"http/1.1";
+const HTTP_2: &[u8] = b"h2";
 
 /// How to speak TLS to one server.
 #[derive(Clone)]
@@ -19,6 +23,8 @@ pub(super) struct TlsIdentity {
     /// Roots, versions, sessions: one for each origin, so that a session that one origin's rules
     /// allowed is never resumed under another's.
     pub(super) config: Arc<ClientConfig>,
+    /// The same, for connections that must speak HTTP/1.1.
+    pub(super) http1: Arc<ClientConfig>,
     /// Name for SNI and for the certificate; an address sends no SNI.
     pub(super) name: ServerName<'static>,
 }
@@ -36,30 +42,50 @@ pub(super) struct TlsSettings {
 }
 
 impl TlsSettings {
-    /// Settings for one origin. Roots are its own `ca`, else the system's, else Mozilla's.
+    /// Settings for one origin: of the versions of HTTP that it is configured for, and of HTTP/1.1
+    /// alone. Roots are its own `ca`, else the system's, else Mozilla's.
     pub(super) fn of(
         &mut self,
         origin: &config::Origin,
-    ) -> Result<Arc<ClientConfig>, OriginConfigError> {
+    ) -> Result<(Arc<ClientConfig>, Arc<ClientConfig>), OriginConfigError> {
         let roots = match &origin.ca {
             Some(file) => Arc::new(own_roots(&origin.name, file)?),
             None => Arc::clone(self.system.get_or_insert_with(|| Arc::new(system_roots()))),
         };
-        client_config(roots).map(Arc::new).map_err(OriginConfigError::Tls)
+        let own = client_config(roots, origin)?;
+        let mut http1 = own.clone();
+        http1.alpn_protocols = vec![HTTP_1_1.to_vec()];
+        Ok((Arc::new(own), Arc::new(http1)))
     }
 }
 
-fn client_config(roots: Arc<RootCertStore>) -> Result<ClientConfig, String> {
+fn client_config(
+    roots: Arc<RootCertStore>,
+    origin: &config::Origin,
+) -> Result<ClientConfig, OriginConfigError> {
+    let fails = |error: String| OriginConfigError::Tls(error);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
         .build()
-        .map_err(|error| error.to_string())?;
-    let mut config = ClientConfig::builder_with_provider(provider)
+        .map_err(|error| fails(error.to_string()))?;
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_webpki_verifier(verifier)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        .map_err(|error| fails(error.to_string()))?
+        .with_webpki_verifier(verifier);
+    let mut config = match &origin.client_certificate {
+        None => builder.with_no_client_auth(),
+        Some(files) => {
+            let wrong =
+                |why: String| OriginConfigError::Certificate { origin: origin.name.clone(), why };
+            let (chain, key) = config::read_pair(files).map_err(wrong)?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| wrong(error.to_string()))?
+        }
+    };
+    config.alpn_protocols = match origin.http {
+        HttpVersions::One => vec![HTTP_1_1.to_vec()],
+        HttpVersions::Two => vec![HTTP_2.to_vec()],
+        HttpVersions::Auto => vec![HTTP_2.to_vec(), HTTP_1_1.to_vec()],
+    };
     Ok(config)
 }
 

@@ -1,6 +1,6 @@
 //! Sends a request while its body may still be arriving.
 //!
-//! Never more than one piece beyond the `body_in_flight_bytes` of the configuration lies here:
+//! Never more than one piece beyond half of the configuration's `body_in_flight_bytes` lies here:
 //! while the origin does not read, the body is not polled, and so whoever sends it waits, too.
 
 use std::io;
@@ -14,7 +14,7 @@ use http_body::Body as _;
 use crate::http1::{LAST_CHUNK, RequestFraming, encode_chunk_head, encode_request};
 use crate::message::{Body, BodyError};
 
-use super::Outgoing;
+use super::Head;
 use super::connect::Connection;
 use super::pieces::Pieces;
 
@@ -46,9 +46,9 @@ pub(super) enum UploadError {
 }
 
 impl Upload {
-    /// The request `outgoing` with `body` in place of its own, of which `most` bytes may wait for
+    /// The request `outgoing` with its `body`, of which `most` bytes may wait for
     /// the socket.
-    pub(super) fn new(outgoing: &Outgoing, body: Body, most: usize) -> Self {
+    pub(super) fn new(outgoing: &Head, body: Body, most: usize) -> Self {
         let framing = framing(&outgoing.method, &body);
         let mut head = BytesMut::new();
         encode_request(&outgoing.method, &outgoing.target, &outgoing.headers, framing, &mut head);
@@ -75,6 +75,7 @@ impl Upload {
         self.blocked = false;
         loop {
             let waits = self.fill(context)?;
+            connection.note_waiting(self.queue.len());
             if self.queue.is_empty() {
                 self.flush(connection, context)?;
                 let done = self.body.is_none() && !self.unflushed;
@@ -95,9 +96,10 @@ impl Upload {
         }
     }
 
-    /// Takes from the body while it gives and there is room. True: the body waits.
+    /// Takes from the body while it gives and less than half of the room is taken: the piece that
+    /// comes has to fit, too. True: the body waits.
     fn fill(&mut self, context: &mut Context<'_>) -> Result<bool, UploadError> {
-        while self.queue.len() < self.most.max(1) {
+        while self.queue.len() < (self.most / 2).max(1) {
             let Some(body) = &mut self.body else { return Ok(false) };
             match Pin::new(body).poll_frame(context) {
                 Poll::Pending => return Ok(true),
@@ -213,11 +215,12 @@ mod tests {
 
     #[test]
     fn no_more_waits_than_is_configured() {
-        let outgoing = Outgoing {
+        let outgoing = Head {
             method: Method::POST,
             target: "/".to_owned(),
             headers: HeaderMap::new(),
-            body: Body::Empty,
+            streams: false,
+            hop: None,
         };
         for most in [0, 4096, 64 * 1024] {
             for piece in [1, 1000, 5000] {
@@ -227,7 +230,8 @@ mod tests {
                 assert!(!upload.fill(&mut context).unwrap(), "the body never waits");
                 let waits = upload.queue.len();
                 // The request's head, and a chunk with its frame.
-                assert!((most..most + piece + 100).contains(&waits), "{most} {piece}: {waits}");
+                let half = most / 2;
+                assert!((half..half + piece + 100).contains(&waits), "{most} {piece}: {waits}");
             }
         }
     }

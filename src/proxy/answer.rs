@@ -143,13 +143,7 @@ impl Worker {
     ) -> Response {
         let now = clock::now();
         record.origin = Some(answer.endpoint);
-        let mut headers = answer.head.headers;
-        if !ask.policy.keep_tags {
-            for name in TAG_FIELDS {
-                headers.remove(name);
-            }
-        }
-        headers.remove(ATOLL_CACHE_CONTROL);
+        let mut headers = self.end_to_end(ask, answer.head.headers);
         add_date(&mut headers, now);
         let head_length = match answer.framing {
             Framing::None => content_length(&headers),
@@ -159,6 +153,17 @@ impl Worker {
         self.relayed_fields(ask, answer.head.status, &mut headers, head_length);
         let shape = Shape { status: answer.head.status, headers, part: Part::Whole, head_length };
         self.finish(ask, shape, answer.body, &status, outcome, now, record)
+    }
+
+    /// Fields of an origin's answer without those that speak to us.
+    pub(super) fn end_to_end(&self, ask: &Ask, mut headers: HeaderMap) -> HeaderMap {
+        if !ask.policy.keep_tags {
+            for name in TAG_FIELDS {
+                headers.remove(name);
+            }
+        }
+        headers.remove(ATOLL_CACHE_CONTROL);
+        headers
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is one independent part of an answer")]
@@ -195,6 +200,7 @@ impl Worker {
             head_length: shape.head_length,
             close: false,
             record: Some(record),
+            tunnel: None,
         }
     }
 }

@@ -21,6 +21,7 @@ pub(super) fn status_of(error: &SendError) -> (StatusCode, &'static str) {
         }
         SendError::ConnectionLimitReached
         | SendError::DestinationUnavailable
+        | SendError::NotProcessed
         | SendError::ConnectionRefused => StatusCode::SERVICE_UNAVAILABLE,
         SendError::RequestBody(why) => return (body_status(why), error.label()),
         SendError::DnsError(_)

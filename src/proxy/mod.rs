@@ -15,6 +15,7 @@ mod error;
 mod explain;
 mod fields;
 mod fill;
+mod grpc;
 mod keep;
 mod outgoing;
 mod partial;
@@ -23,6 +24,7 @@ mod purge;
 mod rules;
 mod segments;
 mod serve;
+mod tunnel;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -57,6 +59,9 @@ pub struct Edge {
     /// Coded copies that wait to be made.
     codings: codings::Queue,
     dice: Dice,
+    tunnels: tunnel::Tunnels,
+    /// Whether any policy grants one.
+    offers_tunnels: bool,
     via: http::HeaderValue,
     /// Judges the tokens of those who want to be told why.
     guard: Guard,
@@ -86,6 +91,9 @@ impl Edge {
         let dice = Dice::new(config.node.seed, &config.node.name);
         let via = http::HeaderValue::from_static("1.1 atoll");
         let hinted = config.sites.iter().map(|_| AtomicBool::new(false)).collect();
+        let mut policies = config.sites.iter().flat_map(|site| &site.rules);
+        let offers_tunnels = policies.any(|rule| rule.policy.upgrades("websocket"));
+        let tunnels = tunnel::Tunnels::new(&config.limits);
         let codings = codings::Queue::new(config.limits.coding_jobs);
         let policies = config.sites.iter().flat_map(|site| &site.rules).map(|rule| &rule.policy);
         let rules = policies.filter_map(|policy| policy.rules.as_deref());
@@ -104,6 +112,8 @@ impl Edge {
             pressure,
             codings,
             dice,
+            tunnels,
+            offers_tunnels,
             via,
             guard: Guard::default(),
             hinted,
@@ -208,6 +218,10 @@ impl Handler for Proxy {
         now: Now,
     ) -> Response {
         self.worker.refuse(refusal, head, client, now)
+    }
+
+    fn offers_tunnels(&self) -> bool {
+        self.worker.edge.offers_tunnels
     }
 }
 

@@ -6,7 +6,7 @@ use http::{HeaderMap, Version};
 use super::fields::X_REQUEST_ID;
 use super::{Ask, Edge, Worker};
 use crate::message::Body;
-use crate::origin::Outgoing;
+use crate::origin::{Hop, Outgoing};
 use crate::semantics::{ForwardedFields, Request, Rules, write_forwarded};
 
 const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
@@ -33,7 +33,9 @@ impl Worker {
             headers.append(CDN_LOOP, id);
         }
         let target = rules.map_or_else(|| request.target(), |rules| rules.target(request));
-        Outgoing { method: request.method.clone(), target, headers, body }
+        let method = request.method.clone();
+        let hop = Some(Hop { from: ask.client.address, to: ask.client.local });
+        Outgoing { method, target, headers, body, streams: ask.is_grpc(), hop }
     }
 }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::explain::ATOLL_EXPLAIN;
 use super::fill::{Looks, Step};
 use super::rules::Asker;
-use super::{Ask, Edge, Worker};
+use super::tunnel::granted;
+use super::{Ask, Edge, Worker, grpc};
 use crate::clock::{self, Now};
-use crate::listener::{Client, Interim, Request, Response};
+use crate::listener::{Client, Interim, Request, Response, Upgrade};
 use crate::message::{Body, Refusal};
 use crate::semantics::{
     self, CacheKey, CacheStatus, Decision, Forward, Hops, Outcome, Policy, Reason,
@@ -22,7 +23,7 @@ const LOOKS: usize = 3;
 
 /// Answers one request.
 pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
-    let Request { mut head, body, mut client, interim, arrived } = incoming;
+    let Request { mut head, body, mut client, interim, arrived, upgrade } = incoming;
     let believed = worker.edge.believed(&client, &mut head);
     let id = worker.ids.choose(head.headers.get("x-request-id"));
     let mut record = worker.recorder.record(id.clone(), arrived);
@@ -60,7 +61,7 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
     if worker.edge.purges_by(&request.method) {
         return worker.purge(&request, site, &client, body, record, arrived).await;
     }
-    let ask = Routed { request, site, policy, client, hops, interim, id };
+    let ask = Routed { request, site, policy, client, hops, interim, id, upgrade };
     let Some(rules) = ask.policy.rules.clone() else {
         return routed(worker, ask, body, arrived, record).await;
     };
@@ -83,6 +84,7 @@ struct Routed {
     hops: Option<Hops>,
     interim: Interim,
     id: RequestId,
+    upgrade: Option<Box<Upgrade>>,
 }
 
 /// Answers a request that found its site and its rule, and is let in.
@@ -93,7 +95,7 @@ async fn routed(
     arrived: Now,
     record: Box<Record>,
 ) -> Response {
-    let Routed { mut request, site, policy, client, hops, interim, id } = ask;
+    let Routed { mut request, site, policy, client, hops, interim, id, upgrade } = ask;
     if !policy.forwards(&request.method) {
         return worker.method_not_allowed(&policy, record, arrived);
     }
@@ -106,6 +108,10 @@ async fn routed(
     if request.path == "*" {
         return worker.options(&policy, record, arrived);
     }
+    let upgrade = match granted(upgrade, &policy) {
+        Ok(upgrade) => upgrade,
+        Err(refusal) => return worker.refusal(refusal, record, arrived),
+    };
     let name = worker.edge.config.sites.get(site).map_or("", |site| &*site.name);
     apply_key_policy(&mut request, &policy);
     let key = CacheKey::of(worker.edge.store.secret(), name, &request, &policy);
@@ -115,7 +121,14 @@ async fn routed(
     let told = token.and_then(|token| {
         worker.edge.explain_to(&token, &ask, !matches!(body, Body::Empty), arrived)
     });
-    let mut response = answer(worker, ask, body, arrived, record).await;
+    let grpc = ask.is_grpc();
+    let mut response = match upgrade {
+        Some(upgrade) => worker.tunnel(&ask, *upgrade, record).await,
+        None => answer(worker, ask, body, arrived, record).await,
+    };
+    if grpc {
+        response = grpc::in_its_words(response);
+    }
     if let Some(told) = told {
         response.headers.insert(ATOLL_EXPLAIN, told);
     }
@@ -130,6 +143,9 @@ async fn answer(
     arrived: Now,
     record: Box<Record>,
 ) -> Response {
+    if ask.is_grpc() {
+        return worker.call(&ask, body, record).await;
+    }
     // A body that belongs to no answer of ours must not be mistaken for the next request.
     if !matches!(body, Body::Empty) {
         let why = lookup_allowed(&ask.request, &ask.policy).err().unwrap_or(Forward::Bypass);

@@ -61,8 +61,13 @@ pub struct Policy {
     pub segment_ahead: u64,
     /// Content codings made at the edge.
     pub compression: Compression,
+    /// Let gRPC calls stream: never stored, without the paces that other bodies must keep, with
+    /// trailers in both directions, and errors of ours said in gRPC's own words.
+    pub grpc: bool,
     /// Largest request body in bytes.
     pub body_bytes: u64,
+    /// Protocols that a connection may be upgraded to, in lower case; empty: none.
+    pub upgrade: Vec<String>,
     /// What to do with hits while the mesh lease is lost.
     pub without_lease: WithoutLease,
     /// What is done with requests besides caching; `None`: nothing.
@@ -79,6 +84,12 @@ impl Policy {
     pub(super) fn settles(&self, name: &HeaderName) -> bool {
         self.key_in_force().is_some_and(|key| key.settles(name))
             || self.rules.as_ref().is_some_and(|rules| rules.settles(name))
+    }
+
+    /// Whether a connection may be upgraded to a protocol.
+    #[must_use]
+    pub fn upgrades(&self, protocol: &str) -> bool {
+        self.upgrade.iter().any(|granted| granted.eq_ignore_ascii_case(protocol))
     }
 
     /// Whether requests with this method are forwarded.
@@ -166,7 +177,9 @@ impl Default for Policy {
             segment: None,
             segment_ahead: 2,
             compression: Compression::default(),
+            grpc: false,
             body_bytes: 100 * 1024 * 1024,
+            upgrade: Vec::new(),
             without_lease: WithoutLease::Revalidate,
             rules: None,
         }

@@ -259,7 +259,10 @@ impl Recorder {
             return;
         }
         if let Some(site) = record.site.and_then(|site| self.shared.metrics.sites.get(site)) {
-            site.ended(record.outcome, record.status, record.took, record.bytes_sent);
+            // How long a tunnel was open says nothing of how long answers take.
+            let tunnel = record.bytes_received.and(record.first_byte);
+            let took = tunnel.unwrap_or(record.took);
+            site.ended(record.outcome, record.status, took, record.bytes_sent);
         }
         // Freed after the lock, where it is not kept.
         let _surplus = self.queue(record);

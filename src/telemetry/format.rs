@@ -66,6 +66,9 @@ impl Formatter {
         line.some_text("tls", record.tls);
         line.number("status", record.status.into());
         line.number("bytes", record.bytes_sent);
+        if let Some(received) = record.bytes_received {
+            line.number("bytes_received", received);
+        }
         line.number("duration_us", micros(record.took));
         if let Some(first_byte) = record.first_byte {
             line.number("first_byte_us", micros(first_byte));

@@ -4,7 +4,8 @@
 //! Names are `atoll_<thing>_<unit>[_total]`. Labels are bounded: site and origin names come from
 //! the configuration, everything else from enums of ours. No stranger's text becomes a label.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::{
     Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
@@ -66,6 +67,12 @@ pub struct DoorMetrics {
     pub bytes_received: Counter,
     /// Bytes written to clients, as HTTP sees them.
     pub bytes_sent: Counter,
+    /// Tunnels open now.
+    pub tunnels: IntGauge,
+    /// Bytes carried from clients through tunnels.
+    pub tunnel_bytes_received: Counter,
+    /// Bytes carried to clients through tunnels.
+    pub tunnel_bytes_sent: Counter,
     /// Requests whose handler panicked.
     pub panics: IntCounter,
     /// Legal but odd behaviour of clients.
@@ -100,6 +107,12 @@ impl DoorMetrics {
             "direction",
             ["received", "sent"],
         );
+        let [tunnel_bytes_received, tunnel_bytes_sent] = shelf.striped(
+            "atoll_tunnel_bytes_total",
+            "Bytes carried through tunnels, from clients and to them.",
+            "direction",
+            ["received", "sent"],
+        );
         Self {
             connections: shelf.counter("atoll_connections_total", "Client connections accepted."),
             connections_open: shelf.gauge("atoll_connections_open", "Client connections open."),
@@ -120,6 +133,9 @@ impl DoorMetrics {
             requests_http2,
             bytes_received,
             bytes_sent,
+            tunnels: shelf.gauge("atoll_tunnels", "Tunnels open."),
+            tunnel_bytes_received,
+            tunnel_bytes_sent,
             panics: shelf.counter("atoll_panics_total", "Requests whose handler panicked."),
             glitches: shelf
                 .counter("atoll_glitches_total", "Legal but odd behaviour of client connections."),
@@ -280,8 +296,6 @@ pub struct OriginMetrics {
     pub probes_failed: IntCounter,
     /// Times an endpoint was ejected.
     pub ejections: IntCounter,
-    /// DNS lookups that failed.
-    pub dns_failures: IntCounter,
     /// Connections open now.
     pub connections_open: IntGauge,
     /// Requests under way.
@@ -292,28 +306,68 @@ pub struct OriginMetrics {
     pub endpoints: IntGauge,
     /// Endpoints that take traffic.
     pub endpoints_up: IntGauge,
+    /// Seconds since the oldest DNS answer in use came.
+    pub dns_age: IntGauge,
     /// Seconds from the end of a request to the head of its answer.
     pub first_byte: Histogram,
     /// Circuit, refusals, panic, probes.
     pub breaker: BreakerMetrics,
+    queued_bytes: Peak,
     failures: IntCounterVec,
+    dns_failures: IntCounterVec,
     name: Box<str>,
 }
 
+/// A gauge that shows the highest value ever seen.
+#[derive(Debug)]
+struct Peak {
+    shown: IntGauge,
+    highest: AtomicUsize,
+    rising: Mutex<()>,
+}
+
+impl Peak {
+    fn of(shown: IntGauge) -> Self {
+        Self { shown, highest: AtomicUsize::new(0), rising: Mutex::new(()) }
+    }
+
+    fn see(&self, value: usize) {
+        if value <= self.highest.load(Ordering::Relaxed) {
+            return;
+        }
+        // Rare: only what is higher than all before gets here.
+        let _rising = self.rising.lock().unwrap_or_else(PoisonError::into_inner);
+        let highest = self.highest.fetch_max(value, Ordering::Relaxed).max(value);
+        self.shown.set(i64::try_from(highest).unwrap_or(i64::MAX));
+    }
+}
+
 impl OriginMetrics {
+    /// Notes how many bytes of one stream wait at the door to the origin, in one direction.
+    pub fn stream_waits(&self, bytes: usize) {
+        self.queued_bytes.see(bytes);
+    }
+
     /// Counts a failed request under its RFC 9209 name.
     pub fn failed(&self, label: &'static str) {
         self.failures.with_label_values(&[&*self.name, label]).inc();
+    }
+
+    /// DNS lookups that failed in one way.
+    #[must_use]
+    pub fn dns_failures(&self, kind: &'static str) -> IntCounter {
+        self.dns_failures.with_label_values(&[&*self.name, kind])
     }
 }
 
 /// The metrics of all origins before they are told apart by name.
 struct OriginFamilies {
-    counters: [IntCounterVec; 7],
-    gauges: [IntGaugeVec; 5],
+    counters: [IntCounterVec; 6],
+    gauges: [IntGaugeVec; 7],
     first_byte: prometheus::HistogramVec,
     failures: IntCounterVec,
     breaker: BreakerFamilies,
+    dns_failures: IntCounterVec,
 }
 
 impl OriginFamilies {
@@ -331,7 +385,6 @@ impl OriginFamilies {
                 ),
                 counter("atoll_origin_probes_failed_total", "Probes of endpoints that failed."),
                 counter("atoll_origin_ejections_total", "Times an endpoint was ejected."),
-                counter("atoll_origin_dns_failures_total", "DNS lookups that failed."),
             ],
             gauges: [
                 gauge("atoll_origin_connections_open", "Connections open to origins."),
@@ -339,6 +392,14 @@ impl OriginFamilies {
                 gauge("atoll_origin_queued", "Requests waiting for a place at an origin."),
                 gauge("atoll_origin_endpoints", "Endpoints known of an origin."),
                 gauge("atoll_origin_endpoints_up", "Endpoints of an origin that take traffic."),
+                gauge(
+                    "atoll_origin_dns_age_seconds",
+                    "Age of the oldest DNS answer that an origin uses.",
+                ),
+                gauge(
+                    "atoll_origin_stream_queued_bytes_max",
+                    "Most bytes of one request or answer that ever waited at the door to an origin.",
+                ),
             ],
             first_byte: shelf.histograms(
                 "atoll_origin_first_byte_seconds",
@@ -352,14 +413,20 @@ impl OriginFamilies {
                 &["origin", "error"],
             ),
             breaker: BreakerFamilies::new(shelf),
+            dns_failures: shelf.counters(
+                "atoll_origin_dns_failures_total",
+                "DNS lookups that failed, by kind.",
+                &["origin", "kind"],
+            ),
         }
     }
 
     fn of(&self, name: &str, places: usize) -> OriginMetrics {
         let counters = self.counters.each_ref().map(|all| all.with_label_values(&[name]));
         let gauges = self.gauges.each_ref().map(|all| all.with_label_values(&[name]));
-        let [requests, retries, opened, reused, probes_failed, ejections, dns_failures] = counters;
-        let [connections_open, in_flight, queued, endpoints, endpoints_up] = gauges;
+        let [requests, retries, opened, reused, probes_failed, ejections] = counters;
+        let [connections_open, in_flight, queued, endpoints, endpoints_up, dns_age, queued_bytes] =
+            gauges;
         OriginMetrics {
             requests,
             retries,
@@ -367,15 +434,17 @@ impl OriginFamilies {
             connections_reused: reused,
             probes_failed,
             ejections,
-            dns_failures,
             connections_open,
             in_flight,
             queued,
             endpoints,
             endpoints_up,
+            dns_age,
+            queued_bytes: Peak::of(queued_bytes),
             first_byte: self.first_byte.with_label_values(&[name]),
             breaker: self.breaker.of(name, places),
             failures: self.failures.clone(),
+            dns_failures: self.dns_failures.clone(),
             name: name.into(),
         }
     }

@@ -59,6 +59,8 @@ pub struct Record {
     pub trace: Option<TraceParent>,
     /// Bytes of the answer that were sent.
     pub bytes_sent: u64,
+    /// Bytes that came from the client through a tunnel; `None` where there was none.
+    pub bytes_received: Option<u64>,
     /// Time from the request's head to the last byte.
     pub took: Duration,
     /// The answer was sent to its end.
@@ -126,6 +128,7 @@ impl Record {
             refusal: None,
             trace: None,
             bytes_sent: 0,
+            bytes_received: None,
             took: Duration::ZERO,
             complete: false,
             text: Text::default(),

@@ -6,6 +6,7 @@
 mod answers;
 mod keys;
 mod origins_health;
+mod origins_names;
 
 use std::path::Path;
 
@@ -214,7 +215,7 @@ const PROOFS: [(&str, &str, &[&str]); 35] = [
 #[test]
 fn every_case_names_tests_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for (case, about, tests) in PROOFS {
+    for (case, about, tests) in PROOFS.into_iter().chain(origins_names::PROOFS) {
         assert!(!tests.is_empty(), "{case} {about}");
         for test in tests {
             let (file, name) = test.split_once(' ').unwrap();

@@ -42,11 +42,15 @@ mod keys;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod no_vary_search;
 #[cfg(test)]
 mod partial;
 #[cfg(test)]
 mod passing;
+#[cfg(test)]
+mod proxy_protocol;
 #[cfg(test)]
 mod purge;
 #[cfg(test)]
@@ -66,6 +70,10 @@ mod stale;
 mod support;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod tunnels;
+#[cfg(test)]
+mod tunnels_h2;
 #[cfg(test)]
 mod variants;
 #[cfg(test)]

@@ -43,6 +43,7 @@ fn ask(
         }),
         interim: Interim::default(),
         arrived: Now::at(1_800_000_000),
+        upgrade: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     runtime.unwrap().block_on(async {

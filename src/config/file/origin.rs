@@ -5,10 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::super::certificates::check_authorities;
+use super::super::certificates::{check_authorities, check_client_certificate};
 use super::super::error::Problem;
 use super::super::reader::{Entry, Found, Place, Read, Table};
-use super::super::{Origin, Probe, Server, names};
+use super::super::{CertificateFiles, HttpVersions, Origin, Probe, ProxyProtocol, Server, names};
 use super::Status;
 
 /// Reads one origin, and the `Host` that it is to see.
@@ -17,20 +17,35 @@ pub(super) fn read(mut table: Table<'_>, folder: &Path) -> Option<(Found<Origin>
     let servers = servers(&mut table);
     let host = table.optional_parsed("host", names::parse_host_field).map(|found| found.value);
     let ca = ca(&mut table, folder);
+    let client_certificate = client_certificate(&mut table, folder);
+    let tls_name = table.optional_parsed("tls_name", names::parse_host).map(|found| found.value);
+    let mut http = HttpVersions::default();
+    let versions =
+        [("1.1", HttpVersions::One), ("2", HttpVersions::Two), ("auto", HttpVersions::Auto)];
+    table.choose("http", &versions, &mut http);
     let probe = probe(&mut table);
     let mut resolvers = Vec::<Resolver>::new();
     table.set("resolvers", &mut resolvers);
     let mut allow_internal_addresses = false;
     table.set("allow_internal_addresses", &mut allow_internal_addresses);
+    let mut proxy_protocol = ProxyProtocol::None;
+    table.parse("proxy_protocol", &mut proxy_protocol, parse_proxy_protocol);
+    if proxy_protocol != ProxyProtocol::None {
+        one_client(&mut table, &mut http);
+    }
     table.finish();
     let name = name?;
     let value = Origin {
         name: name.value,
         servers,
         ca,
+        client_certificate,
+        tls_name,
+        http,
         probe,
         resolvers: resolvers.into_iter().map(|resolver| resolver.0).collect(),
         allow_internal_addresses,
+        proxy_protocol,
     };
     Some((Found { value, place: name.place }, host))
 }
@@ -45,6 +60,38 @@ fn ca(table: &mut Table<'_>, folder: &Path) -> Option<PathBuf> {
         return None;
     }
     Some(file)
+}
+
+/// The certificate that it is shown, if it can be used, with its key.
+fn client_certificate(table: &mut Table<'_>, folder: &Path) -> Option<CertificateFiles> {
+    let chain = table.optional::<PathBuf>("client_certificate");
+    let key = table.optional::<PathBuf>("client_key");
+    let (chain, key) = match (chain, key) {
+        (Some(chain), Some(key)) => (chain, key),
+        (None, None) => return None,
+        (chain, key) => {
+            let (there, other) = match (&chain, &key) {
+                (Some(_), _) => (&chain, "client_key"),
+                _ => (&key, "client_certificate"),
+            };
+            if let Some(found) = there {
+                let place = &found.place;
+                table.sink.push(
+                    Problem::new(format!("`{}` needs `{other}` beside it", place.key))
+                        .at(place.span.clone())
+                        .help("a certificate is of use only with its private key"),
+                );
+            }
+            return None;
+        }
+    };
+    let files = CertificateFiles { chain: folder.join(chain.value), key: folder.join(key.value) };
+    if let Err(error) = check_client_certificate(&files) {
+        let message = format!("`{}` cannot be used", chain.place.key);
+        table.sink.push(Problem::new(message).at(chain.place.span).help(error));
+        return None;
+    }
+    Some(files)
 }
 
 /// Its servers; each once, at least one of them not a backup.
@@ -90,8 +137,37 @@ impl Read for Server {
         let (mut weight, mut backup) = (1, false);
         table.count("weight", &mut weight, 1..=1000);
         table.set("backup", &mut backup);
+        let weighed = table.span_of("weight");
+        if weighed.is_some() && server.as_ref().is_some_and(|found| found.value.srv) {
+            table.sink.push(
+                Problem::new(format!("`{}.weight` beside SRV records", table.place.key))
+                    .at(weighed)
+                    .help("the records bring their weights: leave this one out"),
+            );
+        }
         table.finish();
         server.map(|found| Self { weight, backup, ..found.value })
+    }
+}
+
+/// A connection that speaks for one client carries one request at a time.
+fn one_client(table: &mut Table<'_>, http: &mut HttpVersions) {
+    if *http == HttpVersions::Two {
+        table.sink.push(
+            Problem::new(format!("`{}.proxy_protocol` beside HTTP/2", table.place.key))
+                .at(table.span_of("proxy_protocol"))
+                .help("HTTP/2 shares a connection among clients, the header names one of them"),
+        );
+    }
+    *http = HttpVersions::One;
+}
+
+fn parse_proxy_protocol(text: &str) -> Result<ProxyProtocol, String> {
+    match text {
+        "none" => Ok(ProxyProtocol::None),
+        "v1" => Ok(ProxyProtocol::V1),
+        "v2" => Ok(ProxyProtocol::V2),
+        _ => Err("expected \"none\", \"v1\" or \"v2\"".to_owned()),
     }
 }
 

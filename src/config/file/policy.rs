@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::http1::is_protocol;
 use crate::semantics::{LARGEST_SEGMENT, LEAST_SEGMENT, Policy, WithoutLease};
 
 use super::super::error::Problem;
-use super::super::reader::{MaybeSize, MaybeTime, Table};
+use super::super::reader::{Entry, MaybeSize, MaybeTime, Read, Table};
 use super::rules::Spot;
 use super::{compression, key, rules};
 
@@ -39,7 +40,9 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>, spot: Spot<'_>) ->
         segment,
         segment_ahead,
         compression,
+        grpc,
         body_bytes,
+        upgrade,
         without_lease,
         rules,
     } = &mut policy;
@@ -64,12 +67,36 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>, spot: Spot<'_>) ->
     segment_size(table, segment);
     table.count("segment_ahead", segment_ahead, 0..=16);
     compression::read(table, compression);
+    table.set("grpc", grpc);
     table.size("body_bytes", body_bytes, 0..=1 << 50);
+    if let Some(protocols) = table.optional::<Vec<Protocol>>("upgrade") {
+        *upgrade = protocols.value.into_iter().map(|Protocol(name)| name).collect();
+    }
     let names = [("revalidate", WithoutLease::Revalidate), ("serve", WithoutLease::Serve)];
     table.choose("without_lease", &names, without_lease);
     rules::read(table, rules, spot);
     contradictions(table, &policy);
     if policy == **base { Arc::clone(base) } else { Arc::new(policy) }
+}
+
+/// A protocol that a connection may be upgraded to.
+struct Protocol(String);
+
+impl Read for Protocol {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        const FORM: &str = "expected the name of a protocol: \"websocket\"";
+        entry.parsed("a protocol: \"websocket\"", |text| {
+            let name = text.to_ascii_lowercase();
+            let bare = name.split('/').next().unwrap_or_default();
+            if !is_protocol(&name) {
+                return Err(FORM.to_owned());
+            }
+            if matches!(bare, "h2c" | "h2" | "h3" | "http" | "tls" | "connect-udp" | "connect-ip") {
+                return Err(format!("{text} would carry requests past every check of ours"));
+            }
+            Ok(Self(name))
+        })
+    }
 }
 
 /// A time that may be taken back with `"none"`.

@@ -59,7 +59,7 @@ impl Answer {
     /// Decides the framing of `response` and writes its head into `output`. Length wherever it is
     /// known; else chunked; else, for HTTP/1.0, the end of the connection.
     pub(super) fn begin(response: Response, terms: Terms, output: &mut Output) -> Self {
-        let Response { status, headers, body, head_length, close, record } = response;
+        let Response { status, headers, body, head_length, close, record, tunnel: _ } = response;
         let framing = framing(status, &body, head_length, terms);
         let sends_body = !terms.head_only && !has_no_body(status);
         let keep_alive = terms.keep_alive && !close && framing != BodyFraming::Close;

@@ -14,8 +14,8 @@ use super::answer::{Answer, Filled, Terms};
 use super::upload::Upload;
 use super::{Connection, Flow};
 use crate::clock::Now;
-use crate::http1::{Chunk, ParsedRequest, encode_interim};
-use crate::listener::{Handler, Interim, Interims, Pace, Request, Response};
+use crate::http1::{Chunk, ParsedRequest, encode_interim, upgrade_protocol};
+use crate::listener::{Handler, Interim, Interims, Pace, Request, Response, Upgrade};
 use crate::message::Body;
 
 /// Unsent bytes of interim responses beyond which no more are taken.
@@ -53,6 +53,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
         if expect_continue {
             head.headers.remove(EXPECT);
         }
+        let asked = if upgrade { self.asked(&head.headers) } else { None };
         if upgrade {
             head.headers.remove(UPGRADE);
         }
@@ -67,8 +68,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
             (Interim::default(), None)
         };
         let client = Arc::clone(&self.client);
-        let request = Request { head, body, client, interim, arrived };
+        let request = Request { head, body, client, interim, arrived, upgrade: asked };
         self.serve(request, handler, terms, upload, interims).await
+    }
+
+    /// The protocol that a request asks for. The parser has seen to it that it has no body.
+    fn asked(&self, headers: &HeaderMap) -> Option<Box<Upgrade>> {
+        let protocol = upgrade_protocol(headers)?.to_owned();
+        let leaving = self.context.draining().is_some();
+        Some(Box::new(Upgrade { protocol, required: false, leaving }))
     }
 
     async fn serve<H: Handler>(
@@ -86,13 +94,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
         })
         .await;
         drop(serving);
-        let response = response.unwrap_or_else(|| {
+        let mut response = response.unwrap_or_else(|| {
             self.context.metrics.doors.panics.inc();
             let mut response = Response::new(StatusCode::INTERNAL_SERVER_ERROR, Body::Empty);
             response.close = true;
             response
         });
-        self.answer(response, terms, upload).await
+        match response.tunnel.take() {
+            Some(tunnel) => Box::pin(self.tunnel(response, *tunnel)).await,
+            None => self.answer(response, terms, upload).await,
+        }
     }
 
     /// Whether another request may follow one that arrived at `now`.

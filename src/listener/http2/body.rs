@@ -29,8 +29,9 @@ pub(super) type TooLate = Arc<AtomicBool>;
 pub(super) struct RequestBody {
     stream: RecvStream,
     left: Option<u64>,
-    /// Taken with the first wait: the client waits for 100 (Continue), which goes this way.
-    expects: Option<Interim>,
+    /// Whether the client waits for 100 (Continue), which goes out with the first wait.
+    expects: bool,
+    door: Interim,
     pace: Pace,
     timer: Option<Pin<Box<Sleep>>>,
     late: TooLate,
@@ -43,13 +44,23 @@ impl RequestBody {
     pub(super) fn new(
         stream: RecvStream,
         length: Option<u64>,
-        expects: Option<Interim>,
+        (door, expects): (Interim, bool),
         limits: &Limits,
         late: TooLate,
     ) -> Self {
         let mut pace = Pace::of_request(limits);
         pace.cap_gap(limits.stream_idle);
-        Self { stream, left: length, expects, pace, timer: None, late, broken: false, ended: false }
+        Self {
+            stream,
+            left: length,
+            expects,
+            door,
+            pace,
+            timer: None,
+            late,
+            broken: false,
+            ended: false,
+        }
     }
 
     /// Takes what else has arrived. What comes behind it, an end or an error, is left for later.
@@ -68,11 +79,8 @@ impl RequestBody {
                     self.broken = true;
                     break;
                 }
-                Poll::Ready(None) => {
-                    self.ended = true;
-                    break;
-                }
-                Poll::Pending => break,
+                // The end, or trailers: asked for with the next frame.
+                Poll::Ready(None) | Poll::Pending => break,
             }
         }
         if more.is_empty() { only } else { more.freeze() }
@@ -80,8 +88,11 @@ impl RequestBody {
 
     /// Nothing has come: asks the client to go on where it waits for that, and judges its pace.
     fn poll_slow(&mut self, context: &mut Context<'_>) -> Poll<BodyError> {
-        if let Some(interim) = self.expects.take() {
-            interim.send(ResponseHead::new(StatusCode::CONTINUE));
+        if std::mem::take(&mut self.expects) {
+            self.door.send(ResponseHead::new(StatusCode::CONTINUE));
+        }
+        if self.door.allows_silence() {
+            return Poll::Pending;
         }
         loop {
             let Ok(patience) = self.pace.wait(clock::now()) else {
@@ -119,8 +130,13 @@ impl http_body::Body for RequestBody {
         let outcome = match this.stream.poll_data(context) {
             Poll::Pending => Err(ready!(this.poll_slow(context))),
             Poll::Ready(None) => {
+                let trailers = ready!(this.stream.poll_trailers(context));
                 this.ended = true;
-                return Poll::Ready(None);
+                return match trailers {
+                    Ok(None) => Poll::Ready(None),
+                    Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                    Err(_reset_or_gone) => Poll::Ready(Some(Err(BodyError::Incomplete))),
+                };
             }
             Poll::Ready(Some(Ok(first))) => {
                 let bytes = this.gather(first, context);
@@ -172,7 +188,13 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let late = TooLate::default();
-        let mut body = RequestBody::new(request.into_body(), None, None, &Limits::default(), late);
+        let mut body = RequestBody::new(
+            request.into_body(),
+            None,
+            (Interim::default(), false),
+            &Limits::default(),
+            late,
+        );
         let mut sizes = Vec::new();
         let mut end = None;
         while let Some(frame) =

@@ -1,5 +1,6 @@
 //! From what h2 hands over to a request head: what RFC 9113 section 8 demands and h2 leaves to us.
 
+use h2::ext::Protocol;
 use h2::{Reason, RecvStream};
 use http::header::{CONTENT_LENGTH, COOKIE, EXPECT};
 use http::{HeaderMap, HeaderValue, Method, Version};
@@ -16,13 +17,25 @@ pub(super) enum Fault {
     Refuse(Refusal, Box<RequestHead>),
 }
 
-/// The head of a request, and whether the client waits for 100 (Continue) before its body.
+/// What a request is, beside its body.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) head: RequestHead,
+    /// Whether the client waits for 100 (Continue) before its body.
+    pub(super) expects: bool,
+    /// The protocol of an extended CONNECT (RFC 8441 section 4). What it asks for is asked for by
+    /// GET elsewhere, so that is its method from here on.
+    pub(super) protocol: Option<String>,
+}
+
+/// The head of a request and its body.
 pub(super) fn head_of(
     request: http::Request<RecvStream>,
     scheme: Scheme,
     limits: &Limits,
-) -> Result<(RequestHead, RecvStream, bool), Fault> {
+) -> Result<(Asked, RecvStream), Fault> {
     let (parts, body) = request.into_parts();
+    let protocol = parts.extensions.get::<Protocol>().map(|name| name.as_str().to_owned());
     if parts.uri.scheme_str().is_some_and(|given| !given.eq_ignore_ascii_case(scheme.as_str())) {
         return Err(Fault::Reset(Reason::PROTOCOL_ERROR));
     }
@@ -31,7 +44,7 @@ pub(super) fn head_of(
         None => String::new(),
     };
     let head = RequestHead {
-        method: parts.method,
+        method: if protocol.is_some() { Method::GET } else { parts.method },
         scheme,
         authority: parts.uri.authority().map(|authority| authority.as_str().to_owned()),
         target,
@@ -39,7 +52,11 @@ pub(super) fn head_of(
         headers: parts.headers,
     };
     let (head, expects) = check(head, limits)?;
-    Ok((head, body, expects))
+    let tunnel = protocol.is_some();
+    if tunnel && (expects || head.headers.contains_key(CONTENT_LENGTH) || body.is_end_stream()) {
+        return Err(Fault::Refuse(Refusal::Upgrade, Box::new(head)));
+    }
+    Ok((Asked { head, expects, protocol }, body))
 }
 
 fn check(mut head: RequestHead, limits: &Limits) -> Result<(RequestHead, bool), Fault> {

@@ -9,6 +9,7 @@ mod cork;
 mod frames;
 mod head;
 mod stream;
+mod tunnel;
 mod wire;
 
 use std::future::Future;
@@ -62,7 +63,11 @@ pub(super) async fn serve_http2<IO, H>(
     let cork = Cork::new(io);
     let wire = Wire::new(cork.clone(), first, state.clone(), limits.linger);
     let begun = clock::now().boot;
-    let handshake = builder(&limits).handshake::<_, Bytes>(wire);
+    let mut builder = builder(&limits);
+    if handler.offers_tunnels() {
+        builder.enable_connect_protocol();
+    }
+    let handshake = builder.handshake::<_, Bytes>(wire);
     let Ok(Ok(connection)) = tokio::time::timeout(limits.handshake, handshake).await else {
         return;
     };

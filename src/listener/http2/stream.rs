@@ -20,11 +20,14 @@ use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::body::{RequestBody, TooLate};
-use super::head::{Fault, head_of};
+use super::head::{Asked, Fault, head_of};
+use super::tunnel;
 use super::wire::WireState;
 use crate::clock;
 use crate::listener::clients::StreamSeat;
-use crate::listener::{Client, Context, Handler, Interim, Interims, Pace, Request, Response};
+use crate::listener::{
+    Client, Context, Handler, Interim, Interims, Pace, Request, Response, Upgrade,
+};
 use crate::message::{Body, Refusal, RequestHead, ResponseHead, Scheme};
 use crate::telemetry::Record;
 
@@ -73,18 +76,33 @@ pub(super) async fn serve<H: Handler>(
     let shared = &working.shared;
     let arrived = clock::now();
     shared.context.metrics.doors.requests_http2.inc();
-    let (head, body, expects) = match head_of(request, shared.scheme, &shared.context.limits) {
-        Ok(parts) => parts,
+    let (asked, stream) = match head_of(request, shared.scheme, &shared.context.limits) {
+        Ok(asked) => asked,
         Err(Fault::Reset(reason)) => return respond.send_reset(reason),
         Err(Fault::Refuse(refusal, head)) => {
             return refuse(shared, refusal, head, respond).await;
         }
     };
+    let Asked { head, expects, protocol } = asked;
     let is_head = head.method == Method::HEAD;
     let (interim, interims) = Interim::channel();
-    let (body, late) = body_of(&head, body, expects.then(|| interim.clone()), shared);
     let client = Arc::clone(&shared.client);
-    let request = Request { head, body, client, interim, arrived };
+    if let Some(protocol) = protocol {
+        let leaving = shared.context.draining().is_some();
+        let upgrade = Some(Box::new(Upgrade { protocol, required: true, leaving }));
+        let request = Request { head, body: Body::Empty, client, interim, arrived, upgrade };
+        return match handle(shared, request, &mut respond, &interims).await {
+            Err(Gone) => {}
+            Ok(mut response) => match response.tunnel.take() {
+                Some(tunnel) => {
+                    Box::pin(tunnel::serve(shared, response, *tunnel, stream, respond)).await;
+                }
+                None => answer(shared, response, is_head, respond).await,
+            },
+        };
+    }
+    let (body, late) = body_of(&head, stream, (interim.clone(), expects), shared);
+    let request = Request { head, body, client, interim, arrived, upgrade: None };
     let handled = handle(shared, request, &mut respond, &interims).await;
     match handled {
         Err(Gone) => {}
@@ -99,7 +117,7 @@ pub(super) async fn serve<H: Handler>(
 fn body_of<H>(
     head: &RequestHead,
     stream: RecvStream,
-    expects: Option<Interim>,
+    door: (Interim, bool),
     shared: &Shared<H>,
 ) -> (Body, Option<TooLate>) {
     if stream.is_end_stream() {
@@ -109,7 +127,7 @@ fn body_of<H>(
     let length =
         head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let limits = &shared.context.limits;
-    let body = RequestBody::new(stream, length, expects, limits, Arc::clone(&late));
+    let body = RequestBody::new(stream, length, door, limits, Arc::clone(&late));
     (Body::stream(body), Some(late))
 }
 
@@ -185,7 +203,8 @@ async fn answer<H>(
     is_head: bool,
     mut respond: SendResponse<Bytes>,
 ) {
-    let Response { status, mut headers, mut body, head_length, record, close: _ } = response;
+    let Response { status, mut headers, mut body, head_length, record, close: _, tunnel: _ } =
+        response;
     let bodiless = is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let length = body.exact_size();
     let announced =
@@ -242,6 +261,13 @@ struct Sender {
     sent: u64,
 }
 
+/// What comes next of a body.
+enum Next {
+    Chunk(Bytes),
+    /// Nothing, or trailers: only bodies whose policy lets them on have any.
+    End(Option<HeaderMap>),
+}
+
 /// How a stream ends before its body: with a reset, or by itself.
 type Cut = Option<Reason>;
 
@@ -253,12 +279,19 @@ impl Sender {
         shared: &Shared<H>,
     ) -> Result<(), Cut> {
         loop {
-            let Some(chunk) = self.next_chunk(body).await? else {
-                // A body that is shorter than announced has not ended.
-                if length.is_some_and(|length| length != self.sent) {
-                    return Err(Some(Reason::INTERNAL_ERROR));
+            let chunk = match self.next_chunk(body).await? {
+                Next::Chunk(chunk) => chunk,
+                Next::End(trailers) => {
+                    // A body that is shorter than announced has not ended.
+                    if length.is_some_and(|length| length != self.sent) {
+                        return Err(Some(Reason::INTERNAL_ERROR));
+                    }
+                    let ended = match trailers {
+                        Some(trailers) => self.stream.send_trailers(trailers),
+                        None => self.stream.send_data(Bytes::new(), true),
+                    };
+                    return ended.map_err(|_gone| None);
                 }
-                return self.stream.send_data(Bytes::new(), true).map_err(|_gone| None);
             };
             let after = self.sent + chunk.len() as u64;
             if length.is_some_and(|length| after > length) {
@@ -272,22 +305,24 @@ impl Sender {
         }
     }
 
-    /// The next bytes of the body that are not empty.
-    async fn next_chunk(&mut self, body: &mut Body) -> Result<Option<Bytes>, Cut> {
+    /// The next bytes of the body that are not empty, or its end.
+    async fn next_chunk(&mut self, body: &mut Body) -> Result<Next, Cut> {
         std::future::poll_fn(|task| {
             loop {
                 match Pin::new(&mut *body).poll_frame(task) {
-                    Poll::Ready(None) => return Poll::Ready(Ok(None)),
+                    Poll::Ready(None) => return Poll::Ready(Ok(Next::End(None))),
                     Poll::Ready(Some(Err(_broken))) => {
                         return Poll::Ready(Err(Some(Reason::INTERNAL_ERROR)));
                     }
-                    Poll::Ready(Some(Ok(frame))) => {
-                        if let Ok(bytes) = frame.into_data()
-                            && !bytes.is_empty()
-                        {
-                            return Poll::Ready(Ok(Some(bytes)));
+                    Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                        Ok(bytes) if !bytes.is_empty() => {
+                            return Poll::Ready(Ok(Next::Chunk(bytes)));
                         }
-                    }
+                        Ok(_nothing) => {}
+                        Err(frame) => {
+                            return Poll::Ready(Ok(Next::End(frame.into_trailers().ok())));
+                        }
+                    },
                     Poll::Pending => {
                         let reset = self.stream.poll_reset(task);
                         return if reset.is_ready() {

@@ -5,6 +5,7 @@ mod choice;
 mod connections;
 mod faults;
 mod health;
+mod http2;
 mod names;
 mod support;
 mod uploads;

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
+use super::websocket::take_frame;
 use super::{certificate, within};
 
 /// What carries a connection.
@@ -20,6 +21,7 @@ pub(crate) struct Connection {
     wire: Box<dyn Wire>,
     buffer: BytesMut,
     body: Framing,
+    local: Option<SocketAddr>,
 }
 
 /// A response head, interim or final.
@@ -67,7 +69,13 @@ impl Connection {
     pub(crate) async fn try_open(address: SocketAddr) -> std::io::Result<Self> {
         let stream = within("a connection", TcpStream::connect(address)).await?;
         stream.set_nodelay(true)?;
-        Ok(Self::over(stream))
+        let local = stream.local_addr()?;
+        Ok(Self { local: Some(local), ..Self::over(stream) })
+    }
+
+    /// Address from which a plain connection was opened.
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.local.expect("a plain connection")
     }
 
     /// Connects in plain with a receive buffer of a few KiB, for a client that takes little.
@@ -100,6 +108,7 @@ impl Connection {
             wire: Box::new(wire),
             buffer: BytesMut::with_capacity(16 * 1024),
             body: Framing::None,
+            local: None,
         }
     }
 
@@ -255,6 +264,48 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Reads exactly so many bytes of another protocol.
+    pub(crate) async fn bytes(&mut self, count: usize) -> BytesMut {
+        while self.buffer.len() < count {
+            assert!(self.fill("bytes").await, "ended after {} of {count}", self.buffer.len());
+        }
+        self.buffer.split_to(count)
+    }
+
+    /// Reads a WebSocket frame.
+    pub(crate) async fn frame(&mut self) -> (u8, Vec<u8>) {
+        loop {
+            if let Some((opcode, payload, masked)) = take_frame(&mut self.buffer) {
+                assert!(!masked, "a server does not mask its frames");
+                return (opcode, payload);
+            }
+            assert!(self.fill("a frame").await, "ended within a frame");
+        }
+    }
+
+    /// Sends bytes and reads as many at the same time.
+    pub(crate) async fn swap(&mut self, bytes: &[u8]) -> BytesMut {
+        let (mut read, mut write) = tokio::io::split(&mut self.wire);
+        let mut back = self.buffer.split();
+        let send = async { write.write_all(bytes).await.unwrap() };
+        let receive = async {
+            while back.len() < bytes.len() {
+                back.reserve(64 * 1024);
+                let read = within("bytes", read.read_buf(&mut back)).await.unwrap();
+                assert!(read > 0, "ended after {}", back.len());
+            }
+        };
+        tokio::join!(send, receive);
+        self.buffer = back.split_off(bytes.len());
+        back
+    }
+
+    /// Waits for the other side to end; whether it did so in order and without another byte.
+    pub(crate) async fn ends_in_order(&mut self) -> bool {
+        let read = within("the end", self.wire.read_buf(&mut self.buffer)).await;
+        matches!(read, Ok(0)) && self.buffer.is_empty()
     }
 
     /// Waits for the other side to close and fails if it says anything more.

@@ -5,17 +5,20 @@
 pub(crate) mod certificate;
 pub(crate) mod client;
 pub(crate) mod crowd;
+pub(crate) mod dns;
 pub(crate) mod edge;
 pub(crate) mod file;
 pub(crate) mod gate;
 pub(crate) mod h2;
 pub(crate) mod origin;
 pub(crate) mod reply;
+pub(crate) mod websocket;
 
 use std::future::Future;
 use std::time::Duration;
 
 pub(crate) use client::{Connection, Ended, Response};
+pub(crate) use dns::Dns;
 pub(crate) use edge::Edge;
 pub(crate) use file::{File, Version};
 pub(crate) use gate::Gate;

@@ -22,6 +22,7 @@ use super::PATIENCE;
 use super::certificate::Certificate;
 use super::client::Wire;
 use super::reply::{Framing, Piece, Reading, Reply};
+use super::websocket::{CLOSE, frame, take_frame};
 
 /// What an origin saw of one request.
 #[derive(Clone, Debug)]
@@ -81,7 +82,7 @@ struct Shared {
 }
 
 /// The thread on which all origins live.
-fn runtime() -> &'static Runtime {
+pub(super) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
         tokio::runtime::Builder::new_multi_thread()
@@ -96,7 +97,23 @@ fn runtime() -> &'static Runtime {
 impl Origin {
     /// Starts one that answers as `script` says.
     pub(crate) fn start(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
-        Self::start_with(None, script)
+        Self::start_with(local(), None, script)
+    }
+
+    /// Starts a row of them on 127.0.0.1, 127.0.0.2 and so on, all at one port. The script is told
+    /// which one it plays, from 1.
+    pub(crate) fn row(
+        count: u8,
+        script: impl Fn(u8, &Seen) -> Reply + Send + Sync + Clone + 'static,
+    ) -> Vec<Self> {
+        let mut row: Vec<Self> = Vec::new();
+        for last in 1..=count {
+            let port = row.first().map_or(0, |first| first.address.port());
+            let script = script.clone();
+            let address = SocketAddr::from(([127, 0, 0, last], port));
+            row.push(Self::start_with(address, None, move |seen| script(last, seen)));
+        }
+        row
     }
 
     /// Starts one that speaks TLS with this certificate.
@@ -104,15 +121,17 @@ impl Origin {
         certificate: &Certificate,
         script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        Self::start_with(Some(TlsAcceptor::from(Arc::new(certificate.server()))), script)
+        let tls = TlsAcceptor::from(Arc::new(certificate.server()));
+        Self::start_with(local(), Some(tls), script)
     }
 
     fn start_with(
+        address: SocketAddr,
         tls: Option<TlsAcceptor>,
         script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let _entered = runtime().enter();
-        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = bind(address).unwrap();
         let shared = Arc::new(Shared {
             script: Box::new(script),
             tls,
@@ -209,6 +228,11 @@ impl Drop for Origin {
             server.task.abort();
         }
     }
+}
+
+/// Any port of loopback.
+fn local() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -444,8 +468,40 @@ impl Connection {
                 return Ok(false);
             }
             Piece::Hang => std::future::pending().await,
+            Piece::Echo => {
+                while let Some(bytes) = self.whatever().await? {
+                    self.stream.write_all(&bytes).await?;
+                }
+            }
+            Piece::EchoFrames => self.echo_frames().await?,
+            Piece::ReadAll => while self.whatever().await?.is_some() {},
         }
         Ok(true)
+    }
+
+    /// What has come, or comes next; `None` once the other side has ended.
+    async fn whatever(&mut self) -> io::Result<Option<BytesMut>> {
+        if self.buffer.is_empty() {
+            self.buffer.reserve(64 * 1024);
+            self.stream.read_buf(&mut self.buffer).await?;
+        }
+        let bytes = self.buffer.split();
+        self.shared.received.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+        Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    }
+
+    async fn echo_frames(&mut self) -> io::Result<()> {
+        loop {
+            if let Some((opcode, payload, masked)) = take_frame(&mut self.buffer) {
+                assert!(masked, "a client masks its frames");
+                self.stream.write_all(&frame(opcode, &payload, None)).await?;
+                if opcode == CLOSE {
+                    return Ok(());
+                }
+            } else {
+                self.more().await?;
+            }
+        }
     }
 }
 

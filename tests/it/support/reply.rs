@@ -21,6 +21,12 @@ pub(crate) enum Piece {
     Reset,
     /// Keep the connection and say nothing more.
     Hang,
+    /// Send back whatever comes until the other side ends.
+    Echo,
+    /// Send the payload of each WebSocket frame back in a frame of its own until the close frame.
+    EchoFrames,
+    /// Read whatever comes until the other side ends; it counts as received.
+    ReadAll,
 }
 
 impl Piece {
