@@ -123,7 +123,7 @@ pub(super) fn servers(servers: &[Server]) -> String {
         let scheme = if server.tls { "https" } else { "http" };
         let v6 = server.host.contains(':');
         let host = if v6 { format!("[{}]", server.host) } else { server.host.clone() };
-        let backup = if server.backup { " (backup)" } else { "" };
+        let backup = if server.tier() > 0 { " (backup)" } else { "" };
         format!("{scheme}://{host}:{}{backup}", server.port)
     };
     servers.iter().map(one).collect::<Vec<_>>().join(", ")

@@ -66,7 +66,7 @@ pub fn parse_server(text: &str) -> Result<Server, String> {
         Some(0) => return Err("port 0 cannot be connected to".to_owned()),
         Some(port) => port,
     };
-    Ok(Server { tls, host: parse_host(host)?, port, weight: 1, backup: false })
+    Ok(Server { tls, host: parse_host(host)?, port, ..Server::default() })
 }
 
 /// Reads a host pattern of a site: `example.org`, `*.example.org`, `*` or a literal address.

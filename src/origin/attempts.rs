@@ -19,6 +19,7 @@ use smallvec::SmallVec;
 
 use crate::clock;
 use crate::message::Body;
+use crate::semantics::is_idempotent;
 
 use super::SendError;
 use super::dice::Dice;
@@ -29,15 +30,16 @@ use super::transport::{Failure, Reached};
 /// The attempts at one request.
 pub(super) struct Attempts<'a> {
     origin: &'a Origin,
+    affinity: Option<u64>,
     tried: SmallVec<[u64; 2]>,
     retries: u32,
 }
 
 impl<'a> Attempts<'a> {
     /// None yet. The request counts towards the budget of the origin's retries.
-    pub(super) fn new(origin: &'a Origin) -> Self {
+    pub(super) fn new(origin: &'a Origin, affinity: Option<u64>) -> Self {
         origin.budget.lock().deposit();
-        Self { origin, tried: SmallVec::new(), retries: 0 }
+        Self { origin, affinity, tried: SmallVec::new(), retries: 0 }
     }
 
     /// Whether the next one is a second one.
@@ -47,7 +49,7 @@ impl<'a> Attempts<'a> {
 
     /// The endpoint of the next one.
     pub(super) fn choose(&self, dice: &Dice) -> Result<Arc<Endpoint>, SendError> {
-        let chosen = self.origin.choose(&self.tried, dice, clock::now().boot);
+        let chosen = self.origin.choose(&self.tried, self.affinity, dice, clock::now().boot);
         let endpoint = chosen.ok_or(SendError::DestinationUnavailable)?;
         self.origin.measure(|metrics| metrics.requests.inc());
         Ok(endpoint)
@@ -87,9 +89,4 @@ impl<'a> Attempts<'a> {
         }
         may
     }
-}
-
-/// RFC 9110 section 9.2.2, and the safe methods of the registry.
-fn is_idempotent(method: &Method) -> bool {
-    method.is_idempotent() || matches!(method.as_str(), "PROPFIND" | "REPORT" | "SEARCH" | "QUERY")
 }

@@ -1,12 +1,13 @@
 //! One address of a server: what is under way to it and what is known of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::balance::PeakEwma;
 use crate::health::{EndpointHealth, State};
+use crate::semantics::affinity;
 
 use super::lock::Lock;
 use super::tls::TlsIdentity;
@@ -27,8 +28,14 @@ pub(super) struct Endpoint {
     pub(super) tls: Option<TlsIdentity>,
     /// Share of the load.
     pub(super) weight: u32,
-    /// Used only when every other server is down.
-    pub(super) backup: bool,
+    /// Used only while nothing in a tier with a lower number is up; see [`tier_of`].
+    pub(super) tier: u32,
+    /// Stands where this node stands.
+    pub(super) near: bool,
+    /// Where it stands in consistent hashing: a hash of its address, alike on all nodes.
+    pub(super) ring: u64,
+    /// Its turn in round robin, as `balance` reckons it.
+    pub(super) turn: AtomicU64,
     /// What is known of it.
     pub(super) view: Lock<View>,
     in_flight: AtomicU32,
@@ -51,7 +58,7 @@ impl Endpoint {
         server: usize,
         address: SocketAddr,
         tls: Option<TlsIdentity>,
-        (weight, backup): (u32, bool),
+        (weight, tier, near): (u32, u32, bool),
         returned: Option<Duration>,
     ) -> Self {
         Self {
@@ -60,7 +67,10 @@ impl Endpoint {
             address,
             tls,
             weight,
-            backup,
+            tier,
+            near,
+            ring: ring(address),
+            turn: AtomicU64::new(0),
             view: Lock::new(View {
                 health: EndpointHealth::new(returned),
                 latency: PeakEwma::default(),
@@ -74,6 +84,11 @@ impl Endpoint {
     /// Requests under way.
     pub(super) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Belongs to a server that stands in for others.
+    pub(super) fn is_backup(&self) -> bool {
+        self.tier >> 16 > 0
     }
 
     /// Its address is gone: nothing new goes there, idle connections are closed.
@@ -109,6 +124,20 @@ impl Endpoint {
             last_error: view.last_error.clone(),
         }
     }
+}
+
+/// The tier of an address: that of its server, and within it the priority that DNS gives (SRV).
+pub(super) fn tier_of(server: u32, priority: u16) -> u32 {
+    server << 16 | u32::from(priority)
+}
+
+/// Where an address stands in consistent hashing: the same on every node, and after a restart.
+fn ring(address: SocketAddr) -> u64 {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
+    };
+    affinity(&[&ip, &address.port().to_be_bytes()])
 }
 
 /// Counts a request as under way to an endpoint until it is dropped.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use http::{HeaderMap, Method};
 
 use crate::message::{Body, ResponseHead};
+use crate::semantics::RetryOn;
 
 /// A request as it goes to an origin. The door adds framing and connection fields.
 #[derive(Debug)]
@@ -18,13 +19,26 @@ pub struct Outgoing {
     /// Body; sent with `Content-Length` where its exact size is known, else chunked. An empty
     /// body with a method that usually has one (POST, PUT, PATCH) sends `Content-Length: 0`.
     pub body: Body,
+    /// How it is to be sent.
+    pub manner: Manner,
+}
+
+/// How a request is to be sent, as far as its site and its origin decide it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    /// Hash of what requests for the same endpoint have in common; `None` where nothing hashes.
+    pub affinity: Option<u64>,
+    /// Statuses after which it is sent again where that is safe, to another endpoint.
+    pub retry_on: RetryOn,
+    /// Send it a second time, to another endpoint, when the first takes unusually long.
+    pub hedge: bool,
 }
 
 impl Outgoing {
-    /// The head, which every attempt at the request shares, and the body.
-    pub(super) fn split(self) -> (Head, Body) {
-        let Self { method, target, headers, body } = self;
-        (Head { method, target, headers }, body)
+    /// The head, which every attempt at the request shares, the body, and how they are sent.
+    pub(super) fn split(self) -> (Head, Body, Manner) {
+        let Self { method, target, headers, body, manner } = self;
+        (Head { method, target, headers }, body, manner)
     }
 }
 

@@ -7,13 +7,14 @@
 //! endpoint.rs  one address and what is known of it  upload.rs     the request as it goes, pieces.rs
 //! resolve.rs   names: dns.rs asks, address.rs       download.rs   the answer's body, pace.rs
 //! probe.rs     active health                        connect.rs    TCP and tls.rs;  pool.rs
-//!                                                   transport.rs  one attempt: connection, exchange
+//! choose.rs    which of them takes a request        transport.rs  one attempt: connection, exchange
 //! ```
 //!
 //! What endpoints are worth and which is chosen is decided below, by `health` and `balance`.
 
 mod address;
 mod attempts;
+mod choose;
 mod connect;
 mod dice;
 mod dns;
@@ -41,7 +42,7 @@ mod transport;
 mod upload;
 
 pub use error::SendError;
-pub use exchange::{Answer, Framing, Outgoing};
+pub use exchange::{Answer, Framing, Manner, Outgoing};
 use exchange::Head;
 pub use origins::{OriginConfigError, Origins};
 pub use send::WorkerOrigins;

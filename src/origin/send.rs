@@ -55,10 +55,10 @@ impl WorkerOrigins {
         mut interim: impl FnMut(ResponseHead) + Send,
     ) -> Result<Answer, SendError> {
         origin.ready().await?;
-        let (request, body) = request.split();
+        let (request, body, manner) = request.split();
         let mut body = begun(body).await.map_err(SendError::RequestBody)?;
         let place = Arc::new(Place::take(origin).await?);
-        let mut attempts = Attempts::new(origin);
+        let mut attempts = Attempts::new(origin, manner.affinity);
         loop {
             let endpoint = attempts.choose(self.origins.dice())?;
             let attempt = Attempt {

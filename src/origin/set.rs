@@ -2,14 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
-use crate::balance::{Candidate, Draws, pick};
 use crate::clock;
 use crate::config::{self, Limits};
 use crate::health::{
@@ -18,8 +17,7 @@ use crate::health::{
 use crate::store::{Events, What};
 use crate::telemetry::{Metrics, OriginMetrics};
 
-use super::dice::Dice;
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, tier_of};
 use super::lock::Lock;
 use super::place::Places;
 use super::tls::TlsIdentity;
@@ -38,6 +36,8 @@ pub(super) struct Origin {
     changed: watch::Sender<()>,
     pub(super) places: Places,
     panic: AtomicBool,
+    /// Of round robin, as `balance` reckons it.
+    pub(super) turn: AtomicU64,
     rules: HealthRules,
     index: usize,
     metrics: Arc<Metrics>,
@@ -96,6 +96,7 @@ impl Origin {
             editing: Lock::default(),
             changed: watch::Sender::new(()),
             panic: AtomicBool::new(false),
+            turn: AtomicU64::new(0),
             index,
             metrics,
             events,
@@ -152,7 +153,7 @@ impl Origin {
                     server,
                     address,
                     its.tls.clone(),
-                    (its.config.weight, its.config.backup),
+                    (its.config.weight, tier_of(its.config.tier(), 0), its.config.near),
                     (!first).then_some(now),
                 )));
             }
@@ -207,7 +208,7 @@ impl Origin {
 
     fn readiness(&self) -> Option<Result<(), SendError>> {
         let endpoints = self.endpoints.load();
-        if endpoints.iter().any(|endpoint| !endpoint.backup) {
+        if endpoints.iter().any(|endpoint| !endpoint.is_backup()) {
             return Some(Ok(()));
         }
         let mut error = None;
@@ -225,42 +226,6 @@ impl Origin {
         })
     }
 
-    /// Chooses an endpoint, another than those `tried` if there is one that takes traffic.
-    pub(super) fn choose(
-        &self,
-        tried: &[u64],
-        dice: &Dice,
-        now: Duration,
-    ) -> Option<Arc<Endpoint>> {
-        let endpoints = self.endpoints.load();
-        if let [only] = endpoints.as_slice() {
-            return Some(Arc::clone(only));
-        }
-        let known = self.judge(&endpoints, now);
-        let tier = usable(known.iter().map(|known| known.member));
-        let candidates = |strict: bool| -> SmallVec<[Candidate; 8]> {
-            let may = |endpoint: &Endpoint, known: &Known| {
-                tier.uses(known.member)
-                    && (!strict || known.takes || tier.panic)
-                    && !(strict && tried.contains(&endpoint.id))
-            };
-            endpoints
-                .iter()
-                .zip(&known)
-                .map(|(endpoint, known)| Candidate {
-                    usable: may(endpoint, known),
-                    latency: known.latency,
-                    in_flight: endpoint.in_flight(),
-                    weight: endpoint.weight,
-                    ramp: known.ramp,
-                })
-                .collect()
-        };
-        let draws = Draws { first: dice.draw(), second: dice.draw(), ramp: dice.draw() };
-        let choice = pick(&candidates(true), draws).or_else(|| pick(&candidates(false), draws))?;
-        endpoints.get(choice).cloned()
-    }
-
     /// An endpoint of the same server in the other address family, for a connection that takes
     /// long (RFC 8305).
     pub(super) fn other_family(&self, first: &Endpoint, now: Duration) -> Option<Arc<Endpoint>> {
@@ -273,13 +238,14 @@ impl Origin {
         endpoints.iter().find(other).cloned()
     }
 
-    fn judge(&self, endpoints: &[Arc<Endpoint>], now: Duration) -> SmallVec<[Known; 8]> {
+    /// What choosing needs to know of the endpoints.
+    pub(super) fn judge(&self, endpoints: &[Arc<Endpoint>], now: Duration) -> SmallVec<[Known; 8]> {
         endpoints
             .iter()
             .map(|endpoint| {
                 let mut view = endpoint.view.lock();
                 Known {
-                    member: Member { backup: endpoint.backup, up: view.health.is_up(now) },
+                    member: Member { tier: endpoint.tier, up: view.health.is_up(now) },
                     takes: view.health.takes(endpoint.in_flight(), now),
                     latency: view.latency.seconds(now),
                     ramp: view.health.ramp(&self.rules, now),
@@ -428,11 +394,11 @@ impl Origin {
 }
 
 /// What choosing needs to know of an endpoint.
-struct Known {
-    member: Member,
-    takes: bool,
-    latency: Option<f64>,
-    ramp: f64,
+pub(super) struct Known {
+    pub(super) member: Member,
+    pub(super) takes: bool,
+    pub(super) latency: Option<f64>,
+    pub(super) ramp: f64,
 }
 
 impl Server {
@@ -448,7 +414,9 @@ impl Server {
         ServerStatus {
             url,
             weight: config.weight,
-            backup: config.backup,
+            tier: config.tier(),
+            backup: config.tier() > 0,
+            locality: config.locality.clone(),
             resolved_seconds_ago: resolution
                 .good
                 .map(|good| now.saturating_sub(good).as_secs_f64()),

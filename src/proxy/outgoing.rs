@@ -7,9 +7,11 @@ use http::{HeaderMap, Version};
 
 use super::fields::X_REQUEST_ID;
 use super::{Ask, Edge, Worker};
+use crate::balance::Balance;
+use crate::config::{HashBy, Origin};
 use crate::message::Body;
-use crate::origin::Outgoing;
-use crate::semantics::Request;
+use crate::origin::{Manner, Outgoing};
+use crate::semantics::{Request, affinity};
 
 const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -31,7 +33,20 @@ impl Worker {
         if let Ok(id) = HeaderValue::from_str(&self.edge.config.node.cdn_id) {
             headers.append(CDN_LOOP, id);
         }
-        Outgoing { method: request.method.clone(), target: request.target(), headers, body }
+        let (method, target, manner) =
+            (request.method.clone(), request.target(), self.manner(ask));
+        Outgoing { method, target, headers, body, manner }
+    }
+
+    /// How the request is sent: what its path's policy and its origin say.
+    fn manner(&self, ask: &Ask) -> Manner {
+        let config = &self.edge.config;
+        let origin = config.sites.get(ask.site).and_then(|site| config.origins.get(site.origin));
+        Manner {
+            affinity: origin.and_then(|origin| affinity_of(origin, ask)),
+            retry_on: ask.policy.retry_on_status,
+            hedge: ask.policy.hedge,
+        }
     }
 }
 
@@ -52,6 +67,19 @@ impl Edge {
             })
         })
     }
+}
+
+/// What the request has in common with those that go to the same endpoint, where that matters.
+fn affinity_of(origin: &Origin, ask: &Ask) -> Option<u64> {
+    let Balance::Hash { .. } = origin.balance else { return None };
+    let value = match &origin.hash_by {
+        HashBy::Key => None,
+        HashBy::Field(name) => ask.request.headers.get(name),
+    };
+    Some(match value {
+        Some(value) => affinity(&[value.as_bytes()]),
+        None => affinity(&[&ask.key.parts]),
+    })
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {

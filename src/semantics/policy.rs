@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::Method;
 use http::header::HeaderName;
 
+use crate::semantics::again::RetryOn;
 use crate::semantics::keyed::KeyPolicy;
 use crate::semantics::status_lifetime::StatusLifetimes;
 
@@ -59,6 +60,11 @@ pub struct Policy {
     pub segment_ahead: u64,
     /// Content codings made at the edge.
     pub compression: Compression,
+    /// Statuses after which an idempotent request is sent again, to another server.
+    pub retry_on_status: RetryOn,
+    /// Send an idempotent request without a body a second time, to another server, when the first
+    /// takes unusually long.
+    pub hedge: bool,
     /// Largest request body in bytes.
     pub body_bytes: u64,
     /// What to do with hits while the mesh lease is lost.
@@ -161,6 +167,8 @@ impl Default for Policy {
             segment: None,
             segment_ahead: 2,
             compression: Compression::default(),
+            retry_on_status: RetryOn::default(),
+            hedge: false,
             body_bytes: 100 * 1024 * 1024,
             without_lease: WithoutLease::Revalidate,
         }

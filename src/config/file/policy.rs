@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::semantics::{LARGEST_SEGMENT, LEAST_SEGMENT, Policy, WithoutLease};
+use crate::semantics::{LARGEST_SEGMENT, LEAST_SEGMENT, Policy, RetryOn, WithoutLease};
 
 use super::super::error::Problem;
-use super::super::reader::{MaybeSize, MaybeTime, Table};
+use super::super::reader::{Found, MaybeSize, MaybeTime, Number, Table};
 use super::{compression, key};
 
 const SECOND: u64 = 1_000;
@@ -38,6 +38,8 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>) -> Arc<Policy> {
         segment,
         segment_ahead,
         compression,
+        retry_on_status,
+        hedge,
         body_bytes,
         without_lease,
     } = &mut policy;
@@ -62,6 +64,8 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>) -> Arc<Policy> {
     segment_size(table, segment);
     table.count("segment_ahead", segment_ahead, 0..=16);
     compression::read(table, compression);
+    retry_statuses(table, retry_on_status);
+    table.set("hedge", hedge);
     table.size("body_bytes", body_bytes, 0..=1 << 50);
     let names = [("revalidate", WithoutLease::Revalidate), ("serve", WithoutLease::Serve)];
     table.choose("without_lease", &names, without_lease);
@@ -93,6 +97,30 @@ fn segment_size(table: &mut Table<'_>, into: &mut Option<u64>) {
             .label(wrong)
             .help("from \"64KiB\" to \"64MiB\", or \"none\""),
     );
+}
+
+/// Statuses after which a request is sent again.
+fn retry_statuses(table: &mut Table<'_>, into: &mut RetryOn) {
+    let Some(found) = table.optional::<Vec<Found<Number>>>("retry_on_status") else { return };
+    let of = |number: &Found<Number>| u16::try_from(number.value.0).unwrap_or(u16::MAX);
+    let mut statuses = Vec::new();
+    for number in &found.value {
+        match RetryOn::of(&[of(number)]) {
+            Ok(_) => statuses.push(of(number)),
+            Err(_status) => {
+                let [first, second, third] = RetryOn::ALLOWED;
+                table.sink.push(
+                    Problem::new(format!("`{}` is no status to try again after", number.place.key))
+                        .at(number.place.span.clone())
+                        .label("not one of them")
+                        .help(format!("one of {first}, {second}, {third}")),
+                );
+            }
+        }
+    }
+    if let Ok(set) = RetryOn::of(&statuses) {
+        *into = set;
+    }
 }
 
 fn strength(table: &mut Table<'_>, into: &mut f64) {

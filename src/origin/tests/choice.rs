@@ -147,7 +147,7 @@ async fn backups_take_over_only_when_all_others_are_down() {
     let first = probed(&well).await;
     let backup = Script::always(OK).await;
     let side = tuned(&[first.url(), backup.url()], |_, origin| {
-        origin.servers[1].backup = true;
+        origin.servers[1].tier = 1;
         origin.probe = Some(probe());
     })
     .in_background();

@@ -19,6 +19,7 @@ pub(crate) fn config() -> Config {
         node: Node {
             name: "n1".into(),
             pop: "p1".into(),
+            locality: "p1".into(),
             workers: 2,
             seed: 1,
             cdn_id: "atoll-n1".into(),
