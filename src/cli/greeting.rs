@@ -120,11 +120,8 @@ impl Greeting {
 /// The servers of an origin as one writes them.
 pub(super) fn servers(servers: &[Server]) -> String {
     let one = |server: &Server| {
-        let scheme = if server.tls { "https" } else { "http" };
-        let v6 = server.host.contains(':');
-        let host = if v6 { format!("[{}]", server.host) } else { server.host.clone() };
         let backup = if server.tier() > 0 { " (backup)" } else { "" };
-        format!("{scheme}://{host}:{}{backup}", server.port)
+        format!("{}{backup}", server.url())
     };
     servers.iter().map(one).collect::<Vec<_>>().join(", ")
 }

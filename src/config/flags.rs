@@ -68,6 +68,7 @@ impl Flags {
             hash_by: HashBy::Key,
             near_in_flight: 100,
             allow_internal_addresses: false,
+            proxy_protocol: super::ProxyProtocol::None,
         };
         draft.of_file = false;
         draft.origins.push(Found::elsewhere(origin, "--origin"));

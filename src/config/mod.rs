@@ -304,7 +304,7 @@ pub struct Origin {
     pub probe: Option<Probe>,
     /// DNS servers to ask instead of the system's.
     pub resolvers: Vec<SocketAddr>,
-    /// Accept answers that point to loopback, link-local or metadata addresses.
+    /// Accept answers that point to loopback, link-local, metadata or our own addresses.
     pub allow_internal_addresses: bool,
     /// Which endpoint takes a request.
     pub balance: Balance,
@@ -312,6 +312,8 @@ pub struct Origin {
     pub hash_by: HashBy,
     /// Requests that one endpoint near this node has under way before those far away are asked too.
     pub near_in_flight: u32,
+    /// Header that tells its servers whose connection each is.
+    pub proxy_protocol: ProxyProtocol,
 }
 
 /// What requests have in common that go to one server.
@@ -323,14 +325,28 @@ pub enum HashBy {
     Field(HeaderName),
 }
 
+/// Version of the PROXY protocol towards an origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// No header.
+    #[default]
+    None,
+    /// The line of text.
+    V1,
+    /// The binary one.
+    V2,
+}
+
 /// One server of an origin, as the operator wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// Whether it is spoken to over TLS.
     pub tls: bool,
+    /// Whether `host` names SRV records (RFC 2782), which bring hosts, ports, tiers and weights.
+    pub srv: bool,
     /// Host name or literal address, in lower case, without brackets.
     pub host: String,
-    /// Port.
+    /// Port; 0 with `srv`.
     pub port: u16,
     /// Share of the load beside its fellows.
     pub weight: u32,
@@ -356,6 +372,7 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             tls: false,
+            srv: false,
             host: String::new(),
             port: 80,
             weight: 1,
@@ -364,6 +381,33 @@ impl Default for Server {
             locality: None,
             near: false,
         }
+    }
+}
+
+impl Server {
+    /// As one writes it, the port always told.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        match &self.host {
+            host if self.srv => format!("srv+{scheme}://{host}"),
+            host if host.contains(':') => format!("{scheme}://[{host}]:{}", self.port),
+            host => format!("{scheme}://{host}:{}", self.port),
+        }
+    }
+
+    /// The name that a certificate bears: the host, or the domain that SRV records are under. What
+    /// the records point to is no name to trust, unless DNS itself could be (RFC 9525 section 6.1).
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        let mut rest = self.host.as_str();
+        while self.srv
+            && let Some((label, domain)) = rest.split_once('.')
+            && label.starts_with('_')
+        {
+            rest = domain;
+        }
+        rest
     }
 }
 

@@ -39,10 +39,16 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
 /// # Errors
 /// Says what would be right.
 pub fn parse_server(text: &str) -> Result<Server, String> {
-    let (tls, rest) = match text.split_once("://") {
-        Some(("http", rest)) => (false, rest),
-        Some(("https", rest)) => (true, rest),
-        Some(_) => return Err("a server is spoken to over http:// or https://".to_owned()),
+    let (srv, tls, rest) = match text.split_once("://") {
+        Some(("http", rest)) => (false, false, rest),
+        Some(("https", rest)) => (false, true, rest),
+        Some(("srv+http", rest)) => (true, false, rest),
+        Some(("srv+https", rest)) => (true, true, rest),
+        Some(_) => {
+            return Err(
+                "a server is spoken to over http:// or https://, or srv+ before them".to_owned()
+            );
+        }
         None => {
             return Err(format!("the scheme is missing: \"http://{text}\" or \"https://{text}\""));
         }
@@ -55,6 +61,9 @@ pub fn parse_server(text: &str) -> Result<Server, String> {
         return Err("a server has no user name: atoll sends no credentials".to_owned());
     }
     let (host, port) = split_port(authority)?;
+    if srv {
+        return parse_srv(host, port, tls);
+    }
     let port = match port {
         None => {
             if tls {
@@ -66,7 +75,22 @@ pub fn parse_server(text: &str) -> Result<Server, String> {
         Some(0) => return Err("port 0 cannot be connected to".to_owned()),
         Some(port) => port,
     };
-    Ok(Server { tls, host: parse_host(host)?, port, ..Server::default() })
+    Ok(Server { tls, srv, host: parse_host(host)?, port, ..Server::default() })
+}
+
+/// A name of SRV records: `_service._tcp.` and a domain.
+fn parse_srv(host: &str, port: Option<u16>, tls: bool) -> Result<Server, String> {
+    const EXAMPLE: &str = "srv+http://_http._tcp.example.org";
+    if port.is_some() {
+        return Err(format!("SRV records bring the port: \"{EXAMPLE}\""));
+    }
+    let host = parse_host(host)?;
+    let server = Server { tls, srv: true, host, port: 0, ..Server::default() };
+    let labels = server.host.split('.').take_while(|label| label.starts_with('_')).count();
+    if labels != 2 || server.domain().is_empty() || server.domain().starts_with('_') {
+        return Err(format!("a name of SRV records has a service and a protocol: \"{EXAMPLE}\""));
+    }
+    Ok(server)
 }
 
 /// Reads a host pattern of a site: `example.org`, `*.example.org`, `*` or a literal address.

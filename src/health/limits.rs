@@ -26,7 +26,7 @@ pub fn may_eject(total: usize, ejected: usize, usable: usize, at_most_percent: u
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Tiers with higher numbers are used only when nothing in the lower ones is up.
-    pub tier: u32,
+    pub tier: u16,
     /// Believed to be well.
     pub up: bool,
 }
@@ -35,7 +35,7 @@ pub struct Member {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tier {
     /// `None`: all of them.
-    number: Option<u32>,
+    number: Option<u16>,
     /// Those that look down are used as well.
     pub panic: bool,
 }
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn a_later_tier_waits_for_all_before_it() {
         let member = |tier, up| Member { tier, up };
-        let used = |members: &[Member]| -> Vec<u32> {
+        let used = |members: &[Member]| -> Vec<u16> {
             let tier = usable(members.iter().copied());
             let used = members.iter().filter(|member| tier.uses(**member));
             used.map(|member| member.tier).collect()

@@ -47,7 +47,7 @@ impl Origin {
                     usable: may(endpoint, known) && (!near || self.is_near_with_room(endpoint)),
                     latency: known.latency,
                     in_flight: endpoint.in_flight(),
-                    weight: endpoint.weight,
+                    weight: endpoint.weight(),
                     ramp: known.ramp,
                     turn: endpoint.turn.load(Ordering::Relaxed),
                     ring: endpoint.ring,
@@ -80,7 +80,7 @@ impl Origin {
         for (endpoint, member, usable) in set {
             if endpoint.near && tier.holds(member) {
                 let room = usable && self.is_near_with_room(endpoint);
-                nearness.count(endpoint.weight, member.up, room);
+                nearness.count(endpoint.weight(), member.up, room);
             }
         }
         nearness.is_enough()
@@ -93,7 +93,7 @@ impl Origin {
     /// Charges a request to an endpoint, whatever others have been charged to it meanwhile.
     fn take_turn(&self, endpoint: &Endpoint, ramp: f64) {
         let set = self.turn.load(Ordering::Relaxed);
-        let after = |turn| Turn::after(endpoint.weight, ramp, turn, set);
+        let after = |turn| Turn::after(endpoint.weight(), ramp, turn, set);
         let taken = endpoint.turn.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |turn| {
             Some(after(turn).endpoint)
         });

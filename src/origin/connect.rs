@@ -1,5 +1,5 @@
-//! Connections to endpoints: TCP with a second address in the race where the first takes long,
-//! then TLS, all within one deadline.
+//! Connections to endpoints: TCP with further addresses in the race where the first takes long,
+//! the PROXY header where one is asked for, then TLS, all within one deadline.
 
 use std::future::Future;
 use std::io;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use rustix::net::RecvFlags;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -18,13 +18,12 @@ use tokio_rustls::client::TlsStream;
 use crate::clock;
 use crate::health::Observed;
 
-use super::SendError;
 use super::endpoint::Endpoint;
+use super::proxy_header;
+use super::race::{Race, Rivals, tcp_error};
 use super::set::Origin;
 use super::tls::{TlsIdentity, handshake_error};
-
-/// Head start of the first address (RFC 8305 section 5).
-const HEAD_START: Duration = Duration::from_millis(250);
+use super::{Hop, SendError};
 
 /// Free room in the read buffer below which it is made larger.
 const READ_LEAST: usize = 4 * 1024;
@@ -47,6 +46,8 @@ pub(super) struct Connection {
     pub(super) opened: Duration,
     /// Whether it has carried a request before.
     pub(super) reused: bool,
+    /// Whether it speaks for one client (PROXY protocol) and must never carry another's request.
+    pub(super) single: bool,
     _open: Open,
 }
 
@@ -70,23 +71,32 @@ impl Drop for Open {
     }
 }
 
-/// Connects to `first`, or to `second` where `first` fails or takes longer than its head start.
-/// What goes wrong on the way is held against the endpoint where it went wrong.
+/// Connects to `first`, or to one of the `rivals` where it fails or takes longer than its head
+/// start, on behalf of `hop`. What goes wrong on the way is held against the endpoint where it
+/// went wrong.
 pub(super) async fn connect(
     origin: &Arc<Origin>,
     first: &Arc<Endpoint>,
-    second: Option<Arc<Endpoint>>,
+    rivals: Rivals,
+    hop: Option<Hop>,
 ) -> Result<Connection, SendError> {
-    let mut trying = Arc::clone(first);
-    let all = async {
-        let (tcp, endpoint) = race(origin, first, second, &mut trying).await?;
-        establish(origin, endpoint, tcp).await
+    let most = origin.limits.origin_connect;
+    let deadline = tokio::time::Instant::now() + most;
+    let mut race = Race::new(first, rivals);
+    let winner = race.run(|endpoint, error| blame(origin, endpoint, error));
+    let Ok(winner) = tokio::time::timeout_at(deadline, winner).await else {
+        // Whoever had half the time has had enough; a late starter has not.
+        for silent in race.silent(most / 2) {
+            blame(origin, silent, &SendError::ConnectionTimeout);
+        }
+        return Err(SendError::ConnectionTimeout);
     };
-    let outcome = tokio::time::timeout(origin.limits.origin_connect, all)
+    let (tcp, endpoint) = winner?;
+    let outcome = tokio::time::timeout_at(deadline, establish(origin, &endpoint, tcp, hop))
         .await
         .unwrap_or(Err(SendError::ConnectionTimeout));
     if let Err(error) = &outcome {
-        blame(origin, &trying, error);
+        blame(origin, &endpoint, error);
     }
     outcome
 }
@@ -97,26 +107,32 @@ pub(super) async fn connect_once(
     endpoint: &Arc<Endpoint>,
 ) -> Result<Connection, SendError> {
     let tcp = TcpStream::connect(endpoint.address).await.map_err(|error| tcp_error(&error))?;
-    establish(origin, Arc::clone(endpoint), tcp).await
+    establish(origin, endpoint, tcp, None).await
 }
 
 async fn establish(
     origin: &Arc<Origin>,
-    endpoint: Arc<Endpoint>,
-    tcp: TcpStream,
+    endpoint: &Arc<Endpoint>,
+    mut tcp: TcpStream,
+    hop: Option<Hop>,
 ) -> Result<Connection, SendError> {
     // A socket without the option still works, only less promptly.
     let _ = tcp.set_nodelay(true);
+    let header = proxy_header::encode(origin.config.proxy_protocol, hop);
+    if let Some(header) = &header {
+        tcp.write_all(header).await.map_err(|error| tcp_error(&error))?;
+    }
     let io = match &endpoint.tls {
         None => Io::Plain(tcp),
         Some(identity) => Io::Tls(Box::new(handshake(identity, tcp).await?)),
     };
     Ok(Connection {
         io,
-        endpoint,
+        endpoint: Arc::clone(endpoint),
         buffer: BytesMut::new(),
         opened: clock::now().boot,
         reused: false,
+        single: header.is_some(),
         _open: Open::new(origin),
     })
 }
@@ -124,49 +140,6 @@ async fn establish(
 fn blame(origin: &Origin, endpoint: &Endpoint, error: &SendError) {
     endpoint.note_error(error);
     origin.observe(endpoint, Observed::Failure, None, clock::now().boot);
-}
-
-/// Leaves in `trying` the endpoint that a failure or a timeout is to be held against.
-async fn race(
-    origin: &Origin,
-    first: &Arc<Endpoint>,
-    second: Option<Arc<Endpoint>>,
-    trying: &mut Arc<Endpoint>,
-) -> Result<(TcpStream, Arc<Endpoint>), SendError> {
-    let mut one = pin!(TcpStream::connect(first.address));
-    let Some(second) = second else {
-        let tcp = one.await.map_err(|error| tcp_error(&error))?;
-        return Ok((tcp, Arc::clone(first)));
-    };
-    match tokio::time::timeout(HEAD_START, &mut one).await {
-        Ok(Ok(tcp)) => return Ok((tcp, Arc::clone(first))),
-        Ok(Err(error)) => {
-            blame(origin, first, &tcp_error(&error));
-            trying.clone_from(&second);
-            let tcp = TcpStream::connect(second.address).await;
-            return tcp.map(|tcp| (tcp, second)).map_err(|error| tcp_error(&error));
-        }
-        Err(_) => {}
-    }
-    let mut two = pin!(TcpStream::connect(second.address));
-    let (winner, failed, error) = tokio::select! {
-        outcome = &mut one => match outcome {
-            Ok(tcp) => return Ok((tcp, Arc::clone(first))),
-            Err(error) => (two, first, error),
-        },
-        outcome = &mut two => match outcome {
-            Ok(tcp) => {
-                *trying = Arc::clone(&second);
-                return Ok((tcp, second));
-            }
-            Err(error) => (one, &second, error),
-        },
-    };
-    blame(origin, failed, &tcp_error(&error));
-    let left = if failed.id == first.id { &second } else { first };
-    trying.clone_from(left);
-    let tcp = winner.await.map_err(|error| tcp_error(&error))?;
-    Ok((tcp, Arc::clone(left)))
 }
 
 async fn handshake(
@@ -177,14 +150,6 @@ async fn handshake(
         .connect(identity.name.clone(), tcp)
         .await
         .map_err(|error| handshake_error(&error))
-}
-
-fn tcp_error(error: &io::Error) -> SendError {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => SendError::ConnectionRefused,
-        io::ErrorKind::TimedOut => SendError::ConnectionTimeout,
-        _ => SendError::ConnectionFailed(error.to_string()),
-    }
 }
 
 impl Connection {

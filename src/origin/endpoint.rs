@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::balance::PeakEwma;
@@ -26,10 +26,6 @@ pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
     /// How to speak TLS to it; `None` speaks in plain.
     pub(super) tls: Option<TlsIdentity>,
-    /// Share of the load.
-    pub(super) weight: u32,
-    /// Used only while nothing in a tier with a lower number is up; see [`tier_of`].
-    pub(super) tier: u32,
     /// Stands where this node stands.
     pub(super) near: bool,
     /// Where it stands in consistent hashing: a hash of its address, alike on all nodes.
@@ -38,8 +34,19 @@ pub(super) struct Endpoint {
     pub(super) turn: AtomicU64,
     /// What is known of it.
     pub(super) view: Lock<View>,
+    tier: AtomicU16,
+    weight: AtomicU32,
     in_flight: AtomicU32,
     retired: AtomicBool,
+}
+
+/// Where an endpoint is to be, and how it stands among its fellows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    /// 0 is used first.
+    pub(super) tier: u16,
+    pub(super) weight: u32,
 }
 
 /// What is known of an endpoint.
@@ -56,21 +63,20 @@ impl Endpoint {
     /// A new one; `returned` as in [`EndpointHealth::new`].
     pub(super) fn new(
         server: usize,
-        address: SocketAddr,
+        (target, near): (Target, bool),
         tls: Option<TlsIdentity>,
-        (weight, tier, near): (u32, u32, bool),
         returned: Option<Duration>,
     ) -> Self {
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             server,
-            address,
+            address: target.address,
             tls,
-            weight,
-            tier,
             near,
-            ring: ring(address),
+            ring: ring(target.address),
             turn: AtomicU64::new(0),
+            tier: AtomicU16::new(target.tier),
+            weight: AtomicU32::new(target.weight),
             view: Lock::new(View {
                 health: EndpointHealth::new(returned),
                 latency: PeakEwma::default(),
@@ -81,14 +87,25 @@ impl Endpoint {
         }
     }
 
+    /// Endpoints of a tier are used only when those of all lower tiers are down.
+    pub(super) fn tier(&self) -> u16 {
+        self.tier.load(Ordering::Relaxed)
+    }
+
+    /// Share of the load beside its fellows in the tier.
+    pub(super) fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    /// Takes tier and weight of a newer answer about the same address.
+    pub(super) fn stand_as(&self, target: Target) {
+        self.tier.store(target.tier, Ordering::Relaxed);
+        self.weight.store(target.weight, Ordering::Relaxed);
+    }
+
     /// Requests under way.
     pub(super) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// Belongs to a server that stands in for others.
-    pub(super) fn is_backup(&self) -> bool {
-        self.tier >> 16 > 0
     }
 
     /// Its address is gone: nothing new goes there, idle connections are closed.
@@ -124,11 +141,6 @@ impl Endpoint {
             last_error: view.last_error.clone(),
         }
     }
-}
-
-/// The tier of an address: that of its server, and within it the priority that DNS gives (SRV).
-pub(super) fn tier_of(server: u32, priority: u16) -> u32 {
-    server << 16 | u32::from(priority)
 }
 
 /// Where an address stands in consistent hashing: the same on every node, and after a restart.

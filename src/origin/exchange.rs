@@ -21,6 +21,8 @@ pub struct Outgoing {
     pub body: Body,
     /// How it is to be sent.
     pub manner: Manner,
+    /// Whose request it is, for origins that are told by the PROXY protocol.
+    pub hop: Option<Hop>,
 }
 
 /// How a request is to be sent, as far as its site and its origin decide it.
@@ -34,11 +36,20 @@ pub struct Manner {
     pub hedge: bool,
 }
 
+/// A client's connection to us: where it comes from and where it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Address of the client.
+    pub from: SocketAddr,
+    /// Our address.
+    pub to: SocketAddr,
+}
+
 impl Outgoing {
     /// The head, which every attempt at the request shares, the body, and how they are sent.
     pub(super) fn split(self) -> (Head, Body, Manner) {
-        let Self { method, target, headers, body, manner } = self;
-        (Head { method, target, headers }, body, manner)
+        let Self { method, target, headers, body, manner, hop } = self;
+        (Head { method, target, headers, hop }, body, manner)
     }
 }
 
@@ -51,6 +62,8 @@ pub(super) struct Head {
     pub(super) target: String,
     /// End-to-end fields, `Host` among them.
     pub(super) headers: HeaderMap,
+    /// Whose request it is.
+    pub(super) hop: Option<Hop>,
 }
 
 /// How the end of an answer's body is known.

@@ -30,6 +30,8 @@ mod place;
 mod pool;
 mod prefixed;
 mod probe;
+mod proxy_header;
+mod race;
 mod resolve;
 mod roundtrip;
 mod send;
@@ -42,7 +44,7 @@ mod transport;
 mod upload;
 
 pub use error::SendError;
-pub use exchange::{Answer, Framing, Manner, Outgoing};
+pub use exchange::{Answer, Framing, Hop, Manner, Outgoing};
 use exchange::Head;
 pub use origins::{OriginConfigError, Origins};
 pub use send::WorkerOrigins;

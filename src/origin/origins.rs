@@ -149,7 +149,7 @@ fn identities(
             Some(shared) => Arc::clone(shared),
             None => Arc::clone(shared.insert(settings.of(config)?)),
         };
-        let name = ServerName::try_from(server.host.clone()).map_err(|_invalid| {
+        let name = ServerName::try_from(server.domain().to_owned()).map_err(|_invalid| {
             OriginConfigError::Host { origin: config.name.clone(), host: server.host.clone() }
         })?;
         Ok(Some(TlsIdentity { config: config_of_origin, name }))

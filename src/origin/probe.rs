@@ -105,13 +105,16 @@ fn request(probe: &Probe, server: Option<&Server>) -> Option<Head> {
     let mut headers = HeaderMap::new();
     headers.insert(HOST, HeaderValue::try_from(host).ok()?);
     headers.insert(USER_AGENT, HeaderValue::from_static("atoll-probe"));
-    Some(Head { method: Method::GET, target: probe.path.clone(), headers })
+    Some(Head { method: Method::GET, target: probe.path.clone(), headers, hop: None })
 }
 
 /// A server's name as `Host` has it: without the port that its scheme implies.
 fn authority(server: &Server) -> String {
-    let host =
-        if server.host.contains(':') { format!("[{}]", server.host) } else { server.host.clone() };
+    let host = server.domain();
+    if server.srv {
+        return host.to_owned();
+    }
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let implied = if server.tls { 443 } else { 80 };
     if server.port == implied { host } else { format!("{host}:{}", server.port) }
 }

@@ -102,7 +102,7 @@ fn apply(name: &Name, kept: &Kept, outcome: &Result<Duration, SendError>, now: D
         if outcome.is_err() {
             origin.measure(|metrics| metrics.dns_failures.inc());
         }
-        origin.apply(*server, &addresses, now);
+        origin.apply(*server, &origin.targets(*server, &addresses), now);
         origin.resolved(*server, outcome.clone().map(|_ttl| ()), now);
     }
 }

@@ -17,11 +17,16 @@ use crate::health::{
 use crate::store::{Events, What};
 use crate::telemetry::{Metrics, OriginMetrics};
 
-use super::endpoint::{Endpoint, tier_of};
+use super::endpoint::{Endpoint, Target};
 use super::lock::Lock;
 use super::place::Places;
+use super::race::{Rivals, alternate};
 use super::tls::TlsIdentity;
 use super::{OriginStatus, SendError, ServerStatus};
+
+/// Tiers of endpoints within one tier of servers: more than the priorities that one name's SRV
+/// records make.
+const BACKUPS: u16 = 1 << 10;
 
 /// An origin, shared by all workers.
 #[derive(Debug)]
@@ -103,7 +108,8 @@ impl Origin {
         };
         for position in 0..origin.servers.len() {
             if let Some(addresses) = origin.fixed_addresses(position) {
-                origin.apply(position, &addresses, Duration::ZERO);
+                let targets = origin.targets(position, &addresses);
+                origin.apply(position, &targets, Duration::ZERO);
             }
         }
         origin
@@ -111,7 +117,11 @@ impl Origin {
 
     /// Addresses that need no DNS; `None` for names that do.
     pub(super) fn fixed_addresses(&self, server: usize) -> Option<Vec<IpAddr>> {
-        let host = &self.servers.get(server)?.config.host;
+        let config = &self.servers.get(server)?.config;
+        let host = &config.host;
+        if config.srv {
+            return None;
+        }
         if let Ok(address) = host.parse() {
             return Some(vec![address]);
         }
@@ -133,35 +143,54 @@ impl Origin {
         self.endpoints.load_full()
     }
 
-    /// Puts the addresses of a server in force. Those that stay keep all that is known of them;
-    /// those that go are retired; those that come later than the first ones start slowly.
-    pub(super) fn apply(&self, server: usize, addresses: &[IpAddr], now: Duration) {
+    /// Addresses of a server as endpoints: port, weight and tier are the server's.
+    pub(super) fn targets(&self, server: usize, addresses: &[IpAddr]) -> Vec<Target> {
+        let Some(Server { config, .. }) = self.servers.get(server) else { return Vec::new() };
+        let (tier, weight) = (self.tier(server), config.weight);
+        let target =
+            |&address| Target { address: SocketAddr::new(address, config.port), tier, weight };
+        addresses.iter().map(target).collect()
+    }
+
+    /// The first tier of a server's endpoints.
+    pub(super) fn tier(&self, server: usize) -> u16 {
+        let tier = self.servers.get(server).map_or(0, |server| server.config.tier());
+        u16::try_from(tier).unwrap_or(u16::MAX).saturating_mul(BACKUPS)
+    }
+
+    /// Puts the endpoints of a server in force. Those that stay keep all that is known of them;
+    /// those that go are retired; those that come to others start slowly. Where none stays there
+    /// is nobody who could take their share meanwhile.
+    pub(super) fn apply(&self, server: usize, targets: &[Target], now: Duration) {
         let Some(its) = self.servers.get(server) else { return };
         let editing = self.editing.lock();
         let old = self.endpoints.load_full();
-        let first = !old.iter().any(|endpoint| endpoint.server == server);
-        let keeps = |endpoint: &Endpoint| {
-            endpoint.server != server || addresses.contains(&endpoint.address.ip())
+        let wanted = |endpoint: &Endpoint| {
+            targets.iter().find(|target| target.address == endpoint.address).copied()
         };
-        let mut new: Vec<_> = old.iter().filter(|endpoint| keeps(endpoint)).cloned().collect();
-        for &address in addresses {
-            let address = SocketAddr::new(address, its.config.port);
-            let known =
-                |endpoint: &Arc<Endpoint>| endpoint.server == server && endpoint.address == address;
-            if !new.iter().any(known) {
-                new.push(Arc::new(Endpoint::new(
-                    server,
-                    address,
-                    its.tls.clone(),
-                    (its.config.weight, tier_of(its.config.tier(), 0), its.config.near),
-                    (!first).then_some(now),
-                )));
+        let (mut new, mut gone, mut stays) = (Vec::new(), Vec::new(), false);
+        for endpoint in old.iter() {
+            if endpoint.server != server {
+                new.push(Arc::clone(endpoint));
+            } else if let Some(target) = wanted(endpoint) {
+                stays = true;
+                endpoint.stand_as(target);
+                new.push(Arc::clone(endpoint));
+            } else {
+                gone.push(Arc::clone(endpoint));
             }
         }
-        for gone in old.iter().filter(|endpoint| !keeps(endpoint)) {
-            gone.retire();
+        for &target in targets {
+            let known = |endpoint: &Arc<Endpoint>| {
+                endpoint.server == server && endpoint.address == target.address
+            };
+            if !new.iter().any(known) {
+                let returned = stays.then_some(now);
+                new.push(Arc::new(Endpoint::new(server, (target, its.config.near), its.tls.clone(), returned)));
+            }
         }
         self.endpoints.store(Arc::new(new));
+        gone.iter().for_each(|endpoint| endpoint.retire());
         drop(editing);
         self.measure_endpoints(now);
         self.changed.send_replace(());
@@ -208,7 +237,7 @@ impl Origin {
 
     fn readiness(&self) -> Option<Result<(), SendError>> {
         let endpoints = self.endpoints.load();
-        if endpoints.iter().any(|endpoint| !endpoint.is_backup()) {
+        if endpoints.iter().any(|endpoint| endpoint.tier() < BACKUPS) {
             return Some(Ok(()));
         }
         let mut error = None;
@@ -226,16 +255,20 @@ impl Origin {
         })
     }
 
-    /// An endpoint of the same server in the other address family, for a connection that takes
-    /// long (RFC 8305).
-    pub(super) fn other_family(&self, first: &Endpoint, now: Duration) -> Option<Arc<Endpoint>> {
+    /// Endpoints that may stand in for `first` on a new connection that takes long (RFC 8305):
+    /// further addresses of the same name that stand alike.
+    pub(super) fn rivals(&self, first: &Endpoint, now: Duration) -> Rivals {
         let endpoints = self.endpoints.load();
-        let other = |endpoint: &&Arc<Endpoint>| {
-            endpoint.server == first.server
-                && endpoint.address.is_ipv6() != first.address.is_ipv6()
+        let position = endpoints.iter().position(|endpoint| endpoint.id == first.id);
+        let alike = |endpoint: &&Arc<Endpoint>| {
+            endpoint.id != first.id
+                && endpoint.server == first.server
+                && endpoint.tier() == first.tier()
                 && endpoint.view.lock().health.is_up(now)
         };
-        endpoints.iter().find(other).cloned()
+        // From the chosen one on, so that not all turn to the same.
+        let (before, after) = endpoints.split_at(position.unwrap_or(0));
+        alternate(first, after.iter().chain(before).filter(alike).cloned())
     }
 
     /// What choosing needs to know of the endpoints.
@@ -245,7 +278,7 @@ impl Origin {
             .map(|endpoint| {
                 let mut view = endpoint.view.lock();
                 Known {
-                    member: Member { tier: endpoint.tier, up: view.health.is_up(now) },
+                    member: Member { tier: endpoint.tier(), up: view.health.is_up(now) },
                     takes: view.health.takes(endpoint.in_flight(), now),
                     latency: view.latency.seconds(now),
                     ramp: view.health.ramp(&self.rules, now),
@@ -404,15 +437,9 @@ pub(super) struct Known {
 impl Server {
     fn status(&self, now: Duration) -> ServerStatus {
         let config = &self.config;
-        let scheme = if config.tls { "https" } else { "http" };
-        let url = if config.host.contains(':') {
-            format!("{scheme}://[{}]:{}", config.host, config.port)
-        } else {
-            format!("{scheme}://{}:{}", config.host, config.port)
-        };
         let resolution = self.resolution.lock();
         ServerStatus {
-            url,
+            url: config.url(),
             weight: config.weight,
             tier: config.tier(),
             backup: config.tier() > 0,

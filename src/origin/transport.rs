@@ -94,9 +94,9 @@ impl Transport {
         body: Body,
         interim: &mut Interim<'_>,
     ) -> Result<Answer, Failure> {
-        let Attempt { origin, endpoint, site, fresh, request, place } = *attempt;
+        let Attempt { origin, endpoint, site, request, place, .. } = *attempt;
         let flight = Flight::new(Arc::clone(endpoint));
-        let mut connection = match self.connection(origin, endpoint, site, fresh).await {
+        let mut connection = match self.connection(attempt).await {
             Ok(connection) => connection,
             Err(error) => {
                 return Err(Failure {
@@ -143,19 +143,14 @@ impl Transport {
     }
 
     /// A connection to `endpoint`: an idle one unless it must be `fresh`, else a new one.
-    async fn connection(
-        &self,
-        origin: &Arc<Origin>,
-        endpoint: &Arc<Endpoint>,
-        site: usize,
-        fresh: bool,
-    ) -> Result<Connection, SendError> {
+    async fn connection(&self, attempt: &Attempt<'_>) -> Result<Connection, SendError> {
+        let Attempt { origin, endpoint, site, fresh, request, .. } = *attempt;
         let now = clock::now().boot;
         if !fresh && let Some(connection) = self.pool.take(endpoint.id, site, now) {
             origin.measure(|metrics| metrics.connections_reused.inc());
             return Ok(connection);
         }
-        connect(origin, endpoint, origin.other_family(endpoint, now)).await
+        connect(origin, endpoint, origin.rivals(endpoint, now), request.hop).await
     }
 
     /// Connections that lie idle.

@@ -10,7 +10,7 @@ use super::{Ask, Edge, Worker};
 use crate::balance::Balance;
 use crate::config::{HashBy, Origin};
 use crate::message::Body;
-use crate::origin::{Manner, Outgoing};
+use crate::origin::{Hop, Manner, Outgoing};
 use crate::semantics::{Request, affinity};
 
 const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
@@ -33,9 +33,10 @@ impl Worker {
         if let Ok(id) = HeaderValue::from_str(&self.edge.config.node.cdn_id) {
             headers.append(CDN_LOOP, id);
         }
+        let hop = Some(Hop { from: ask.client.address, to: ask.client.local });
         let (method, target, manner) =
             (request.method.clone(), request.target(), self.manner(ask));
-        Outgoing { method, target, headers, body, manner }
+        Outgoing { method, target, headers, body, manner, hop }
     }
 
     /// How the request is sent: what its path's policy and its origin say.

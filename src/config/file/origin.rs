@@ -13,7 +13,7 @@ use crate::balance::Balance;
 use super::super::certificates::check_authorities;
 use super::super::error::Problem;
 use super::super::reader::{Entry, Found, Place, Read, Table};
-use super::super::{HashBy, Origin, Probe, Server, names};
+use super::super::{HashBy, Origin, Probe, ProxyProtocol, Server, names};
 use super::Status;
 
 /// Reads one origin, and the `Host` that it is to see.
@@ -30,6 +30,8 @@ pub(super) fn read(mut table: Table<'_>, folder: &Path) -> Option<(Found<Origin>
     let choice = choice(&mut table);
     let mut near_in_flight = 100;
     table.count("near_in_flight", &mut near_in_flight, 1..=1_000_000);
+    let mut proxy_protocol = ProxyProtocol::None;
+    table.parse("proxy_protocol", &mut proxy_protocol, parse_proxy_protocol);
     table.finish();
     let name = name?;
     let value = Origin {
@@ -42,6 +44,7 @@ pub(super) fn read(mut table: Table<'_>, folder: &Path) -> Option<(Found<Origin>
         balance: choice.0,
         hash_by: choice.1,
         near_in_flight,
+        proxy_protocol,
     };
     Some((Found { value, place: name.place }, host))
 }
@@ -142,7 +145,7 @@ impl Read for Server {
         let (mut weight, mut backup, mut tier) = (1, false, 0);
         table.count("weight", &mut weight, 1..=1000);
         table.set("backup", &mut backup);
-        table.count("tier", &mut tier, 0..=100);
+        table.count("tier", &mut tier, 0..=50);
         if let (true, Some(span)) = (backup, table.span_of("tier")) {
             let problem = Problem::new("`backup` and `tier` say the same").at(Some(span));
             table.sink.push(problem.help("backup = true is short for tier = 1: keep one of them"));
@@ -151,6 +154,15 @@ impl Read for Server {
         table.finish();
         let locality = locality.map(|found| found.value);
         server.map(|found| Self { weight, backup, tier, locality, ..found.value })
+    }
+}
+
+fn parse_proxy_protocol(text: &str) -> Result<ProxyProtocol, String> {
+    match text {
+        "none" => Ok(ProxyProtocol::None),
+        "v1" => Ok(ProxyProtocol::V1),
+        "v2" => Ok(ProxyProtocol::V2),
+        _ => Err("expected \"none\", \"v1\" or \"v2\"".to_owned()),
     }
 }
 

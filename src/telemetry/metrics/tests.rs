@@ -48,6 +48,7 @@ pub(crate) fn config() -> Config {
             probe: None,
             resolvers: Vec::new(),
             allow_internal_addresses: false,
+            proxy_protocol: crate::config::ProxyProtocol::None,
         }],
         sites: vec![site("shop"), site("blog")],
         facades: crate::config::Facades::default(),
