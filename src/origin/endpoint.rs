@@ -63,7 +63,7 @@ impl Endpoint {
     /// A new one; `returned` as in [`EndpointHealth::new`].
     pub(super) fn new(
         server: usize,
-        (target, near): (Target, bool),
+        target: Target,
         tls: Option<TlsIdentity>,
         returned: Option<Duration>,
     ) -> Self {
@@ -72,7 +72,7 @@ impl Endpoint {
             server,
             address: target.address,
             tls,
-            near,
+            near: false,
             ring: ring(target.address),
             turn: AtomicU64::new(0),
             tier: AtomicU16::new(target.tier),
@@ -85,6 +85,11 @@ impl Endpoint {
             in_flight: AtomicU32::new(0),
             retired: AtomicBool::new(false),
         }
+    }
+
+    /// The same, near this node or not.
+    pub(super) fn standing(self, near: bool) -> Self {
+        Self { near, ..self }
     }
 
     /// Endpoints of a tier are used only when those of all lower tiers are down.

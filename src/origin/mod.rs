@@ -22,6 +22,7 @@ mod download;
 mod endpoint;
 mod error;
 mod exchange;
+mod hedge;
 mod lock;
 mod origins;
 mod pace;

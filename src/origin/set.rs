@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
+use crate::balance::Latencies;
 use crate::clock;
 use crate::config::{self, Limits};
 use crate::health::{
@@ -34,6 +35,8 @@ pub(super) struct Origin {
     pub(super) config: config::Origin,
     pub(super) limits: Arc<Limits>,
     pub(super) budget: Lock<RetryBudget>,
+    /// Of the requests that may be hedged.
+    pub(super) latencies: Lock<Latencies>,
     servers: Vec<Server>,
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
     /// Held while `endpoints` is made anew, or while it is decided who may be ejected.
@@ -93,6 +96,7 @@ impl Origin {
                 slow_start: limits.slow_start,
             },
             budget: Lock::new(RetryBudget::new(limits.retry_budget_percent)),
+            latencies: Lock::default(),
             places: Places::new(limits.origin_connections),
             config,
             limits,
@@ -186,7 +190,8 @@ impl Origin {
             };
             if !new.iter().any(known) {
                 let returned = stays.then_some(now);
-                new.push(Arc::new(Endpoint::new(server, (target, its.config.near), its.tls.clone(), returned)));
+                let new_one = Endpoint::new(server, target, its.tls.clone(), returned);
+                new.push(Arc::new(new_one.standing(its.config.near)));
             }
         }
         self.endpoints.store(Arc::new(new));

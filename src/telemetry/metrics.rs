@@ -271,6 +271,10 @@ pub struct OriginMetrics {
     pub requests: IntCounter,
     /// Requests sent a second time.
     pub retries: IntCounter,
+    /// Requests sent a second time because the first took long.
+    pub hedges: IntCounter,
+    /// Second ones of those whose answer was used.
+    pub hedges_won: IntCounter,
     /// Connections opened.
     pub connections_opened: IntCounter,
     /// Requests that went over a kept connection.
@@ -307,6 +311,7 @@ impl OriginMetrics {
 /// The metrics of all origins before they are told apart by name.
 struct OriginFamilies {
     counters: [IntCounterVec; 7],
+    hedges: [IntCounterVec; 2],
     gauges: [IntGaugeVec; 5],
     first_byte: prometheus::HistogramVec,
     failures: IntCounterVec,
@@ -328,6 +333,13 @@ impl OriginFamilies {
                 counter("atoll_origin_probes_failed_total", "Probes of endpoints that failed."),
                 counter("atoll_origin_ejections_total", "Times an endpoint was ejected."),
                 counter("atoll_origin_dns_failures_total", "DNS lookups that failed."),
+            ],
+            hedges: [
+                counter(
+                    "atoll_origin_hedges_total",
+                    "Requests sent to origins a second time because the first took long.",
+                ),
+                counter("atoll_origin_hedges_won_total", "Those whose second answer was used."),
             ],
             gauges: [
                 gauge("atoll_origin_connections_open", "Connections open to origins."),
@@ -354,10 +366,13 @@ impl OriginFamilies {
         let counters = self.counters.each_ref().map(|all| all.with_label_values(&[name]));
         let gauges = self.gauges.each_ref().map(|all| all.with_label_values(&[name]));
         let [requests, retries, opened, reused, probes_failed, ejections, dns_failures] = counters;
+        let [hedges, hedges_won] = self.hedges.each_ref().map(|all| all.with_label_values(&[name]));
         let [connections_open, in_flight, queued, endpoints, endpoints_up] = gauges;
         OriginMetrics {
             requests,
             retries,
+            hedges,
+            hedges_won,
             connections_opened: opened,
             connections_reused: reused,
             probes_failed,

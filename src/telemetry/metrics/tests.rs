@@ -42,6 +42,9 @@ pub(crate) fn config() -> Config {
         },
         watch: None,
         origins: vec![Origin {
+            balance: crate::balance::Balance::Latency,
+            hash_by: crate::config::HashBy::Key,
+            near_in_flight: 100,
             name: "back".into(),
             servers: Vec::new(),
             ca: None,
