@@ -23,9 +23,10 @@ use super::{Candidate, weighed};
 
 /// Position of the candidate with the highest score that has room.
 pub(super) fn pick(candidates: &[Candidate], affinity: u64, bound: f64) -> Option<usize> {
-    let (all, weights) = weighed(candidates).fold((1.0, 0.0), |(all, weights), (_, one, weight)| {
-        (all + f64::from(one.in_flight), weights + weight)
-    });
+    let (all, weights) = weighed(candidates)
+        .fold((1.0, 0.0), |(all, weights), (_, one, weight)| {
+            (all + f64::from(one.in_flight), weights + weight)
+        });
     let has_room = |one: &Candidate, weight: f64| {
         f64::from(one.in_flight) + 1.0 <= (bound.max(1.0) * all * weight / weights).ceil()
     };

@@ -10,12 +10,8 @@ use super::{Balance, Call, Candidate, Draws, Turn};
 /// weights some of their exactness: what spills over goes to whoever has room.
 const BOUND: f64 = 2.0;
 
-const POLICIES: [Balance; 4] = [
-    Balance::Latency,
-    Balance::RoundRobin,
-    Balance::LeastRequests,
-    Balance::Hash { bound: BOUND },
-];
+const POLICIES: [Balance; 4] =
+    [Balance::Latency, Balance::RoundRobin, Balance::LeastRequests, Balance::Hash { bound: BOUND }];
 
 /// A usable candidate that weighs 1, idle, fast and in its first turn.
 pub(super) fn candidate() -> Candidate {
@@ -120,9 +116,8 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
 }
 
 fn call() -> impl Strategy<Value = Call> {
-    (any::<u64>(), prop_oneof![0_u64..1 << 30, any::<u64>()], any::<u64>()).prop_map(
-        |(seed, turn, affinity)| Call { draws: Dice(seed).draws(), turn, affinity },
-    )
+    (any::<u64>(), prop_oneof![0_u64..1 << 30, any::<u64>()], any::<u64>())
+        .prop_map(|(seed, turn, affinity)| Call { draws: Dice(seed).draws(), turn, affinity })
 }
 
 proptest! {
@@ -224,8 +219,7 @@ fn a_slow_one_among_fast_ones_is_hardly_used_by_latency() {
     set[2].latency = Some(0.1);
     let mut dice = Dice(3);
     let call = |dice: &mut Dice| Call { draws: dice.draws(), turn: 0, affinity: 0 };
-    let slow = (0..10_000)
-        .filter(|_| Balance::Latency.pick(&set, &call(&mut dice)) == Some(2))
-        .count();
+    let slow =
+        (0..10_000).filter(|_| Balance::Latency.pick(&set, &call(&mut dice)) == Some(2)).count();
     assert_eq!(slow, 0);
 }

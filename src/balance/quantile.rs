@@ -86,7 +86,10 @@ mod tests {
         (1..=900).for_each(|time| latencies.observe(millis(time)));
         for (share, exact) in [(0.05, 45), (0.5, 450), (0.95, 855), (1.0, 900)] {
             let read = latencies.quantile(share).unwrap();
-            assert!(read >= millis(exact) && read <= millis(exact * 121 / 100), "{share}: {read:?}");
+            assert!(
+                read >= millis(exact) && read <= millis(exact * 121 / 100),
+                "{share}: {read:?}"
+            );
         }
     }
 

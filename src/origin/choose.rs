@@ -94,9 +94,9 @@ impl Origin {
     fn take_turn(&self, endpoint: &Endpoint, ramp: f64) {
         let set = self.turn.load(Ordering::Relaxed);
         let after = |turn| Turn::after(endpoint.weight(), ramp, turn, set);
-        let taken = endpoint.turn.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |turn| {
-            Some(after(turn).endpoint)
-        });
+        let taken = endpoint
+            .turn
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |turn| Some(after(turn).endpoint));
         let (Ok(turn) | Err(turn)) = taken;
         self.turn.fetch_max(after(turn).set, Ordering::Relaxed);
     }

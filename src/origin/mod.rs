@@ -45,8 +45,8 @@ mod transport;
 mod upload;
 
 pub use error::SendError;
-pub use exchange::{Answer, Framing, Hop, Manner, Outgoing};
 use exchange::Head;
+pub use exchange::{Answer, Framing, Hop, Manner, Outgoing};
 pub use origins::{OriginConfigError, Origins};
 pub use send::WorkerOrigins;
 pub use status::{EndpointStatus, OriginStatus, ServerStatus};

@@ -64,7 +64,11 @@ impl Pool {
     /// Puts a connection back whose last response has ended cleanly.
     pub(super) fn put(self: &Arc<Self>, mut connection: Connection, site: usize, now: Duration) {
         let most = self.limits.origin_idle_connections;
-        if most == 0 || connection.single || connection.endpoint.is_retired() || self.is_aged(&connection, now) {
+        if most == 0
+            || connection.single
+            || connection.endpoint.is_retired()
+            || self.is_aged(&connection, now)
+        {
             return;
         }
         connection.reused = true;

@@ -110,13 +110,8 @@ impl Transport {
         let flight = flight.moved_to(&connection.endpoint);
         let spare = body.replay();
         let mut upload = Upload::new(request, body, origin.limits.body_in_flight_bytes);
-        let exchange = Exchange::new(
-            &mut connection,
-            &mut upload,
-            &request.method,
-            &origin.limits,
-            interim,
-        );
+        let exchange =
+            Exchange::new(&mut connection, &mut upload, &request.method, &origin.limits, interim);
         match exchange.run().await {
             Ok(response) => {
                 let status = response.parsed.head.status;

@@ -213,8 +213,12 @@ mod tests {
 
     #[test]
     fn no_more_waits_than_is_configured() {
-        let outgoing =
-            Head { method: Method::POST, target: "/".to_owned(), headers: HeaderMap::new(), hop: None };
+        let outgoing = Head {
+            method: Method::POST,
+            target: "/".to_owned(),
+            headers: HeaderMap::new(),
+            hop: None,
+        };
         for most in [0, 4096, 64 * 1024] {
             for piece in [1, 1000, 5000] {
                 let body = Body::stream(Endless(Bytes::from(vec![b'a'; piece])));

@@ -34,8 +34,7 @@ impl Worker {
             headers.append(CDN_LOOP, id);
         }
         let hop = Some(Hop { from: ask.client.address, to: ask.client.local });
-        let (method, target, manner) =
-            (request.method.clone(), request.target(), self.manner(ask));
+        let (method, target, manner) = (request.method.clone(), request.target(), self.manner(ask));
         Outgoing { method, target, headers, body, manner, hop }
     }
 

@@ -54,7 +54,10 @@ mod tests {
     fn a_set_holds_what_it_was_given() {
         let set = RetryOn::of(&[503, 502, 503]).unwrap();
         let held = |status: u16| set.covers(StatusCode::from_u16(status).unwrap());
-        assert_eq!([500, 501, 502, 503, 504, 505].map(held), [false, false, true, true, false, false]);
+        assert_eq!(
+            [500, 501, 502, 503, 504, 505].map(held),
+            [false, false, true, true, false, false]
+        );
         assert!(RetryOn::of(&[]).unwrap().is_empty() && !set.is_empty());
         assert_eq!(RetryOn::of(&[503, 500]), Err(500));
     }

@@ -69,12 +69,12 @@ async fn servers_take_turns_as_they_weigh() {
 async fn near_servers_are_asked_first() {
     let (one, two) = two();
     let keys = format!(
-        "name = \"main\"\nservers = [{{ url = \"http://{}\", locality = \"us\" }}, \
-         {{ url = \"http://{}\", locality = \"eu\" }}]",
+        "name = \"main\"\nservers = [{{ url = \"http://{}\", locality = \"far\" }}, \
+         {{ url = \"http://{}\", locality = \"local\" }}]",
         one.address, two.address
     );
     let plan = Edge::before(&one).no_origins().origin_keys(&keys);
-    let edge = plan.tables("[node]\nlocality = \"eu\"\n").limits("retry_budget_percent = 100").start();
+    let edge = plan.limits("retry_budget_percent = 100").start();
     for number in 0..10 {
         assert_eq!(edge.get(&format!("/{number}")).await.text(), "two");
     }
@@ -127,6 +127,8 @@ async fn after_a_503_another_server_is_asked_where_policy_says_so() {
     let mut plain = Vec::new();
     for number in 0..6 {
         posted.push(edge.post(&format!("/again/post/{number}"), "x").await.status());
+    }
+    for number in 0..6 {
         plain.push(edge.get(&format!("/plain/{number}")).await.status());
     }
     assert!(posted.contains(&503), "a POST is sent once: {posted:?}");
@@ -169,9 +171,7 @@ async fn times(edge: &Edge) -> Vec<Duration> {
 #[tokio::test]
 async fn a_second_request_shortens_the_longest_waits() {
     let (one, two) = (now_and_then_slow(25), Origin::serving(Reply::ok("ok")));
-    let plan = || {
-        Plan::before(&[one.address, two.address]).origin_too("balance = \"round-robin\"")
-    };
+    let plan = || Plan::before(&[one.address, two.address]).origin_too("balance = \"round-robin\"");
     let edge = plan().site("hedge = true").start();
     let hedged = times(&edge).await;
     let requests = one.requests() + two.requests();

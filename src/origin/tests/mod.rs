@@ -1,7 +1,7 @@
 //! The doors to origins against origins that play a script: raw bytes on a loopback socket.
 
-mod answers;
 mod again;
+mod answers;
 mod choice;
 mod connections;
 mod faults;

@@ -200,7 +200,14 @@ pub(super) fn get(target: &str) -> Outgoing {
 pub(super) fn request(method: Method, target: &str, body: Body) -> Outgoing {
     let mut headers = HeaderMap::new();
     headers.insert(header::HOST, HeaderValue::from_static("site.example"));
-    Outgoing { method, target: target.to_owned(), headers, body, manner: Manner::default(), hop: None }
+    Outgoing {
+        method,
+        target: target.to_owned(),
+        headers,
+        body,
+        manner: Manner::default(),
+        hop: None,
+    }
 }
 
 /// The whole body.
