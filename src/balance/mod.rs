@@ -5,7 +5,7 @@
 //! before: by health, by their tier, by what has been tried already, and by [`near`](Nearness). What
 //! holds for every policy stands in `laws`: never an unusable candidate while a usable one is there,
 //! shares as weighted, less for one that has just returned. How they do beside each other when one
-//! endpoint is slow is shown by `simulation`, whose table stands in docs/balancing.md.
+//! endpoint is slow is shown by `tests::simulation`, whose table stands in docs/balancing.md.
 
 mod bounded_hash;
 #[cfg(test)]
@@ -17,7 +17,7 @@ mod peak_ewma;
 mod quantile;
 mod round_robin;
 #[cfg(test)]
-mod simulation;
+mod tests;
 
 pub use near::Nearness;
 pub use p2c::Draws;

@@ -14,8 +14,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use super::laws::{Dice, candidate};
-use super::{Balance, Call, Candidate, PeakEwma, Turn};
+use crate::balance::laws::{Dice, candidate};
+use crate::balance::{Balance, Call, Candidate, PeakEwma, Turn};
 
 const ENDPOINTS: usize = 5;
 const AT_ONCE: usize = 64;
