@@ -10,6 +10,7 @@
 //! a fifth or more                  the primaries that are up
 //! some, but fewer                  all primaries               panic
 //! none, backups up as above        the backups that are up (or all backups: panic)
+//! none of those either             the next tier in the same way, and so on
 //! nothing at all                   everything                  panic
 //! ```
 
@@ -24,8 +25,8 @@ pub fn may_eject(total: usize, ejected: usize, usable: usize, at_most_percent: u
 /// An endpoint of a set, as far as the choice of a tier needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Belongs to the tier that is used only when every other server is down.
-    pub backup: bool,
+    /// Tiers with higher numbers are used only when nothing in the lower ones is up.
+    pub tier: u16,
     /// Believed to be well.
     pub up: bool,
 }
@@ -33,44 +34,42 @@ pub struct Member {
 /// Which members take traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tier {
-    backup: Option<bool>,
+    /// `None`: all of them.
+    number: Option<u16>,
     /// Those that look down are used as well.
     pub panic: bool,
 }
 
 impl Tier {
+    /// Whether it is the tier of `member`.
+    #[must_use]
+    pub fn holds(&self, member: Member) -> bool {
+        self.number.is_none_or(|number| number == member.tier)
+    }
+
     /// Whether `member` takes traffic.
     #[must_use]
     pub fn uses(&self, member: Member) -> bool {
-        self.backup.is_none_or(|backup| backup == member.backup) && (self.panic || member.up)
+        self.holds(member) && (self.panic || member.up)
     }
 }
 
 /// One of so many must be up for the others' being down to be believed.
 const BELIEVED: usize = 5;
 
-/// Chooses the tier that takes traffic.
+/// Chooses the tier that takes traffic: the first one with a member that is up.
 #[must_use]
-pub fn usable(members: impl Iterator<Item = Member>) -> Tier {
-    let (mut all, mut up) = ([0_usize; 2], [0_usize; 2]);
-    let [primaries, backups] = &mut all;
-    let [primaries_up, backups_up] = &mut up;
-    for member in members {
-        let (count, well) = if member.backup {
-            (&mut *backups, &mut *backups_up)
-        } else {
-            (&mut *primaries, &mut *primaries_up)
-        };
-        *count += 1;
-        *well += usize::from(member.up);
+pub fn usable(members: impl Iterator<Item = Member> + Clone) -> Tier {
+    let up = members.clone().filter(|member| member.up);
+    let Some(number) = up.map(|member| member.tier).min() else {
+        return Tier { number: None, panic: true };
+    };
+    let (mut count, mut well) = (0_usize, 0_usize);
+    for member in members.filter(|member| member.tier == number) {
+        count += 1;
+        well += usize::from(member.up);
     }
-    for (backup, count, well) in [(false, *primaries, *primaries_up), (true, *backups, *backups_up)]
-    {
-        if well > 0 {
-            return Tier { backup: Some(backup), panic: well * BELIEVED < count };
-        }
-    }
-    Tier { backup: None, panic: true }
+    Tier { number: Some(number), panic: well * BELIEVED < count }
 }
 
 #[cfg(test)]
@@ -108,20 +107,34 @@ mod tests {
             ("one alone down", (0, 1), (0, 0), 1, 0, true),
         ];
         for (case, primaries, backups, primaries_used, backups_used, panic) in cases {
-            let tier_of = |(up, all): (usize, usize), backup| {
-                (0..all).map(move |index| Member { backup, up: index < up })
+            let tier_of = |(up, all): (usize, usize), tier| {
+                (0..all).map(move |index| Member { tier, up: index < up })
             };
-            let members: Vec<_> = tier_of(primaries, false).chain(tier_of(backups, true)).collect();
+            let members: Vec<_> = tier_of(primaries, 0).chain(tier_of(backups, 1)).collect();
             let tier = usable(members.iter().copied());
-            let used = |backup| {
-                let of = |member: &&Member| member.backup == backup && tier.uses(**member);
+            let used = |number| {
+                let of = |member: &&Member| member.tier == number && tier.uses(**member);
                 members.iter().filter(of).count()
             };
             assert_eq!(
-                (used(false), used(true), tier.panic),
+                (used(0), used(1), tier.panic),
                 (primaries_used, backups_used, panic),
                 "{case}"
             );
         }
+    }
+
+    #[test]
+    fn a_later_tier_waits_for_all_before_it() {
+        let member = |tier, up| Member { tier, up };
+        let used = |members: &[Member]| -> Vec<u16> {
+            let tier = usable(members.iter().copied());
+            let used = members.iter().filter(|member| tier.uses(**member));
+            used.map(|member| member.tier).collect()
+        };
+        let (down, up) = (|tier| member(tier, false), |tier| member(tier, true));
+        assert_eq!(used(&[up(7), down(0), up(3), down(3)]), [3]);
+        assert_eq!(used(&[up(7), down(0), down(3)]), [7]);
+        assert_eq!(used(&[down(7), down(0), down(3)]), [7, 0, 3]);
     }
 }

@@ -8,13 +8,15 @@
 //! resolve.rs   names: dns.rs asks, kept.rs          download.rs   the answer's body, pace.rs
 //! services.rs  SRV records; address.rs              race.rs       happy eyeballs; proxy_header.rs
 //! probe.rs     active health                        connect.rs    TCP and tls.rs;  pool.rs
-//!                                                   transport.rs  one attempt: connection, exchange
+//! choose.rs    which of them takes a request        transport.rs  one attempt: connection, exchange
 //! ```
 //!
-//! `http2/` has streams that share a connection. What endpoints are worth and which is chosen is decided below, by `health` and `balance`.
+//! `http2/` has streams that share a connection. What endpoints are worth and which is chosen is
+//! decided below, by `health` and `balance`.
 
 mod address;
 mod attempts;
+mod choose;
 mod connect;
 mod dice;
 mod dns;
@@ -22,6 +24,7 @@ mod download;
 mod endpoint;
 mod error;
 mod exchange;
+mod hedge;
 mod http2;
 mod kept;
 mod lock;
@@ -50,7 +53,7 @@ mod upload;
 
 pub use error::SendError;
 use exchange::Head;
-pub use exchange::{Answer, Framing, Hop, Outgoing};
+pub use exchange::{Answer, Framing, Hop, Manner, Outgoing};
 pub use origins::{OriginConfigError, Origins};
 pub use send::WorkerOrigins;
 pub use status::{EndpointStatus, OriginStatus, ServerStatus};

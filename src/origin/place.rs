@@ -59,6 +59,12 @@ impl Place {
         }
     }
 
+    /// Takes a place if one is free and nobody waits for it.
+    pub(super) fn take_spare(origin: &Arc<Origin>) -> Option<Self> {
+        let permit = Arc::clone(&origin.places.free).try_acquire_owned().ok()?;
+        (origin.places.queued() == 0).then(|| Self::new(permit, origin))
+    }
+
     fn new(permit: OwnedSemaphorePermit, origin: &Arc<Origin>) -> Self {
         origin.measure(|metrics| metrics.in_flight.inc());
         Self { origin: Arc::clone(origin), _permit: permit }

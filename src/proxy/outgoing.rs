@@ -7,9 +7,11 @@ use http::{HeaderMap, Version};
 
 use super::fields::X_REQUEST_ID;
 use super::{Ask, Edge, Worker};
+use crate::balance::Balance;
+use crate::config::{HashBy, Origin};
 use crate::message::Body;
-use crate::origin::{Hop, Outgoing};
-use crate::semantics::Request;
+use crate::origin::{Hop, Manner, Outgoing};
+use crate::semantics::{Request, affinity};
 
 const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -33,7 +35,19 @@ impl Worker {
         }
         let (method, target) = (request.method.clone(), request.target());
         let hop = Some(Hop { from: ask.client.address, to: ask.client.local });
-        Outgoing { method, target, headers, body, streams: ask.is_grpc(), hop }
+        let (streams, manner) = (ask.is_grpc(), self.manner(ask));
+        Outgoing { method, target, headers, body, streams, manner, hop }
+    }
+
+    /// How the request is sent: what its path's policy and its origin say.
+    fn manner(&self, ask: &Ask) -> Manner {
+        let config = &self.edge.config;
+        let origin = config.sites.get(ask.site).and_then(|site| config.origins.get(site.origin));
+        Manner {
+            affinity: origin.and_then(|origin| affinity_of(origin, ask)),
+            retry_on: ask.policy.retry_on_status,
+            hedge: ask.policy.hedge,
+        }
     }
 }
 
@@ -54,6 +68,19 @@ impl Edge {
             })
         })
     }
+}
+
+/// What the request has in common with those that go to the same endpoint, where that matters.
+fn affinity_of(origin: &Origin, ask: &Ask) -> Option<u64> {
+    let Balance::Hash { .. } = origin.balance else { return None };
+    let value = match &origin.hash_by {
+        HashBy::Key => None,
+        HashBy::Field(name) => ask.request.headers.get(name),
+    };
+    Some(match value {
+        Some(value) => affinity(&[value.as_bytes()]),
+        None => affinity(&[&ask.key.parts]),
+    })
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
