@@ -14,20 +14,7 @@
 //! won with that probability, else the other one takes it: its share grows in a line, whatever its
 //! latency seems to be. An endpoint without a latency is judged by its requests in flight alone.
 
-/// What a policy knows of one endpoint.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Candidate {
-    /// May take requests.
-    pub usable: bool,
-    /// Latency in seconds; `None` before the first answer.
-    pub latency: Option<f64>,
-    /// Requests under way.
-    pub in_flight: u32,
-    /// Configured share beside its fellows; 0 takes nothing while another is usable.
-    pub weight: u32,
-    /// Part of its share that it takes now, 0 to 1.
-    pub ramp: f64,
-}
+use super::Candidate;
 
 /// Random numbers for one choice, each at least 0 and below 1.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +35,7 @@ const EQUAL: f64 = 1.25;
 const FLOOR: f64 = 0.002;
 
 /// Position of the candidate that takes the next request; `None` where none is usable.
-#[must_use]
-pub fn pick(candidates: &[Candidate], draws: Draws) -> Option<usize> {
+pub(super) fn pick(candidates: &[Candidate], draws: Draws) -> Option<usize> {
     let (first, one) = draw(candidates, None, draws.first)?;
     let Some((second, two)) = draw(candidates, Some(first), draws.second) else {
         return Some(first);
@@ -126,13 +112,8 @@ mod tests {
     use super::*;
 
     fn candidate(latency_ms: f64, in_flight: u32) -> Candidate {
-        Candidate {
-            usable: true,
-            latency: Some(latency_ms / 1000.0),
-            in_flight,
-            weight: 1,
-            ramp: 1.0,
-        }
+        let candidate = super::super::laws::candidate();
+        Candidate { latency: Some(latency_ms / 1000.0), in_flight, ..candidate }
     }
 
     const DRAWS: Draws = Draws { first: 0.0, second: 0.0, ramp: 0.5 };

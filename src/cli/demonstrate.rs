@@ -78,12 +78,9 @@ impl Demonstrate {
     fn config(&self, origin: SocketAddr) -> Result<Config, String> {
         let flags = Flags {
             origin: vec![Server {
-                tls: false,
-                srv: false,
                 host: Ipv4Addr::LOCALHOST.to_string(),
                 port: origin.port(),
-                weight: 1,
-                backup: false,
+                ..Server::default()
             }],
             listen: vec![self.listen],
             listen_tls: vec![self.listen_tls],

@@ -120,7 +120,7 @@ impl Greeting {
 /// The servers of an origin as one writes them.
 pub(super) fn servers(servers: &[Server]) -> String {
     let one = |server: &Server| {
-        let backup = if server.backup { " (backup)" } else { "" };
+        let backup = if server.tier() > 0 { " (backup)" } else { "" };
         format!("{}{backup}", server.url())
     };
     servers.iter().map(one).collect::<Vec<_>>().join(", ")

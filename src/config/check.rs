@@ -48,7 +48,6 @@ pub(super) fn check(draft: Draft, sink: &Sink, now: Now) -> Option<Config> {
     let sites: Vec<Site> = sites.into_iter().map(|checked| checked.site).collect::<Option<_>>()?;
     let facades = facades::check(draft.facades, &admin, &sites, sink);
     Some(Config {
-        node: draft.node,
         memory: Memory { budget_bytes: draft.budget.value },
         listeners: listeners.into_iter().map(|found| found.value).collect(),
         certificates: draft.certificates.into_iter().map(|found| found.value).collect(),
@@ -56,10 +55,20 @@ pub(super) fn check(draft: Draft, sink: &Sink, now: Now) -> Option<Config> {
         log: draft.log,
         admin,
         watch: draft.watch.map(|found| found.value),
-        origins: draft.origins.into_iter().map(|found| found.value).collect(),
+        origins: origins(draft.origins, &draft.node.locality),
+        node: draft.node,
         sites,
         facades,
     })
+}
+
+/// The origins as seen from where this node stands.
+fn origins(drafts: Vec<Found<Origin>>, locality: &str) -> Vec<Origin> {
+    let mut origins: Vec<Origin> = drafts.into_iter().map(|found| found.value).collect();
+    for server in origins.iter_mut().flat_map(|origin| &mut origin.servers) {
+        server.near = server.locality.as_deref() == Some(locality);
+    }
+    origins
 }
 
 fn check_budget(budget: &Found<u64>, sink: &Sink) {

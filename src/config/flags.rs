@@ -4,12 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::balance::Balance;
 use crate::semantics::{Policy, ToldBy};
 
 use super::error::Problem;
 use super::file::{Draft, SiteDraft};
 use super::reader::{Found, Sink};
-use super::{CertificateFiles, Listener, Origin, Rule, Server};
+use super::{CertificateFiles, HashBy, Listener, Origin, Rule, Server};
 
 /// The flags of `atoll run` that change the configuration.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +72,9 @@ impl Flags {
             ca: None,
             probe: None,
             resolvers: Vec::new(),
+            balance: Balance::Latency,
+            hash_by: HashBy::Key,
+            near_in_flight: 100,
             allow_internal_addresses: false,
             proxy_protocol: super::ProxyProtocol::None,
             client_certificate: None,

@@ -11,7 +11,14 @@ const UNKNOWN_MEMORY: u64 = 1 << 30;
 /// This process, as far as nobody says otherwise.
 pub(super) fn node() -> Node {
     let name = name();
-    Node { cdn_id: name.clone(), name, pop: "local".to_owned(), workers: workers(), seed: random() }
+    Node {
+        cdn_id: name.clone(),
+        name,
+        pop: "local".to_owned(),
+        locality: "local".to_owned(),
+        workers: workers(),
+        seed: random(),
+    }
 }
 
 /// The host's name, as far as it fits a name.

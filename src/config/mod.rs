@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
+use http::header::HeaderName;
 use ipnet::IpNet;
 
 pub use certificates::{CertificateFacts, inspect_certificate, read_pair};
@@ -41,6 +42,7 @@ pub use names::{parse_address, parse_host, parse_host_field, parse_server};
 pub use token::{check_token, format_hash, hash_token, new_token};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 
+use crate::balance::Balance;
 use crate::semantics::{Policy, ToldBy};
 
 /// One whole configuration, immutable once built.
@@ -77,6 +79,8 @@ pub struct Node {
     pub name: String,
     /// Point of presence it stands in.
     pub pop: String,
+    /// Region it stands in, which servers of origins may name as theirs.
+    pub locality: String,
     /// Worker threads; at least one.
     pub workers: usize,
     /// Seed of jitter and early refresh.
@@ -330,8 +334,23 @@ pub struct Origin {
     pub resolvers: Vec<SocketAddr>,
     /// Accept answers that point to loopback, link-local, metadata or our own addresses.
     pub allow_internal_addresses: bool,
+    /// Which endpoint takes a request.
+    pub balance: Balance,
+    /// What goes to one server, where `balance` hashes.
+    pub hash_by: HashBy,
+    /// Requests that one endpoint near this node has under way before those far away are asked too.
+    pub near_in_flight: u32,
     /// Header that tells its servers whose connection each is.
     pub proxy_protocol: ProxyProtocol,
+}
+
+/// What requests have in common that go to one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashBy {
+    /// Their cache key.
+    Key,
+    /// The value of a field; those without it go by their cache key.
+    Field(HeaderName),
 }
 
 /// Version of the PROXY protocol towards an origin.
@@ -371,8 +390,38 @@ pub struct Server {
     pub port: u16,
     /// Share of the load beside its fellows.
     pub weight: u32,
-    /// Used only when every other server is down.
+    /// Used only when every other server is down: `tier` is 1 where that is 0.
     pub backup: bool,
+    /// Used only while nothing in the tiers before it is up; 0 is the first.
+    pub tier: u32,
+    /// Where it stands.
+    pub locality: Option<String>,
+    /// Whether that is where this node stands.
+    pub near: bool,
+}
+
+impl Server {
+    /// The tier that it belongs to.
+    #[must_use]
+    pub fn tier(&self) -> u32 {
+        self.tier.max(u32::from(self.backup))
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            tls: false,
+            srv: false,
+            host: String::new(),
+            port: 80,
+            weight: 1,
+            backup: false,
+            tier: 0,
+            locality: None,
+            near: false,
+        }
+    }
 }
 
 impl Server {

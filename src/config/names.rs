@@ -75,7 +75,7 @@ pub fn parse_server(text: &str) -> Result<Server, String> {
         Some(0) => return Err("port 0 cannot be connected to".to_owned()),
         Some(port) => port,
     };
-    Ok(Server { tls, srv, host: parse_host(host)?, port, weight: 1, backup: false })
+    Ok(Server { tls, srv, host: parse_host(host)?, port, ..Server::default() })
 }
 
 /// A name of SRV records: `_service._tcp.` and a domain.
@@ -85,7 +85,7 @@ fn parse_srv(host: &str, port: Option<u16>, tls: bool) -> Result<Server, String>
         return Err(format!("SRV records bring the port: \"{EXAMPLE}\""));
     }
     let host = parse_host(host)?;
-    let server = Server { tls, srv: true, host, port: 0, weight: 1, backup: false };
+    let server = Server { tls, srv: true, host, port: 0, ..Server::default() };
     let labels = server.host.split('.').take_while(|label| label.starts_with('_')).count();
     if labels != 2 || server.domain().is_empty() || server.domain().starts_with('_') {
         return Err(format!("a name of SRV records has a service and a protocol: \"{EXAMPLE}\""));

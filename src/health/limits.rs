@@ -10,6 +10,7 @@
 //! a fifth or more                  the primaries that are up
 //! some, but fewer                  all primaries               panic
 //! none, backups up as above        the backups that are up (or all backups: panic)
+//! none of those either             the next tier in the same way, and so on
 //! nothing at all                   everything                  panic
 //! ```
 //!
@@ -27,8 +28,8 @@ pub fn may_eject(total: usize, ejected: usize, usable: usize, at_most_percent: u
 /// An endpoint of a set, as far as the choice of a tier needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Belongs to the tier that is used only when every other server is down.
-    pub backup: bool,
+    /// Tiers with higher numbers are used only when nothing in the lower ones is up.
+    pub tier: u16,
     /// Believed to be well.
     pub up: bool,
     /// Taken out by an operator.
@@ -38,46 +39,43 @@ pub struct Member {
 /// Which members take traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tier {
-    backup: Option<bool>,
+    /// `None`: all of them.
+    number: Option<u16>,
     /// Those that look down are used as well.
     pub panic: bool,
 }
 
 impl Tier {
+    /// Whether it is the tier of `member`.
+    #[must_use]
+    pub fn holds(&self, member: Member) -> bool {
+        self.number.is_none_or(|number| number == member.tier)
+    }
+
     /// Whether `member` takes traffic.
     #[must_use]
     pub fn uses(&self, member: Member) -> bool {
-        !member.out
-            && self.backup.is_none_or(|backup| backup == member.backup)
-            && (self.panic || member.up)
+        !member.out && self.holds(member) && (self.panic || member.up)
     }
 }
 
 /// One of so many must be up for the others' being down to be believed.
 const BELIEVED: usize = 5;
 
-/// Chooses the tier that takes traffic.
+/// Chooses the tier that takes traffic: the first one with a member that is up.
 #[must_use]
-pub fn usable(members: impl Iterator<Item = Member>) -> Tier {
-    let (mut all, mut up) = ([0_usize; 2], [0_usize; 2]);
-    let [primaries, backups] = &mut all;
-    let [primaries_up, backups_up] = &mut up;
-    for member in members.filter(|member| !member.out) {
-        let (count, well) = if member.backup {
-            (&mut *backups, &mut *backups_up)
-        } else {
-            (&mut *primaries, &mut *primaries_up)
-        };
-        *count += 1;
-        *well += usize::from(member.up);
+pub fn usable(members: impl Iterator<Item = Member> + Clone) -> Tier {
+    let members = members.filter(|member| !member.out);
+    let up = members.clone().filter(|member| member.up);
+    let Some(number) = up.map(|member| member.tier).min() else {
+        return Tier { number: None, panic: members.count() > 0 };
+    };
+    let (mut count, mut well) = (0_usize, 0_usize);
+    for member in members.filter(|member| member.tier == number) {
+        count += 1;
+        well += usize::from(member.up);
     }
-    for (backup, count, well) in [(false, *primaries, *primaries_up), (true, *backups, *backups_up)]
-    {
-        if well > 0 {
-            return Tier { backup: Some(backup), panic: well * BELIEVED < count };
-        }
-    }
-    Tier { backup: None, panic: *primaries + *backups > 0 }
+    Tier { number: Some(number), panic: well * BELIEVED < count }
 }
 
 #[cfg(test)]
@@ -115,17 +113,17 @@ mod tests {
             ("one alone down", (0, 1), (0, 0), 1, 0, true),
         ];
         for (case, primaries, backups, primaries_used, backups_used, panic) in cases {
-            let tier_of = |(up, all): (usize, usize), backup| {
-                (0..all).map(move |index| Member { backup, up: index < up, out: false })
+            let tier_of = |(up, all): (usize, usize), tier| {
+                (0..all).map(move |index| Member { tier, up: index < up, out: false })
             };
-            let members: Vec<_> = tier_of(primaries, false).chain(tier_of(backups, true)).collect();
+            let members: Vec<_> = tier_of(primaries, 0).chain(tier_of(backups, 1)).collect();
             let tier = usable(members.iter().copied());
-            let used = |backup| {
-                let of = |member: &&Member| member.backup == backup && tier.uses(**member);
+            let used = |number| {
+                let of = |member: &&Member| member.tier == number && tier.uses(**member);
                 members.iter().filter(of).count()
             };
             assert_eq!(
-                (used(false), used(true), tier.panic),
+                (used(0), used(1), tier.panic),
                 (primaries_used, backups_used, panic),
                 "{case}"
             );
@@ -134,10 +132,10 @@ mod tests {
 
     #[test]
     fn what_an_operator_takes_out_is_not_there() {
-        let member = |backup, up, out| Member { backup, up, out };
+        let member = |tier, up, out| Member { tier, up, out };
         let (out, up, down) =
-            (member(false, true, true), member(false, true, false), member(false, false, false));
-        let (spare, gone) = (member(true, true, false), member(true, true, true));
+            (member(0, true, true), member(0, true, false), member(0, false, false));
+        let (spare, gone) = (member(1, true, false), member(1, true, true));
         for (case, members, used, panic) in [
             ("one of two", &[out, up][..], &[false, true][..], false),
             ("the other is down", &[out, down], &[false, true], true),
@@ -155,5 +153,19 @@ mod tests {
             let taken: Vec<bool> = members.iter().map(|member| tier.uses(*member)).collect();
             assert_eq!((&*taken, tier.panic), (used, panic), "{case}");
         }
+    }
+
+    #[test]
+    fn a_later_tier_waits_for_all_before_it() {
+        let member = |tier, up| Member { tier, up, out: false };
+        let used = |members: &[Member]| -> Vec<u16> {
+            let tier = usable(members.iter().copied());
+            let used = members.iter().filter(|member| tier.uses(**member));
+            used.map(|member| member.tier).collect()
+        };
+        let (down, up) = (|tier| member(tier, false), |tier| member(tier, true));
+        assert_eq!(used(&[up(7), down(0), up(3), down(3)]), [3]);
+        assert_eq!(used(&[up(7), down(0), down(3)]), [7]);
+        assert_eq!(used(&[down(7), down(0), down(3)]), [7, 0, 3]);
     }
 }

@@ -174,6 +174,7 @@ fn config() -> crate::config::Config {
         node: Node {
             name: "test".to_owned(),
             pop: "test".to_owned(),
+            locality: "test".to_owned(),
             workers: 1,
             seed: 1,
             cdn_id: "test".to_owned(),

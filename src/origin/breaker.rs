@@ -67,6 +67,11 @@ impl Breaker {
         }
     }
 
+    /// Whether nothing is wrong with the origin.
+    pub(super) fn is_calm(&self) -> bool {
+        self.calm.load(Ordering::Relaxed)
+    }
+
     /// Whether requests are refused.
     pub(super) fn is_open(&self) -> bool {
         !self.calm.load(Ordering::Relaxed)

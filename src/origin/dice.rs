@@ -18,10 +18,15 @@ impl Dice {
     /// At least 0 and below 1.
     #[expect(clippy::cast_precision_loss, reason = "53 bits are left, which an f64 holds exactly")]
     pub(super) fn draw(&self) -> f64 {
+        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Any number.
+    pub(super) fn bits(&self) -> u64 {
         let mut mixed = self.0.fetch_add(STEP, Ordering::Relaxed);
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+        mixed ^ (mixed >> 31)
     }
 }
 

@@ -1,6 +1,6 @@
 //! One address of a server: what is under way to it and what is known of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::balance::PeakEwma;
 use crate::config::HttpVersions;
 use crate::health::{EndpointHealth, HealthRules, Order, State};
+use crate::semantics::affinity;
 
 use super::lock::Lock;
 use super::tls::TlsIdentity;
@@ -26,6 +27,12 @@ pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
     /// How to speak TLS to it; `None` speaks in plain.
     pub(super) tls: Option<TlsIdentity>,
+    /// Stands where this node stands.
+    pub(super) near: bool,
+    /// Where it stands in consistent hashing: a hash of its address, alike on all nodes.
+    pub(super) ring: u64,
+    /// Its turn in round robin, as `balance` reckons it.
+    pub(super) turn: AtomicU64,
     /// What is known of it; outlives it, see [`super::memory`].
     pub(super) view: Arc<Lock<View>>,
     tier: AtomicU16,
@@ -84,6 +91,9 @@ impl Endpoint {
             server,
             address: target.address,
             tls,
+            near: false,
+            ring: ring(target.address),
+            turn: AtomicU64::new(0),
             view,
             tier: AtomicU16::new(target.tier),
             weight: AtomicU32::new(target.weight),
@@ -91,6 +101,11 @@ impl Endpoint {
             retired: AtomicBool::new(false),
             prefers_http1: AtomicBool::new(false),
         }
+    }
+
+    /// The same, near this node or not.
+    pub(super) fn standing(self, near: bool) -> Self {
+        Self { near, ..self }
     }
 
     /// Endpoints of a tier are used only when those of all lower tiers are down.
@@ -174,6 +189,15 @@ impl Endpoint {
             last_error: view.last_error.clone(),
         }
     }
+}
+
+/// Where an address stands in consistent hashing: the same on every node, and after a restart.
+fn ring(address: SocketAddr) -> u64 {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
+    };
+    affinity(&[&ip, &address.port().to_be_bytes()])
 }
 
 /// Counts a request as under way to an endpoint until it is dropped.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use http::{HeaderMap, Method};
 
 use crate::message::{Body, ResponseHead};
+use crate::semantics::RetryOn;
 
 /// A request as it goes to an origin. The door adds framing and connection fields.
 #[derive(Debug)]
@@ -21,8 +22,21 @@ pub struct Outgoing {
     /// A call that streams both ways, as gRPC does: it goes out at once, its body may be silent,
     /// and trailers go on in both directions. HTTP/1.1 carries it as any other request.
     pub streams: bool,
+    /// How it is to be sent.
+    pub manner: Manner,
     /// Whose request it is, for origins that are told by the PROXY protocol.
     pub hop: Option<Hop>,
+}
+
+/// How a request is to be sent, as far as its site and its origin decide it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    /// Hash of what requests for the same endpoint have in common; `None` where nothing hashes.
+    pub affinity: Option<u64>,
+    /// Statuses after which it is sent again where that is safe, to another endpoint.
+    pub retry_on: RetryOn,
+    /// Send it a second time, to another endpoint, when the first takes unusually long.
+    pub hedge: bool,
 }
 
 /// A client's connection to us: where it comes from and where it ended.
@@ -35,10 +49,10 @@ pub struct Hop {
 }
 
 impl Outgoing {
-    /// The head, which every attempt at the request shares, and the body.
-    pub(super) fn split(self) -> (Head, Body) {
-        let Self { method, target, headers, body, streams, hop } = self;
-        (Head { method, target, headers, streams, hop }, body)
+    /// The head, which every attempt at the request shares, the body, and how they are sent.
+    pub(super) fn split(self) -> (Head, Body, Manner) {
+        let Self { method, target, headers, body, streams, manner, hop } = self;
+        (Head { method, target, headers, streams, hop }, body, manner)
     }
 }
 

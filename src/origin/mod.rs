@@ -9,14 +9,16 @@
 //! services.rs  SRV records; address.rs              race.rs       happy eyeballs; proxy_header.rs
 //! probe.rs     active health, observe.rs passive    connect.rs    TCP and tls.rs;  pool.rs
 //! breaker.rs   whether the origin is asked at all   memory.rs     what is known of absent addresses
-//!                                                   transport.rs  one attempt: connection, exchange
+//! choose.rs    which of them takes a request        transport.rs  one attempt: connection, exchange
 //! ```
 //!
-//! `http2/` has streams that share a connection. What endpoints are worth and which is chosen is decided below, by `health` and `balance`.
+//! `http2/` has streams that share a connection. What endpoints are worth and which is chosen is
+//! decided below, by `health` and `balance`.
 
 mod address;
 mod attempts;
 mod breaker;
+mod choose;
 mod connect;
 mod dice;
 mod dns;
@@ -24,6 +26,7 @@ mod download;
 mod endpoint;
 mod error;
 mod exchange;
+mod hedge;
 mod http2;
 mod kept;
 mod lock;
@@ -53,8 +56,8 @@ mod tunnel;
 mod upload;
 
 pub use error::SendError;
-pub use exchange::{Answer, Framing, Outgoing, Hop};
 use exchange::Head;
+pub use exchange::{Answer, Framing, Hop, Manner, Outgoing};
 pub use origins::{OriginConfigError, Origins, UnknownEndpoint};
 pub use send::WorkerOrigins;
 pub use status::{AbsentStatus, EndpointStatus, OriginStatus, ServerStatus};

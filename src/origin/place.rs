@@ -80,6 +80,15 @@ impl Place {
         }
     }
 
+    /// Takes a place if one is free, nobody waits for it and the origin is well.
+    pub(super) fn take_spare(origin: &Arc<Origin>) -> Option<Self> {
+        if !origin.breaker.is_calm() {
+            return None;
+        }
+        let permit = Arc::clone(&origin.places.free).try_acquire_owned().ok()?;
+        (origin.places.queued() == 0).then(|| Self::new((permit, None), origin))
+    }
+
     fn new((permit, gate): Permits, origin: &Arc<Origin>) -> Self {
         origin.measure(|metrics| metrics.in_flight.inc());
         Self { origin: Arc::clone(origin), _permit: permit, _gate: gate }

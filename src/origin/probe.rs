@@ -231,8 +231,7 @@ mod tests {
             ("::1", 8080, false, "[::1]:8080"),
         ];
         for (host, port, tls, expected) in cases {
-            let server =
-                Server { tls, srv: false, host: host.to_owned(), port, weight: 1, backup: false };
+            let server = Server { tls, host: host.to_owned(), port, ..Server::default() };
             assert_eq!(authority(&server), expected);
         }
     }

@@ -7,6 +7,7 @@ use crate::config::Limits;
 use crate::message::ResponseHead;
 
 use super::attempts::Attempts;
+use super::hedge::hedged;
 use super::origins::Origins;
 use super::place::Place;
 use super::prefixed::begun;
@@ -55,15 +56,20 @@ impl WorkerOrigins {
         mut interim: impl FnMut(ResponseHead) + Send,
     ) -> Result<Answer, SendError> {
         origin.ready().await?;
-        let (request, body) = request.split();
+        let (request, body, manner) = request.split();
         let mut body = match request.streams {
             true => body,
             false => begun(body).await.map_err(SendError::RequestBody)?,
         };
         let place = Arc::new(Place::take(origin).await?);
-        let mut attempts = Attempts::new(origin);
+        let mut attempts = Attempts::new(origin, self.origins.dice(), manner);
+        // An answer that policy does not want stands until there is another one.
+        let mut unwanted = None;
         loop {
-            let endpoint = attempts.choose(self.origins.dice())?;
+            let endpoint = match attempts.choose() {
+                Ok(endpoint) => endpoint,
+                Err(error) => return unwanted.ok_or(error),
+            };
             let attempt = Attempt {
                 origin,
                 endpoint: &endpoint,
@@ -72,10 +78,25 @@ impl WorkerOrigins {
                 request: &request,
                 place: &place,
             };
-            match self.transport.attempt(&attempt, body, &mut interim).await {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => body = attempts.again(&request.method, failure)?,
-            }
+            let spare = attempts.spare(&request.method, &body);
+            let outcome = if attempts.may_hedge(&request, &body) {
+                Box::pin(hedged(&self.transport, &mut attempts, &attempt, &mut interim)).await
+            } else {
+                self.transport.attempt(&attempt, body, &mut interim).await
+            };
+            body = match outcome {
+                Ok(answer) => match attempts.again_after(answer.head.status, &endpoint, spare) {
+                    None => return Ok(answer),
+                    Some(again) => {
+                        unwanted = Some(answer);
+                        again
+                    }
+                },
+                Err(failure) => match attempts.again(&request.method, failure) {
+                    Ok(again) => again,
+                    Err(error) => return unwanted.ok_or(error),
+                },
+            };
         }
     }
 

@@ -2,21 +2,20 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
-use crate::balance::{Candidate, Draws, pick};
+use crate::balance::Latencies;
 use crate::config::{self, Limits};
 use crate::health::{HealthRules, Member, Order, RetryBudget, Tier, usable};
 use crate::store::Events;
 use crate::telemetry::{Metrics, OriginMetrics};
 
 use super::breaker::Breaker;
-use super::dice::Dice;
 use super::endpoint::{Endpoint, Target, View};
 use super::lock::Lock;
 use super::memory::Memory;
@@ -25,7 +24,8 @@ use super::race::{Rivals, alternate};
 use super::tls::TlsIdentity;
 use super::{AbsentStatus, OriginStatus, SendError, ServerStatus};
 
-/// First tier of servers that are backups; above the priorities that one name's SRV records make.
+/// Tiers of endpoints within one tier of servers: more than the priorities that one name's SRV
+/// records make.
 const BACKUPS: u16 = 1 << 10;
 
 /// An origin, shared by all workers.
@@ -34,6 +34,8 @@ pub(super) struct Origin {
     pub(super) config: config::Origin,
     pub(super) limits: Arc<Limits>,
     pub(super) budget: Lock<RetryBudget>,
+    /// Of the requests that may be hedged.
+    pub(super) latencies: Lock<Latencies>,
     servers: Vec<Server>,
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
     /// Held while `endpoints` is made anew, or while it is decided who may be ejected.
@@ -44,6 +46,8 @@ pub(super) struct Origin {
     pub(super) places: Places,
     pub(super) breaker: Breaker,
     pub(super) panic: AtomicBool,
+    /// Of round robin, as `balance` reckons it.
+    pub(super) turn: AtomicU64,
     pub(super) rules: HealthRules,
     index: usize,
     metrics: Arc<Metrics>,
@@ -94,6 +98,7 @@ impl Origin {
                 slow_start: limits.slow_start,
             },
             budget: Lock::new(RetryBudget::new(limits.retry_budget_percent)),
+            latencies: Lock::default(),
             places: Places::new(limits.origin_connections),
             breaker: Breaker::new(&limits),
             config,
@@ -104,6 +109,7 @@ impl Origin {
             memory: Lock::default(),
             changed: watch::Sender::new(()),
             panic: AtomicBool::new(false),
+            turn: AtomicU64::new(0),
             index,
             metrics,
             events,
@@ -156,10 +162,8 @@ impl Origin {
 
     /// The first tier of a server's endpoints.
     pub(super) fn tier(&self, server: usize) -> u16 {
-        match self.servers.get(server) {
-            Some(server) if server.config.backup => BACKUPS,
-            _ => 0,
-        }
+        let tier = self.servers.get(server).map_or(0, |server| server.config.tier());
+        u16::try_from(tier).unwrap_or(u16::MAX).saturating_mul(BACKUPS)
     }
 
     /// Puts the endpoints of a server in force. Those that stay keep all that is known of them;
@@ -190,7 +194,8 @@ impl Origin {
             };
             if !new.iter().any(known) {
                 let view = self.view(server, target.address, stays.then_some(now), now);
-                new.push(Arc::new(Endpoint::new(server, target, its.tls.clone(), view)));
+                let new_one = Endpoint::new(server, target, its.tls.clone(), view);
+                new.push(Arc::new(new_one.standing(its.config.near)));
             }
         }
         let more = new.iter().any(|endpoint| !old.iter().any(|other| other.id == endpoint.id));
@@ -328,42 +333,6 @@ impl Origin {
         })
     }
 
-    /// Chooses an endpoint, another than those `tried` if there is one that takes traffic.
-    pub(super) fn choose(
-        &self,
-        tried: &[u64],
-        dice: &Dice,
-        now: Duration,
-    ) -> Option<Arc<Endpoint>> {
-        let endpoints = self.endpoints.load();
-        if let [only] = endpoints.as_slice() {
-            return only.is_offered().then(|| Arc::clone(only));
-        }
-        let known = self.judge(&endpoints, now);
-        let tier = usable(known.iter().map(|known| known.member));
-        let candidates = |strict: bool| -> SmallVec<[Candidate; 8]> {
-            let may = |endpoint: &Endpoint, known: &Known| {
-                tier.uses(known.member)
-                    && (!strict || known.takes || tier.panic)
-                    && !(strict && tried.contains(&endpoint.id))
-            };
-            endpoints
-                .iter()
-                .zip(&known)
-                .map(|(endpoint, known)| Candidate {
-                    usable: may(endpoint, known),
-                    latency: known.latency,
-                    in_flight: endpoint.in_flight(),
-                    weight: endpoint.weight(),
-                    ramp: known.ramp,
-                })
-                .collect()
-        };
-        let draws = Draws { first: dice.draw(), second: dice.draw(), ramp: dice.draw() };
-        let choice = pick(&candidates(true), draws).or_else(|| pick(&candidates(false), draws))?;
-        endpoints.get(choice).cloned()
-    }
-
     /// Endpoints that may stand in for `first` on a new connection that takes long (RFC 8305):
     /// further addresses of the same name that stand alike.
     pub(super) fn rivals(&self, first: &Endpoint, now: Duration) -> Rivals {
@@ -389,7 +358,7 @@ impl Origin {
                 let mut view = endpoint.view.lock();
                 Known {
                     member: Member {
-                        backup: endpoint.tier() > 0,
+                        tier: endpoint.tier(),
                         up: view.health.is_up(now),
                         out: view.order != Order::Auto,
                     },
@@ -425,9 +394,9 @@ impl Origin {
 /// What choosing needs to know of an endpoint.
 pub(super) struct Known {
     pub(super) member: Member,
-    takes: bool,
-    latency: Option<f64>,
-    ramp: f64,
+    pub(super) takes: bool,
+    pub(super) latency: Option<f64>,
+    pub(super) ramp: f64,
 }
 
 impl Server {
@@ -437,7 +406,9 @@ impl Server {
         ServerStatus {
             url: config.url(),
             weight: config.weight,
-            backup: config.backup,
+            tier: config.tier(),
+            backup: config.tier() > 0,
+            locality: config.locality.clone(),
             resolved_seconds_ago: resolution
                 .good
                 .map(|good| now.saturating_sub(good).as_secs_f64()),

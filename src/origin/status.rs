@@ -39,8 +39,12 @@ pub struct ServerStatus {
     pub url: String,
     /// Share of the load beside its fellows.
     pub weight: u32,
-    /// Used only when every other server is down.
+    /// Used only while nothing in the tiers before it is up; 0 is the first.
+    pub tier: u32,
+    /// Whether it stands in for others: its tier is not the first.
     pub backup: bool,
+    /// Where it stands, where the configuration says.
+    pub locality: Option<String>,
     /// Seconds since its name was last resolved well; none for literal addresses and before that.
     pub resolved_seconds_ago: Option<f64>,
     /// Why the newest lookup failed, if it did.

@@ -41,7 +41,7 @@ use super::transport::{
     Attempt, Failure, Interim, Reached, chunk_limits, framing, observe_answer, observe_failure,
     pace,
 };
-use super::{Answer, Outgoing, SendError};
+use super::{Answer, Manner, Outgoing, SendError};
 
 /// Bytes read at once for a head.
 const READ: usize = 8 * 1024;
@@ -90,9 +90,9 @@ impl WorkerOrigins {
         mut interim: impl FnMut(ResponseHead) + Send,
     ) -> Result<Upgraded, SendError> {
         let origin = self.origins.origin(origin).ok_or(SendError::DestinationUnavailable)?;
-        let (request, _) = request.split();
+        let (request, _, manner) = request.split();
         let asking = Asking { origin, site, request: &request, wanted };
-        let outcome = Box::pin(self.ask(&asking, &mut interim)).await;
+        let outcome = Box::pin(self.ask(&asking, manner, &mut interim)).await;
         if let Err(error) = &outcome {
             origin.measure(|metrics| metrics.failed(error.label()));
         }
@@ -102,14 +102,15 @@ impl WorkerOrigins {
     async fn ask(
         &self,
         asking: &Asking<'_>,
+        manner: Manner,
         interim: &mut Interim<'_>,
     ) -> Result<Upgraded, SendError> {
         let origin = asking.origin;
         origin.ready().await?;
         let place = Arc::new(Place::take(origin).await?);
-        let mut attempts = Attempts::new(origin);
+        let mut attempts = Attempts::new(origin, self.origins.dice(), manner);
         loop {
-            let endpoint = attempts.choose(self.origins.dice())?;
+            let endpoint = attempts.choose()?;
             match self.attempt(asking, &endpoint, &place, interim).await {
                 Ok(upgraded) => return Ok(upgraded),
                 Err(failure) => attempts.again(&asking.request.method, failure).map(drop)?,

@@ -5,9 +5,11 @@ use http::{HeaderMap, Version};
 
 use super::fields::X_REQUEST_ID;
 use super::{Ask, Edge, Worker};
+use crate::balance::Balance;
+use crate::config::{HashBy, Origin};
 use crate::message::Body;
-use crate::origin::{Hop, Outgoing};
-use crate::semantics::{ForwardedFields, Request, Rules, write_forwarded};
+use crate::origin::{Hop, Manner, Outgoing};
+use crate::semantics::{ForwardedFields, Request, Rules, affinity, write_forwarded};
 
 const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 
@@ -35,7 +37,18 @@ impl Worker {
         let target = rules.map_or_else(|| request.target(), |rules| rules.target(request));
         let method = request.method.clone();
         let hop = Some(Hop { from: ask.client.address, to: ask.client.local });
-        Outgoing { method, target, headers, body, streams: ask.is_grpc(), hop }
+        let (streams, manner) = (ask.is_grpc(), self.manner(ask));
+        Outgoing { method, target, headers, body, streams, manner, hop }
+    }
+
+    /// How the request is sent: what its path's policy and its origin say.
+    fn manner(&self, ask: &Ask) -> Manner {
+        let origin = self.edge.config.origins.get(self.edge.origin_of(ask.site, &ask.policy));
+        Manner {
+            affinity: origin.and_then(|origin| affinity_of(origin, ask)),
+            retry_on: ask.policy.retry_on_status,
+            hedge: ask.policy.hedge,
+        }
     }
 }
 
@@ -63,6 +76,19 @@ impl Edge {
             })
         })
     }
+}
+
+/// What the request has in common with those that go to the same endpoint, where that matters.
+fn affinity_of(origin: &Origin, ask: &Ask) -> Option<u64> {
+    let Balance::Hash { .. } = origin.balance else { return None };
+    let value = match &origin.hash_by {
+        HashBy::Key => None,
+        HashBy::Field(name) => ask.request.headers.get(name),
+    };
+    Some(match value {
+        Some(value) => affinity(&[value.as_bytes()]),
+        None => affinity(&[&ask.key.parts]),
+    })
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {

@@ -36,6 +36,15 @@ impl KeySecret {
     }
 }
 
+/// Hash by which requests of a kind find the same server: of `parts`, each behind its length, and
+/// alike on all nodes and after every start. It is no secret, so whoever chooses URLs can choose
+/// a server too; the bound on each server's load is the answer to that, not the hash.
+#[must_use]
+pub fn affinity(parts: &[&[u8]]) -> u64 {
+    let hash = KeySecret([0x6174_6F6C_6C20_6166, 0x6669_6E69_7479_2031]).hash(parts);
+    u64::try_from(hash & u128::from(u64::MAX)).unwrap_or_default()
+}
+
 /// What identifies a stored response before `Vary`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheKey {

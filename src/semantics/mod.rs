@@ -2,6 +2,7 @@
 //!
 //! No socket, no clock, no lock, no dice: `now` and draws are arguments.
 
+mod again;
 mod cache_control;
 mod cache_status;
 mod coding;
@@ -36,6 +37,7 @@ mod vary;
 
 use cache_status::sfv_string;
 
+pub use again::{RetryOn, is_idempotent};
 pub use cache_control::RequestDirectives;
 pub use cache_status::{CacheStatus, Forward, Outcome, ttl};
 pub use coding::{
@@ -52,7 +54,7 @@ pub use decide::{
 pub use explain::{Content, Explanation, Facts, Section, Value};
 pub use freshness::{FreshnessSource, Terms};
 pub use invalidation::{is_unsafe, named_targets, represents_target, tells_of_change};
-pub use key::{CacheKey, KeySecret};
+pub use key::{CacheKey, KeySecret, affinity};
 pub use keyed::{
     Keep, KeyPolicy, Names, QueryKey, apply_key_policy, judge_key_header, key_fields, stored_target,
 };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::Method;
 use http::header::HeaderName;
 
+use crate::semantics::again::RetryOn;
 use crate::semantics::keyed::KeyPolicy;
 use crate::semantics::rules::Rules;
 use crate::semantics::status_lifetime::StatusLifetimes;
@@ -64,6 +65,11 @@ pub struct Policy {
     /// Let gRPC calls stream: never stored, without the paces that other bodies must keep, with
     /// trailers in both directions, and errors of ours said in gRPC's own words.
     pub grpc: bool,
+    /// Statuses after which an idempotent request is sent again, to another server.
+    pub retry_on_status: RetryOn,
+    /// Send an idempotent request without a body a second time, to another server, when the first
+    /// takes unusually long.
+    pub hedge: bool,
     /// Largest request body in bytes.
     pub body_bytes: u64,
     /// Protocols that a connection may be upgraded to, in lower case; empty: none.
@@ -178,6 +184,8 @@ impl Default for Policy {
             segment_ahead: 2,
             compression: Compression::default(),
             grpc: false,
+            retry_on_status: RetryOn::default(),
+            hedge: false,
             body_bytes: 100 * 1024 * 1024,
             upgrade: Vec::new(),
             without_lease: WithoutLease::Revalidate,

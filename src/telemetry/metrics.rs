@@ -288,6 +288,10 @@ pub struct OriginMetrics {
     pub requests: IntCounter,
     /// Requests sent a second time.
     pub retries: IntCounter,
+    /// Requests sent a second time because the first took long.
+    pub hedges: IntCounter,
+    /// Second ones of those whose answer was used.
+    pub hedges_won: IntCounter,
     /// Connections opened.
     pub connections_opened: IntCounter,
     /// Requests that went over a kept connection.
@@ -363,6 +367,7 @@ impl OriginMetrics {
 /// The metrics of all origins before they are told apart by name.
 struct OriginFamilies {
     counters: [IntCounterVec; 6],
+    hedges: [IntCounterVec; 2],
     gauges: [IntGaugeVec; 7],
     first_byte: prometheus::HistogramVec,
     failures: IntCounterVec,
@@ -385,6 +390,13 @@ impl OriginFamilies {
                 ),
                 counter("atoll_origin_probes_failed_total", "Probes of endpoints that failed."),
                 counter("atoll_origin_ejections_total", "Times an endpoint was ejected."),
+            ],
+            hedges: [
+                counter(
+                    "atoll_origin_hedges_total",
+                    "Requests sent to origins a second time because the first took long.",
+                ),
+                counter("atoll_origin_hedges_won_total", "Those whose second answer was used."),
             ],
             gauges: [
                 gauge("atoll_origin_connections_open", "Connections open to origins."),
@@ -427,9 +439,12 @@ impl OriginFamilies {
         let [requests, retries, opened, reused, probes_failed, ejections] = counters;
         let [connections_open, in_flight, queued, endpoints, endpoints_up, dns_age, queued_bytes] =
             gauges;
+        let [hedges, hedges_won] = self.hedges.each_ref().map(|all| all.with_label_values(&[name]));
         OriginMetrics {
             requests,
             retries,
+            hedges,
+            hedges_won,
             connections_opened: opened,
             connections_reused: reused,
             probes_failed,

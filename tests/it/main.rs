@@ -6,6 +6,8 @@ mod admin;
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod balancing;
+#[cfg(test)]
 mod caching;
 #[cfg(test)]
 mod cases;

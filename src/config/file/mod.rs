@@ -175,6 +175,8 @@ fn read_sites(file: &mut Table<'_>, folder: &Path, draft: &mut Draft) {
 fn read_node(mut table: Table<'_>, node: &mut Node) {
     table.parse("name", &mut node.name, names::parse_name);
     table.parse("pop", &mut node.pop, names::parse_name);
+    node.locality.clone_from(&node.pop);
+    table.parse("locality", &mut node.locality, names::parse_name);
     table.count("workers", &mut node.workers, 1..=1024);
     table.count("seed", &mut node.seed, 0..=u64::MAX);
     if table.optional::<String>("cdn_id").is_none() {

@@ -4,11 +4,18 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use http::header::HeaderName;
+
+use crate::balance::Balance;
 
 use super::super::certificates::{check_authorities, check_client_certificate};
 use super::super::error::Problem;
 use super::super::reader::{Entry, Found, Place, Read, Table};
-use super::super::{CertificateFiles, HttpVersions, Origin, Probe, ProxyProtocol, Server, names};
+use super::super::{
+    CertificateFiles, HashBy, HttpVersions, Origin, Probe, ProxyProtocol, Server, names,
+};
 use super::Status;
 
 /// Reads one origin, and the `Host` that it is to see.
@@ -28,6 +35,9 @@ pub(super) fn read(mut table: Table<'_>, folder: &Path) -> Option<(Found<Origin>
     table.set("resolvers", &mut resolvers);
     let mut allow_internal_addresses = false;
     table.set("allow_internal_addresses", &mut allow_internal_addresses);
+    let choice = choice(&mut table);
+    let mut near_in_flight = 100;
+    table.count("near_in_flight", &mut near_in_flight, 1..=1_000_000);
     let mut proxy_protocol = ProxyProtocol::None;
     table.parse("proxy_protocol", &mut proxy_protocol, parse_proxy_protocol);
     if proxy_protocol != ProxyProtocol::None {
@@ -45,6 +55,9 @@ pub(super) fn read(mut table: Table<'_>, folder: &Path) -> Option<(Found<Origin>
         probe,
         resolvers: resolvers.into_iter().map(|resolver| resolver.0).collect(),
         allow_internal_addresses,
+        balance: choice.0,
+        hash_by: choice.1,
+        near_in_flight,
         proxy_protocol,
     };
     Some((Found { value, place: name.place }, host))
@@ -94,6 +107,47 @@ fn client_certificate(table: &mut Table<'_>, folder: &Path) -> Option<Certificat
     Some(files)
 }
 
+/// How its endpoints are chosen.
+fn choice(table: &mut Table<'_>) -> (Balance, HashBy) {
+    const BOUNDS: RangeInclusive<f64> = 1.05..=10.0;
+    let mut bound = 1.25;
+    if let Some(found) = table.optional::<f64>("hash_bound") {
+        if BOUNDS.contains(&found.value) {
+            bound = found.value;
+        } else {
+            let problem = Problem::new(format!("`{}` is out of bounds", found.place.key));
+            let help = "from 1.05 to 10.0: what one server may have of the mean load";
+            table.sink.push(problem.at(found.place.span).label("out of bounds").help(help));
+        }
+    }
+    let mut by = HashBy::Key;
+    table.parse("hash_by", &mut by, hash_by);
+    let names = [
+        ("latency", Balance::Latency),
+        ("round-robin", Balance::RoundRobin),
+        ("least-requests", Balance::LeastRequests),
+        ("hash", Balance::Hash { bound }),
+    ];
+    let mut balance = Balance::Latency;
+    table.choose("balance", &names, &mut balance);
+    for key in ["hash_by", "hash_bound"] {
+        if let (Some(span), false) = (table.span_of(key), matches!(balance, Balance::Hash { .. })) {
+            let problem = Problem::new(format!("`{key}` has no effect")).warning().at(Some(span));
+            table.sink.push(problem.help("it is for balance = \"hash\""));
+        }
+    }
+    (balance, by)
+}
+
+/// `key`, or `header:NAME`.
+fn hash_by(text: &str) -> Result<HashBy, String> {
+    let name = match text {
+        "key" => return Ok(HashBy::Key),
+        _ => text.strip_prefix("header:").and_then(|name| HeaderName::from_str(name).ok()),
+    };
+    name.map(HashBy::Field).ok_or_else(|| "expected \"key\" or \"header:NAME\"".to_owned())
+}
+
 /// Its servers; each once, at least one of them not a backup.
 fn servers(table: &mut Table<'_>) -> Vec<Server> {
     let example = "[\"https://origin.example:443\"]";
@@ -118,7 +172,7 @@ fn servers(table: &mut Table<'_>) -> Vec<Server> {
         let help = format!("for example: servers = {example}");
         table.sink.missing(problem(format!("`{}` is empty", list.place.key)).help(help));
     }
-    if !list.value.is_empty() && list.value.iter().all(|found| found.value.backup) {
+    if !list.value.is_empty() && list.value.iter().all(|found| found.value.tier() > 0) {
         let help = "a backup stands in for others: at least one server is not a backup";
         table.sink.missing(problem(format!("`{}` are all backups", list.place.key)).help(help));
     }
@@ -134,7 +188,7 @@ impl Read for Server {
         };
         let server =
             table.required_parsed("url", "\"https://origin.example\"", names::parse_server);
-        let (mut weight, mut backup) = (1, false);
+        let (mut weight, mut backup, mut tier) = (1, false, 0);
         table.count("weight", &mut weight, 1..=1000);
         table.set("backup", &mut backup);
         let weighed = table.span_of("weight");
@@ -145,8 +199,15 @@ impl Read for Server {
                     .help("the records bring their weights: leave this one out"),
             );
         }
+        table.count("tier", &mut tier, 0..=50);
+        if let (true, Some(span)) = (backup, table.span_of("tier")) {
+            let problem = Problem::new("`backup` and `tier` say the same").at(Some(span));
+            table.sink.push(problem.help("backup = true is short for tier = 1: keep one of them"));
+        }
+        let locality = table.optional_parsed("locality", names::parse_name);
         table.finish();
-        server.map(|found| Self { weight, backup, ..found.value })
+        let locality = locality.map(|found| found.value);
+        server.map(|found| Self { weight, backup, tier, locality, ..found.value })
     }
 }
 

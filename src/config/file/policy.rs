@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::http1::is_protocol;
-use crate::semantics::{LARGEST_SEGMENT, LEAST_SEGMENT, Policy, WithoutLease};
+use crate::semantics::{LARGEST_SEGMENT, LEAST_SEGMENT, Policy, RetryOn, WithoutLease};
 
 use super::super::error::Problem;
-use super::super::reader::{Entry, MaybeSize, MaybeTime, Read, Table};
+use super::super::reader::{Entry, Found, MaybeSize, MaybeTime, Number, Read, Table};
 use super::rules::Spot;
 use super::{compression, key, rules};
 
@@ -41,6 +41,8 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>, spot: Spot<'_>) ->
         segment_ahead,
         compression,
         grpc,
+        retry_on_status,
+        hedge,
         body_bytes,
         upgrade,
         without_lease,
@@ -68,6 +70,8 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>, spot: Spot<'_>) ->
     table.count("segment_ahead", segment_ahead, 0..=16);
     compression::read(table, compression);
     table.set("grpc", grpc);
+    retry_statuses(table, retry_on_status);
+    table.set("hedge", hedge);
     table.size("body_bytes", body_bytes, 0..=1 << 50);
     if let Some(protocols) = table.optional::<Vec<Protocol>>("upgrade") {
         *upgrade = protocols.value.into_iter().map(|Protocol(name)| name).collect();
@@ -123,6 +127,30 @@ fn segment_size(table: &mut Table<'_>, into: &mut Option<u64>) {
             .label(wrong)
             .help("from \"64KiB\" to \"64MiB\", or \"none\""),
     );
+}
+
+/// Statuses after which a request is sent again.
+fn retry_statuses(table: &mut Table<'_>, into: &mut RetryOn) {
+    let Some(found) = table.optional::<Vec<Found<Number>>>("retry_on_status") else { return };
+    let of = |number: &Found<Number>| u16::try_from(number.value.0).unwrap_or(u16::MAX);
+    let mut statuses = Vec::new();
+    for number in &found.value {
+        match RetryOn::of(&[of(number)]) {
+            Ok(_) => statuses.push(of(number)),
+            Err(_status) => {
+                let [first, second, third] = RetryOn::ALLOWED;
+                table.sink.push(
+                    Problem::new(format!("`{}` is no status to try again after", number.place.key))
+                        .at(number.place.span.clone())
+                        .label("not one of them")
+                        .help(format!("one of {first}, {second}, {third}")),
+                );
+            }
+        }
+    }
+    if let Ok(set) = RetryOn::of(&statuses) {
+        *into = set;
+    }
 }
 
 fn strength(table: &mut Table<'_>, into: &mut f64) {

@@ -44,6 +44,8 @@ fn what_the_reference_says_is_the_default() {
     }
     let (origin, small) = (&config.origins[0], &built_in.origins[0]);
     assert_eq!(origin.resolvers, small.resolvers);
+    assert_eq!(origin.balance, small.balance);
+    assert_eq!(origin.near_in_flight, small.near_in_flight);
     assert_eq!(origin.allow_internal_addresses, small.allow_internal_addresses);
     assert_eq!(origin.proxy_protocol, small.proxy_protocol);
     assert!(config.watch.is_none());

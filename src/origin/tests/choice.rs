@@ -9,9 +9,10 @@ use http::{Method, StatusCode};
 use tokio::io::AsyncWriteExt;
 
 use super::support::*;
+use crate::balance::Balance;
 use crate::config::Probe;
 use crate::message::Body;
-use crate::origin::SendError;
+use crate::origin::{Manner, Outgoing, SendError};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -146,7 +147,7 @@ async fn backups_take_over_only_when_all_others_are_down() {
     let first = probed(&well).await;
     let backup = Script::always(OK).await;
     let side = tuned(&[first.url(), backup.url()], |_, origin| {
-        origin.servers[1].backup = true;
+        origin.servers[1].tier = 1;
         origin.probe = Some(probe());
     })
     .in_background();
@@ -245,4 +246,94 @@ async fn localhost_is_reached_in_whichever_family_it_listens() {
         assert_eq!(side.text().await.unwrap(), "ok");
     }
     assert_eq!(side.metrics.origins[0].retries.get(), 0, "the race is no retry");
+}
+
+/// Answers whom it is asked by, in turn, twelve times.
+async fn asked(side: &Side, affinity: Option<u64>) -> Vec<std::net::SocketAddr> {
+    let mut endpoints = Vec::new();
+    for _ in 0..12 {
+        let manner = Manner { affinity, ..Manner::default() };
+        let answer = side.send(Outgoing { manner, ..get("/") }).await.unwrap();
+        endpoints.push(answer.endpoint);
+        collect(answer.body).await.unwrap();
+    }
+    endpoints
+}
+
+#[tokio::test]
+async fn in_turn_is_in_turn() {
+    let (one, two) = (Script::always(OK).await, Script::always(OK).await);
+    let side = tuned(&[one.url(), two.url()], |_, origin| {
+        origin.balance = Balance::RoundRobin;
+        origin.servers[0].weight = 2;
+    });
+    let endpoints = asked(&side, None).await;
+    assert_eq!(endpoints.iter().filter(|&&endpoint| endpoint == one.address).count(), 8);
+    assert!(endpoints.windows(2).all(|pair| pair.contains(&one.address)), "{endpoints:?}");
+}
+
+#[tokio::test]
+async fn what_is_alike_goes_to_one_server_and_to_another_when_that_is_gone() {
+    let (one, two) = (Script::always(OK).await, Script::always(OK).await);
+    let hashed = |servers: &[String]| {
+        tuned(servers, |_, origin| origin.balance = Balance::Hash { bound: 2.0 })
+    };
+    let side = hashed(&[one.url(), two.url()]);
+    let mut homes = Vec::new();
+    for affinity in 0..40 {
+        let endpoints = asked(&side, Some(affinity)).await;
+        assert!(endpoints.iter().all(|endpoint| *endpoint == endpoints[0]), "{endpoints:?}");
+        homes.push(endpoints[0]);
+    }
+    assert!(homes.contains(&one.address) && homes.contains(&two.address));
+    let turned_around = hashed(&[two.url(), one.url()]);
+    for (affinity, home) in (0..).zip(&homes).take(5) {
+        assert_eq!(asked(&turned_around, Some(affinity)).await[0], *home, "on every node");
+    }
+    let dead = hashed(&[one.url(), nobody().await]);
+    assert_eq!(asked(&dead, Some(3)).await, [one.address; 12]);
+}
+
+#[tokio::test]
+async fn near_servers_are_asked_while_they_have_room() {
+    let (far, near) = (Script::always(OK).await, Script::always(OK).await);
+    let side = tuned(&[far.url(), near.url()], |_, origin| {
+        origin.servers[1].near = true;
+        origin.near_in_flight = 1;
+    });
+    assert_eq!(asked(&side, None).await, [near.address; 12]);
+    let hung = Script::new(|_, mut stream| async move {
+        read_head(&mut stream).await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let side = tuned(&[far.url(), hung.url()], |_, origin| {
+        origin.servers[1].near = true;
+        origin.near_in_flight = 1;
+    });
+    let stuck = side.worker.send(0, 0, get("/"), |_| {});
+    tokio::select! {
+        _ = stuck => panic!("never answered"),
+        () = async {
+            until(|| hung.seen() == 1).await;
+            assert_eq!(asked(&side, None).await, [far.address; 12], "the near one has enough");
+        } => {}
+    }
+}
+
+#[tokio::test]
+async fn tiers_are_used_one_after_the_other() {
+    let (last, middle) = (Script::always(OK).await, Script::always(OK).await);
+    let well = Arc::new(AtomicBool::new(true));
+    let first = probed(&well).await;
+    let side = tuned(&[last.url(), middle.url(), first.url()], |_, origin| {
+        origin.servers[0].tier = 2;
+        origin.servers[1].tier = 1;
+        origin.probe = Some(probe());
+    })
+    .in_background();
+    assert_eq!(asked(&side, None).await, [first.address; 12]);
+    well.store(false, Ordering::SeqCst);
+    until(|| side.states() == ["up", "up", "down"]).await;
+    assert_eq!(asked(&side, None).await, [middle.address; 12]);
 }

@@ -1,5 +1,6 @@
 //! The doors to origins against origins that play a script: raw bytes on a loopback socket.
 
+mod again;
 mod answers;
 mod choice;
 mod connections;

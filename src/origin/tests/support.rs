@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::config::{self, Limits};
 use crate::message::{Body, BodyError, ResponseHead};
-use crate::origin::{Answer, Origins, Outgoing, SendError, WorkerOrigins};
+use crate::origin::{Answer, Manner, Origins, Outgoing, SendError, WorkerOrigins};
 use crate::store::Events;
 use crate::telemetry::Metrics;
 
@@ -202,7 +202,15 @@ pub(super) fn get(target: &str) -> Outgoing {
 pub(super) fn request(method: Method, target: &str, body: Body) -> Outgoing {
     let mut headers = HeaderMap::new();
     headers.insert(header::HOST, HeaderValue::from_static("site.example"));
-    Outgoing { method, target: target.to_owned(), headers, body, streams: false, hop: None }
+    Outgoing {
+        method,
+        target: target.to_owned(),
+        headers,
+        body,
+        streams: false,
+        manner: Manner::default(),
+        hop: None,
+    }
 }
 
 /// The whole body.

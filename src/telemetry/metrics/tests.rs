@@ -19,6 +19,7 @@ pub(crate) fn config() -> Config {
         node: Node {
             name: "n1".into(),
             pop: "p1".into(),
+            locality: "p1".into(),
             workers: 2,
             seed: 1,
             cdn_id: "atoll-n1".into(),
@@ -41,6 +42,9 @@ pub(crate) fn config() -> Config {
         },
         watch: None,
         origins: vec![Origin {
+            balance: crate::balance::Balance::Latency,
+            hash_by: crate::config::HashBy::Key,
+            near_in_flight: 100,
             name: "back".into(),
             servers: Vec::new(),
             ca: None,

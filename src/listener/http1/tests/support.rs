@@ -357,7 +357,14 @@ pub(super) fn context(limits: Limits) -> (Arc<Context>, watch::Sender<Drain>) {
 fn config(limits: Limits) -> Config {
     let name = String::from("n1");
     Config {
-        node: Node { pop: name.clone(), cdn_id: name.clone(), name, workers: 1, seed: 1 },
+        node: Node {
+            pop: name.clone(),
+            locality: name.clone(),
+            cdn_id: name.clone(),
+            name,
+            workers: 1,
+            seed: 1,
+        },
         memory: Memory { budget_bytes: 1 << 20 },
         listeners: Vec::new(),
         certificates: Vec::new(),

@@ -1,0 +1,3 @@
+//! What takes all policies together.
+
+mod simulation;
