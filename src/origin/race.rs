@@ -168,12 +168,12 @@ pub(super) fn tcp_error(error: &io::Error) -> SendError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::endpoint::Target;
+    use super::super::endpoint::{Target, View};
     use super::*;
 
     fn endpoint(address: &str) -> Arc<Endpoint> {
         let address = address.parse().unwrap();
-        Arc::new(Endpoint::new(0, Target { address, tier: 0, weight: 1 }, None, None))
+        Arc::new(Endpoint::new(0, Target { address, tier: 0, weight: 1 }, None, View::new(None)))
     }
 
     #[test]

@@ -206,7 +206,7 @@ async fn a_new_address_is_tried_at_once() {
     let own = side.origins.origin(0).unwrap();
     let now = clock::now().boot;
     let gone = own.endpoints()[0].address;
-    own.apply(0, &[gone.ip(), IpAddr::from([127, 0, 0, 2])], now);
+    own.apply(0, &own.targets(0, &[gone.ip(), IpAddr::from([127, 0, 0, 2])]), now);
     let error = side.get().await.unwrap_err();
     assert_eq!(error, SendError::ConnectionRefused, "one goes on trial at once");
     drop(origin);
@@ -272,22 +272,22 @@ async fn an_order_holds_while_the_address_comes_and_goes() {
     let own = side.origins.origin(0).unwrap();
     let [one, two, three] = [1, 2, 3].map(|last| IpAddr::from([192, 0, 2, last]));
     let now = clock::now().boot;
-    own.apply(0, &[one, two], now);
+    own.apply(0, &own.targets(0, &[one, two]), now);
     let address = std::net::SocketAddr::new(one, 80);
     side.origins.order("o", address, Order::Down).unwrap();
-    own.apply(0, &[two, three], now);
+    own.apply(0, &own.targets(0, &[two, three]), now);
     assert_eq!(stand(&side), [(two, "up"), (three, "up")]);
     let absent = &side.origins.status()[0].absent;
     assert_eq!(
         absent.iter().map(|one| (one.address, one.order)).collect::<Vec<_>>(),
         [(address, "down")]
     );
-    own.apply(0, &[one, two], now);
+    own.apply(0, &own.targets(0, &[one, two]), now);
     assert_eq!(stand(&side), [(two, "up"), (one, "down")]);
     // Lifted while it is away.
-    own.apply(0, &[two], now);
+    own.apply(0, &own.targets(0, &[two]), now);
     side.origins.order("o", address, Order::Auto).unwrap();
-    own.apply(0, &[one, two], now);
+    own.apply(0, &own.targets(0, &[one, two]), now);
     assert_eq!(stand(&side), [(two, "up"), (one, "up")]);
     assert!(side.origins.status()[0].endpoints[1].share < 0.2, "it starts slowly");
 }
@@ -300,8 +300,8 @@ async fn a_new_configuration_takes_over_what_is_known() {
     let now = clock::now().boot;
     let own = old.origins.origin(0).unwrap();
     let named = [IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2])];
-    own.apply(2, &named, now);
-    own.apply(2, &named[..1], now);
+    own.apply(2, &own.targets(2, &named), now);
+    own.apply(2, &own.targets(2, &named[..1]), now);
     let at = |address: &str| address.parse().unwrap();
     old.origins.order("o", at("127.0.0.1:81"), Order::Drain).unwrap();
     old.origins.order("o", at("192.0.2.2:80"), Order::Down).unwrap();
@@ -431,8 +431,8 @@ async fn an_address_that_comes_and_goes_is_not_probed_more_often() {
     until(|| asked.load(Ordering::SeqCst) == 1).await;
     let begun = clock::now().boot;
     while asked.load(Ordering::SeqCst) < 3 {
-        own.apply(0, &[], now);
-        own.apply(0, &[origin.address.ip()], now);
+        own.apply(0, &own.targets(0, &[]), now);
+        own.apply(0, &own.targets(0, &[origin.address.ip()]), now);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let passed = clock::now().boot - begun;
