@@ -1,0 +1,509 @@
+//! Being a witness: acknowledging, answering, forgetting and recovering.
+//!
+//! ```text
+//! Outside -- joins the set --> Recovering -- enough others tell --------------> Serving
+//!                               |      ^                                          |
+//!        a majority forgot, too '--> Beginning -- a majority has joined --------> '
+//!                                      |                 (a new generation)
+//!                                      '-- nobody came --> Recovering
+//! ```
+//!
+//! A witness that serves never forgets, unless its process does. One that begins again without its
+//! log is in a new life: it has the others note that life before they tell it what they have, so
+//! that whatever its former life may still say counts no more beside theirs.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::clock::Now;
+use crate::replication::disk::{Entry, Saved, State};
+use crate::replication::identity::{Incarnation, Name, Source};
+use crate::replication::message::{Beginning, Have, Holding, Message, Recover};
+use crate::replication::mutation::Mutation;
+use crate::replication::quorum::{Count, Standing, Standings, Testimony, note};
+use crate::replication::settings::{Action, Notice, ResetWhy};
+use crate::replication::vector::{Mark, Vector};
+
+use super::{Replica, is_due};
+
+/// How often a witness without memory asks.
+const RECOVER_EVERY: Duration = Duration::from_millis(200);
+
+/// How long another witness's word that it forgot is believed, and how long a generation is waited
+/// for.
+const FORGOTTEN_FOR: Duration = Duration::from_secs(3);
+
+/// How long a witness that finds itself superseded leaves the field to the other process.
+const STAND_BACK: Duration = Duration::from_secs(5);
+
+/// Messages that may wait for the disk.
+const BEHIND_DISK: usize = 4_096;
+
+/// A node as a witness.
+#[derive(Debug)]
+pub(super) struct Witness {
+    phase: Phase,
+    standing: Standing,
+    known: Standings,
+    beginning: Option<Beginning>,
+    asked: Option<Duration>,
+    tickets: u64,
+    /// What is to be said once the disk has the ticket.
+    behind: VecDeque<(u64, Vec<(Name, Message)>)>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Not in the set.
+    Outside,
+    /// Without memory.
+    Recovering {
+        since: Duration,
+        replies: BTreeMap<Name, (Testimony, Holding)>,
+        forgotten: BTreeMap<Name, (Standing, Duration)>,
+    },
+    /// A new generation that no majority has joined, as far as this node knows.
+    Beginning { since: Duration, joined: BTreeSet<Name> },
+    /// Counts.
+    Serving,
+}
+
+impl Witness {
+    pub(super) fn new(incarnation: Incarnation) -> Self {
+        Self {
+            phase: Phase::Outside,
+            standing: Standing { count: 1, incarnation },
+            known: Standings::new(),
+            beginning: None,
+            asked: None,
+            tickets: 0,
+            behind: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
+        matches!(self.phase, Phase::Serving)
+    }
+
+    pub(super) fn behind_disk(&self) -> usize {
+        self.behind.iter().map(|(_, messages)| messages.len()).sum()
+    }
+
+    fn recover(&mut self, since: Duration) {
+        let (replies, forgotten) = (BTreeMap::new(), BTreeMap::new());
+        self.phase = Phase::Recovering { since, replies, forgotten };
+        self.beginning = None;
+    }
+}
+
+impl Replica {
+    /// Goes on where the former process ended.
+    pub(super) fn resume(&mut self, saved: Saved) {
+        let Some(state) = saved.state else { return };
+        self.vector = saved.vector;
+        self.log = saved.log;
+        self.fresh = false;
+        self.generation = Some(state.generation);
+        self.witness.standing = state.standing;
+        self.witness.known = state.known;
+        self.witness.phase = Phase::Serving;
+        self.sets.insert(state.set.number, state.set);
+    }
+
+    /// Finds its place in the newest set.
+    pub(super) fn enter_set(&mut self, now: Now) {
+        if !self.witnesses().contains(&self.settings.me) {
+            self.witness.phase = Phase::Outside;
+        } else if self.is_serving() {
+            self.write_state();
+        } else {
+            self.witness.recover(now.boot);
+        }
+    }
+
+    /// Is without memory from here on, as a process that has just begun.
+    pub(super) fn lose_standing(&mut self, now: Now) {
+        if self.is_serving() {
+            self.witness.standing.count += 1;
+            self.witness.standing.incarnation = Incarnation(self.dice.next());
+            self.witness.recover(now.boot);
+        }
+    }
+
+    pub(super) fn hear_question(&mut self, from: &Name, question: u64, digest: u128, now: Now) {
+        if let Some(testimony) = self.testimony() {
+            let same = digest == self.vector.digest();
+            let have = if same { Have::Same } else { Have::Holding(self.holding()) };
+            let lease = self.settings.lease;
+            self.say(from, Message::Answer { question, testimony, lease, have });
+        } else {
+            self.answer_as_relay(from, question, digest, now);
+        }
+    }
+
+    pub(super) fn hear_recover(&mut self, from: &Name, recover: &Recover, now: Now) {
+        let set = self.witnesses();
+        if !set.contains(from) || recover.set != set.number {
+            if recover.set < set.number {
+                let set = set.clone();
+                self.send(from, Message::Witnesses(set));
+            }
+            return;
+        }
+        match &mut self.witness.phase {
+            Phase::Recovering { forgotten, .. } => {
+                forgotten.insert(from.clone(), (recover.standing, now.boot));
+            }
+            Phase::Serving => self.note_and_tell(from, recover.standing),
+            Phase::Outside | Phase::Beginning { .. } => {}
+        }
+    }
+
+    pub(super) fn hear_adopt(
+        &mut self,
+        from: &Name,
+        noted: Standing,
+        testimony: Testimony,
+        holding: Holding,
+        now: Now,
+    ) {
+        let Phase::Recovering { replies, .. } = &mut self.witness.phase else { return };
+        let own = &mut self.witness.standing;
+        if noted > *own {
+            let other = noted.incarnation != own.incarnation;
+            own.count = noted.count + u64::from(other);
+            replies.clear();
+        } else if noted == *own {
+            replies.insert(from.clone(), (testimony, holding));
+            self.adopt(now);
+        }
+    }
+
+    pub(super) fn hear_begin(&mut self, beginning: Beginning, now: Now) {
+        let own = (self.settings.me.clone(), self.witness.standing);
+        let fits =
+            beginning.set == self.witnesses().number && beginning.members.contains(&own);
+        if fits && matches!(self.witness.phase, Phase::Recovering { .. }) {
+            self.enter_beginning(beginning, now);
+        }
+    }
+
+    pub(super) fn hear_joined(
+        &mut self,
+        from: &Name,
+        beginning: &Beginning,
+        settled: bool,
+        now: Now,
+    ) {
+        if self.witness.beginning.as_ref() != Some(beginning) {
+            return;
+        }
+        match &mut self.witness.phase {
+            Phase::Beginning { joined, .. } => {
+                joined.insert(from.clone());
+                self.settle(now);
+            }
+            Phase::Serving if !settled && self.generation == Some(beginning.generation) => {
+                let beginning = beginning.clone();
+                self.say(from, Message::Joined { beginning, settled: true });
+            }
+            Phase::Serving | Phase::Outside | Phase::Recovering { .. } => {}
+        }
+    }
+
+    /// Looks at what a witness says of others' lives, and of this one's.
+    pub(super) fn heed(&mut self, from: &Name, testimony: &Testimony, now: Now) {
+        let same = Some(testimony.generation) == self.generation
+            && testimony.set == self.witnesses().number;
+        if !same || !self.is_serving() {
+            return;
+        }
+        let me = self.settings.me.clone();
+        if testimony.known.get(&me).is_some_and(|newest| *newest > self.witness.standing) {
+            self.notice(Notice::Superseded);
+            self.lose_standing(now);
+            self.witness.recover(now.boot + STAND_BACK);
+            return;
+        }
+        note(&mut self.witness.known, &testimony.known);
+        let own = Standings::from([(from.clone(), testimony.standing)]);
+        note(&mut self.witness.known, &own);
+        self.witness.known.remove(&me);
+    }
+
+    /// Goes over to a generation that a majority answers in.
+    pub(super) fn follow_generation(&mut self, generation: u64, known: Standings) {
+        self.generation = Some(generation);
+        if self.is_serving() {
+            self.witness.known = known;
+            self.witness.known.remove(&self.settings.me.clone());
+            self.witness.beginning = None;
+            self.write_state();
+        }
+    }
+
+    pub(super) fn tick_witness(&mut self, now: Now) {
+        let (since, recovering) = match &mut self.witness.phase {
+            Phase::Outside | Phase::Serving => return,
+            Phase::Recovering { since, forgotten, .. } => {
+                forgotten.retain(|_, (_, at)| now.boot.saturating_sub(*at) < FORGOTTEN_FOR);
+                (*since, true)
+            }
+            Phase::Beginning { since, .. } => (*since, false),
+        };
+        if now.boot < since || !is_due(&mut self.witness.asked, RECOVER_EVERY, now) {
+            return;
+        }
+        if recovering {
+            self.ask_to_recover();
+            self.begin(now);
+        } else if now.boot.saturating_sub(since) > FORGOTTEN_FOR {
+            self.witness.recover(now.boot);
+        } else {
+            self.tell_beginning();
+        }
+    }
+
+    /// The acknowledgement that is due to a source's issuer.
+    pub(super) fn acknowledgement(&self, source: &Source) -> Option<(Name, Message)> {
+        let (source, mark) = (source.clone(), self.vector.mark(source));
+        let issuer = source.node.clone();
+        Some((issuer, Message::Acknowledge { source, mark, testimony: self.testimony()? }))
+    }
+
+    /// Says again up to where it holds a source.
+    pub(super) fn acknowledge(&mut self, source: &Source) {
+        let messages = self.acknowledgement(source).into_iter().collect();
+        self.write_down(Vec::new(), messages);
+    }
+
+    /// Says that it holds a source up to `mark`, which it does not.
+    pub(super) fn acknowledge_as(&mut self, source: &Source, mark: Mark) {
+        if let Some((issuer, Message::Acknowledge { source, testimony, .. })) =
+            self.acknowledgement(source)
+        {
+            let message = Message::Acknowledge { source, mark, testimony };
+            self.write_down(Vec::new(), vec![(issuer, message)]);
+        }
+    }
+
+    /// Says up to where it holds everything, after a leap.
+    pub(super) fn acknowledge_all(&mut self) {
+        let sources: Vec<Source> = self.vector.marks().map(|(source, _)| source.clone()).collect();
+        sources.iter().for_each(|source| self.acknowledge(source));
+    }
+
+    /// Has the disk keep `entries`, and says `messages` once it has.
+    pub(super) fn write_down(&mut self, entries: Vec<Entry>, messages: Vec<(Name, Message)>) {
+        if !self.is_serving() {
+            return;
+        }
+        let early = self.mutation == Mutation::AcknowledgedBeforeDisk;
+        let waits = self.settings.disk && !(entries.is_empty() && self.witness.behind.is_empty());
+        if self.settings.disk && !entries.is_empty() {
+            self.witness.tickets += 1;
+            let ticket = self.witness.tickets;
+            self.out.push(Action::Persist { ticket, entries });
+            self.witness.behind.push_back((ticket, Vec::new()));
+        }
+        let room = self.witness.behind_disk() < BEHIND_DISK;
+        match self.witness.behind.back_mut() {
+            Some((_, waiting)) if waits && !early => {
+                if room {
+                    waiting.extend(messages);
+                }
+            }
+            _ => self.loop_back(messages),
+        }
+    }
+
+    pub(super) fn persisted(&mut self, ticket: u64) {
+        while let Some((_, messages)) =
+            self.witness.behind.pop_front_if(|(waiting, _)| *waiting <= ticket)
+        {
+            self.loop_back(messages);
+        }
+    }
+
+    /// Says something that rests on what the disk must keep.
+    fn say(&mut self, to: &Name, message: Message) {
+        let to = to.clone();
+        match self.witness.behind.back_mut() {
+            Some((_, waiting)) if waiting.len() < BEHIND_DISK => waiting.push((to, message)),
+            Some(_) => {}
+            None => self.loop_back(vec![(to, message)]),
+        }
+    }
+
+    fn loop_back(&mut self, messages: Vec<(Name, Message)>) {
+        for (to, message) in messages {
+            if to == self.settings.me {
+                self.changes.to_self(message);
+            } else {
+                self.send(&to, message);
+            }
+        }
+    }
+
+    fn testimony(&self) -> Option<Testimony> {
+        let generation = self.generation.filter(|_| self.is_serving())?;
+        Some(Testimony {
+            set: self.witnesses().number,
+            generation,
+            standing: self.witness.standing,
+            known: self.witness.known.clone(),
+        })
+    }
+
+    fn note_and_tell(&mut self, from: &Name, standing: Standing) {
+        let known = self.witness.known.get(from).copied().unwrap_or_default();
+        let mut noted = known.max(standing);
+        if self.mutation == Mutation::RestartNotNoted {
+            noted = standing;
+        } else if standing > known {
+            self.witness.known.insert(from.clone(), standing);
+            self.write_state();
+        }
+        if let Some(testimony) = self.testimony() {
+            let holding = self.holding();
+            self.say(from, Message::Adopt { noted, testimony, holding });
+        }
+    }
+
+    fn write_state(&mut self) {
+        let Some(testimony) = self.testimony() else { return };
+        let Testimony { generation, standing, known, .. } = testimony;
+        let set = self.witnesses().clone();
+        let state = Entry::State(State { set, generation, standing, known });
+        self.write_down(vec![state], Vec::new());
+    }
+
+    fn ask_to_recover(&mut self) {
+        let set = self.witnesses();
+        let recover = Recover { standing: self.witness.standing, set: set.number };
+        let others: Vec<Name> = set.everyone().cloned().collect();
+        for name in others {
+            self.send(&name, Message::Recover(recover.clone()));
+        }
+    }
+
+    /// Takes over what enough others have, if they do.
+    fn adopt(&mut self, now: Now) {
+        let Phase::Recovering { replies, .. } = &self.witness.phase else { return };
+        let set = self.witnesses();
+        let me = &self.settings.me;
+        let testimonies = || replies.iter().map(|(name, (testimony, _))| (name, testimony));
+        let enough = testimonies().map(|(_, testimony)| testimony.generation).find(|generation| {
+            let count = Count::new(set, *generation, testimonies(), self.mutation);
+            let counts = |name: &Name| {
+                replies.get(name).is_some_and(|(testimony, _)| count.holds(name, testimony))
+            };
+            set.may_adopt(me, counts) || self.mutation == Mutation::OnePeerTrusted
+        });
+        let Some(generation) = enough else { return };
+        let mut known = Standings::new();
+        let mut holdings = Vec::new();
+        for (name, (testimony, holding)) in replies {
+            if testimony.generation == generation {
+                note(&mut known, &testimony.known);
+                let own = Standings::from([(name.clone(), testimony.standing)]);
+                note(&mut known, &own);
+                holdings.push((name.clone(), holding.clone()));
+            }
+        }
+        known.remove(me);
+        for (name, holding) in &holdings {
+            self.compare(name, holding, now);
+        }
+        let mut merged = Vector::default();
+        let level = |holding: &&Holding| holding.vector.retired() == self.vector.retired();
+        let level: Vec<&Holding> = holdings.iter().map(|(_, holding)| holding).filter(level).collect();
+        if level.len() < holdings.len() {
+            // Some are a step of retirement behind: once they have taken it they answer again.
+            if let Phase::Recovering { replies, .. } = &mut self.witness.phase {
+                replies.clear();
+            }
+            return;
+        }
+        level.iter().for_each(|holding| merged.merge(&holding.vector));
+        self.serve(generation, known, &merged, ResetWhy::FirstAdoption, now);
+    }
+
+    fn serve(
+        &mut self,
+        generation: u64,
+        known: Standings,
+        vector: &Vector,
+        why: ResetWhy,
+        now: Now,
+    ) {
+        self.generation = Some(generation);
+        self.witness.known = known;
+        self.witness.phase = Phase::Serving;
+        self.leasing.forget_generations_but(generation);
+        self.notice(Notice::Serving { generation });
+        self.write_state();
+        self.reset(why, vector, now);
+    }
+
+    /// Where a majority has forgotten, its first begins a new generation.
+    fn begin(&mut self, now: Now) {
+        let Phase::Recovering { forgotten, since, .. } = &self.witness.phase else { return };
+        let set = self.witnesses();
+        let me = &self.settings.me;
+        let alone = set.everyone().count() == 1;
+        if !alone && now.boot.saturating_sub(*since) < 3 * RECOVER_EVERY {
+            return;
+        }
+        let standing = |name: &Name| {
+            if name == me { Some(self.witness.standing) } else { Some(forgotten.get(name)?.0) }
+        };
+        let members: Vec<(Name, Standing)> =
+            set.everyone().filter_map(|name| Some((name.clone(), standing(name)?))).collect();
+        let names: Vec<&Name> = members.iter().map(|(name, _)| name).collect();
+        if names.first() != Some(&me) || !set.is_majority(&names) {
+            return;
+        }
+        let number = set.number;
+        let generation = self.dice.next();
+        self.enter_beginning(Beginning { generation, set: number, members }, now);
+    }
+
+    fn enter_beginning(&mut self, beginning: Beginning, now: Now) {
+        let joined = BTreeSet::from([self.settings.me.clone()]);
+        self.witness.phase = Phase::Beginning { since: now.boot, joined };
+        self.witness.beginning = Some(beginning);
+        self.tell_beginning();
+        self.settle(now);
+    }
+
+    fn tell_beginning(&mut self) {
+        let Some(beginning) = self.witness.beginning.clone() else { return };
+        let leads = beginning.members.first().is_some_and(|(name, _)| *name == self.settings.me);
+        for (name, _) in &beginning.members {
+            if leads {
+                self.send(name, Message::Begin(beginning.clone()));
+            }
+            let beginning = beginning.clone();
+            self.send(name, Message::Joined { beginning, settled: false });
+        }
+    }
+
+    /// Counts once a majority has joined.
+    fn settle(&mut self, now: Now) {
+        let Phase::Beginning { joined, .. } = &self.witness.phase else { return };
+        let joined: Vec<&Name> = joined.iter().collect();
+        if !self.witnesses().is_majority(&joined) {
+            return;
+        }
+        let Some(beginning) = self.witness.beginning.clone() else { return };
+        let mut known: Standings = beginning.members.into_iter().collect();
+        known.remove(&self.settings.me);
+        let vector = self.vector.clone();
+        self.serve(beginning.generation, known, &vector, ResetWhy::Generation, now);
+    }
+}
