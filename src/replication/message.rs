@@ -46,6 +46,8 @@ pub enum Message {
         question: u64,
         /// Digest of what the asker has.
         digest: u128,
+        /// Whether it is asked as a relay.
+        relay: bool,
     },
     /// A witness's answer.
     Answer {

@@ -30,10 +30,24 @@ fn disagreement(world: &World) -> Option<String> {
             return Some(format!("{name} has {own:?}, another {other:?}"));
         }
         if !process.replica.lease().is_some_and(|lease| lease.holds(now)) {
-            return Some(format!("{name} has no lease: {:#?}", process.replica));
+            return Some(format!("{name} has no lease{}", states(world)));
         }
     }
     None
+}
+
+/// Where each node stands as a witness, for whoever has to find out.
+fn states(world: &World) -> String {
+    let alive = world.processes.iter().filter(|process| process.alive);
+    let state = |process: &super::machine::Process| {
+        let text = format!("{:?}", process.replica);
+        let from = text.find("witness: ").unwrap_or(0);
+        let to = text.find(", leasing: ").unwrap_or(text.len());
+        let (replica, name) = (&process.replica, &world.machines[process.machine].name);
+        let (generation, set) = (replica.generation(), replica.witnesses());
+        format!("\n  {name}: {generation:?} {set:?} {}", &text[from..to])
+    };
+    alive.map(state).collect()
 }
 
 /// An acknowledged purge that had no effect on a node: neither applied there, nor covered by a reset

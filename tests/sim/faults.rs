@@ -34,7 +34,7 @@ pub(crate) fn begin(world: &mut World, number: usize) {
             let most = world.plan.cluster.witnesses.len() / 2 + 1;
             forget_some(world, most, Thing::ForgotMost);
         }
-        Kind::Twice { node } => twice(world, node, ends),
+        Kind::Twice { node, mask } => twice(world, node, mask, ends),
         Kind::WallJump { node, millis } => {
             world.tally.count(if millis > 0 { Thing::WallForward } else { Thing::WallBack });
             world.machines[node].clock.wall_offset += millis * 1_000;
@@ -53,6 +53,7 @@ pub(crate) fn begin(world: &mut World, number: usize) {
         | Kind::OneWay { .. }
         | Kind::Isolate { .. }
         | Kind::Split { .. }
+        | Kind::Bridge { .. }
         | Kind::Flap { .. }
         | Kind::Replay { .. }
         | Kind::Garbage { .. } => {}
@@ -68,7 +69,7 @@ pub(crate) fn end(world: &mut World, number: usize) {
         Kind::ForgetAll | Kind::ForgetMost => {
             (0..world.machines.len()).for_each(|node| start_again(world, node));
         }
-        Kind::Twice { node } => {
+        Kind::Twice { node, .. } => {
             // The old process ends, or the new one does and the old one is all there is.
             let processes = world.machines[node].processes.clone();
             if let [old, .., _] = processes[..] {
@@ -149,22 +150,25 @@ fn forget_some(world: &mut World, most: usize, thing: Thing) {
 
 /// A second process of a node starts while the first one, which may be paused, still runs. It has no
 /// log: that is locked, or on another machine.
-fn twice(world: &mut World, node: usize, ends: u64) {
+fn twice(world: &mut World, node: usize, mask: u64, ends: u64) {
     let forgotten = world.machines.iter().any(|machine| {
         machine.is_member
             && machine.processes.iter().all(|process| !world.processes[*process].replica.is_serving())
             && is_witness(world, by(world, machine))
     });
-    if are_two(world) || forgotten || world.machines[node].processes.is_empty() {
+    let alone = world.plan.cluster.witnesses.len() == 1;
+    if alone || are_two(world) || forgotten || world.machines[node].processes.is_empty() {
         return;
     }
-    if world.dice.percent(60) {
+    if world.dice.percent(40) {
         let until = world.at + world.dice.between(100 * MILLI, ends - world.at);
         pause(world, node, until);
     }
     if world.machines[node].locked_by.is_none() {
         world.machines[node].disk = None;
     }
+    let turns = world.dice.between(world.at, 2 * ends - world.at);
+    world.machines[node].links = (mask, turns);
     world.start(node);
     world.tally.count(Thing::TwoAtOnce);
 }
@@ -213,7 +217,8 @@ fn change_witnesses(world: &mut World, members: &[usize]) {
     numbers.dedup();
     let settled = alive().all(|(_, process)| process.replica.witnesses().joining.is_none());
     let first = alive().find(|(_, process)| process.replica.is_serving()).map(|(first, _)| first);
-    if let (1, true, Some(first)) = (numbers.len(), settled, first) {
+    let present = members.iter().all(|node| world.machines[*node].is_member);
+    if let (1, true, Some(first), true) = (numbers.len(), settled, first, present) {
         let members = members.iter().map(|node| node_name(*node)).collect();
         world.tell(first, Input::Witnesses(members));
     }

@@ -45,6 +45,8 @@ pub(crate) struct Machine {
     pub(crate) locked_by: Option<usize>,
     pub(crate) processes: Vec<usize>,
     pub(crate) is_member: bool,
+    /// While two processes run: whose links go to the old one, and until when.
+    pub(crate) links: (u64, u64),
 }
 
 /// A running process.

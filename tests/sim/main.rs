@@ -19,6 +19,7 @@ mod observer;
 mod origin;
 mod plan;
 mod rows;
+mod stories;
 mod tally;
 mod world;
 
@@ -48,4 +49,55 @@ fn seeds() {
     }
     println!("{bad} bad of {count} in {:?}; {tally:?}", begun.elapsed());
     assert_eq!(bad, 0);
+}
+
+const CORE: [Mutation; 20] = [
+    Mutation::AcknowledgedBeforeMajority,
+    Mutation::AcknowledgedOverHole,
+    Mutation::DeadReplyCounted,
+    Mutation::OnePeerTrusted,
+    Mutation::TwoProcessesTwoVotes,
+    Mutation::SetChangedInOneStep,
+    Mutation::LeaseFromAnswer,
+    Mutation::LeaseBeforeCatchUp,
+    Mutation::MaximumAcrossIncarnations,
+    Mutation::UnknownSkipped,
+    Mutation::JumpWithoutReset,
+    Mutation::SoftReset,
+    Mutation::RetiredForgotten,
+    Mutation::GenerationsMixed,
+    Mutation::GenerationWithoutReset,
+    Mutation::AcknowledgedBeforeDisk,
+    Mutation::RelayAgeForgotten,
+    Mutation::WallClockIgnored,
+    Mutation::RestartNotNoted,
+    Mutation::QuestionNumberIgnored,
+];
+
+const EDGE: [edge::EdgeBug; 10] = [
+    edge::EdgeBug::InsertUnchecked,
+    edge::EdgeBug::LeaseAfterLookup,
+    edge::EdgeBug::CoarseClock,
+    edge::EdgeBug::ClockStopsInSuspend,
+    edge::EdgeBug::JoinWithoutLease,
+    edge::EdgeBug::FloorAfterRows,
+    edge::EdgeBug::NarrowFirst,
+    edge::EdgeBug::RevivingNotModified,
+    edge::EdgeBug::BornAtArrival,
+    edge::EdgeBug::LeaseBeforeEpoch,
+];
+
+#[test]
+fn planted() {
+    let most: u64 = std::env::var("SIM_SEEDS").map_or(100, |text| text.parse().unwrap());
+    let core = CORE.into_iter().map(Planted::Core);
+    for planted in core.chain(EDGE.into_iter().map(Planted::Edge)) {
+        let begun = std::time::Instant::now();
+        let found = (0..most).find_map(|seed| {
+            let mut world = World::new(Plan::of(seed), planted);
+            world.run();
+            world.observer.broken.map(|broken| (seed, broken))
+        });
+        println!("{planted:?} {:?}: {}", begun.elapsed(), format!("{found:?}").chars().take(150).collect::<String>());
+    }
 }

@@ -62,6 +62,14 @@ impl Network {
                     tally.count(Thing::CutBySplit);
                     copies = 0;
                 }
+                Kind::Bridge { node, mask }
+                    if *node != from
+                        && *node != to
+                        && (mask >> from) & 1 != (mask >> to) & 1 =>
+                {
+                    tally.count(Thing::CutBySplit);
+                    copies = 0;
+                }
                 Kind::Flap { from: a, to: b }
                     if [(*a, *b), (*b, *a)].contains(&(from, to))
                         && (at / (400 * MILLI)).is_multiple_of(2) =>

@@ -8,7 +8,7 @@ pub(crate) const MILLI: u64 = 1_000;
 pub(crate) const SECOND: u64 = 1_000_000;
 
 /// When the first fault may come: the cluster has found itself by then.
-const CALM: u64 = 4 * SECOND;
+pub(crate) const CALM: u64 = 4 * SECOND;
 /// When the last fault is over.
 pub(crate) const TROUBLE: u64 = 55 * SECOND;
 /// How long after the last fault everything must be well again.
@@ -31,7 +31,10 @@ pub(crate) struct Cluster {
     pub(crate) spare: u8,
     pub(crate) witnesses: Vec<usize>,
     pub(crate) disk: bool,
+    /// Whether it now and then takes seconds to write.
+    pub(crate) slow_disk: bool,
     pub(crate) ask_relays: bool,
+    pub(crate) relays: usize,
     pub(crate) log_records: usize,
     pub(crate) sources: usize,
     /// Nodes that cannot read newer payloads.
@@ -75,7 +78,11 @@ pub(crate) enum Kind {
     Forget { node: usize },
     ForgetAll,
     ForgetMost,
-    Twice { node: usize },
+    /// Peers in the mask are linked to the old process, the others to the new one; some time later
+    /// the other way round.
+    Twice { node: usize, mask: u64 },
+    /// A split that one node can reach both sides of.
+    Bridge { node: usize, mask: u64 },
     WallJump { node: usize, millis: i64 },
     Suspend { node: usize },
     Freeze { node: usize },
@@ -90,9 +97,13 @@ pub(crate) enum Kind {
 impl Plan {
     pub(crate) fn of(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
-        let cluster = Cluster::draw(&mut dice);
-        let count = dice.between(1, 9);
-        let mut faults: Vec<Fault> = (0..count).map(|_| draw_fault(&cluster, &mut dice)).collect();
+        let mut cluster = Cluster::draw(&mut dice);
+        let mut faults = Vec::new();
+        if dice.percent(40) {
+            faults = super::stories::draw(&mut cluster, &mut dice);
+        }
+        let count = if faults.is_empty() { dice.between(1, 9) } else { dice.below(4) };
+        faults.extend((0..count).map(|_| draw_fault(&cluster, &mut dice)));
         faults.sort_by_key(|fault| fault.at);
         Self { seed, cluster, faults }
     }
@@ -115,7 +126,9 @@ impl Cluster {
             spare: dice.below(places) as u8,
             witnesses: (0..count).collect(),
             disk: dice.percent(60),
+            slow_disk: dice.percent(15),
             ask_relays: dice.percent(30),
+            relays: dice.between(1, 2) as usize,
             log_records: if dice.percent(40) { dice.between(3, 12) as usize } else { 10_000 },
             sources: if dice.percent(40) { 3 } else { 64 },
             old_version: (0..=nodes).map(|_| dice.percent(20)).collect(),
@@ -142,7 +155,7 @@ fn draw_fault(cluster: &Cluster, dice: &mut Dice) -> Fault {
         },
         6 | 7 => Kind::OneWay { from: node, to: other },
         8 | 9 => Kind::Isolate { node },
-        10 | 11 => Kind::Split { mask: dice.between(1, (1 << nodes) - 2) },
+        10 | 11 => Kind::Split { mask: draw_mask(cluster, dice) },
         12 => Kind::Flap { from: node, to: other },
         13 | 14 => Kind::Pause { node },
         15 => Kind::Restart { node },
@@ -153,7 +166,7 @@ fn draw_fault(cluster: &Cluster, dice: &mut Dice) -> Fault {
             1 => Kind::ForgetMost,
             _ => Kind::Forget { node },
         },
-        20 | 21 => Kind::Twice { node: witness },
+        20 | 21 => Kind::Twice { node: witness, mask: dice.below(1 << nodes) },
         22 => Kind::WallJump { node, millis: dice.between(0, 20_000) as i64 - 10_000 },
         23 => Kind::Suspend { node },
         24 => Kind::Freeze { node },
@@ -172,6 +185,15 @@ fn draw_fault(cluster: &Cluster, dice: &mut Dice) -> Fault {
     let at = dice.between(CALM, TROUBLE - 2 * SECOND);
     let most = (TROUBLE - at).min(15 * SECOND);
     Fault { at, lasts: dice.between(200 * MILLI, most), kind }
+}
+
+/// Half of the nodes, or the nodes of one PoP.
+pub(crate) fn draw_mask(cluster: &Cluster, dice: &mut Dice) -> u64 {
+    let nodes = cluster.pops.len();
+    let pop = cluster.pops[dice.index(nodes)];
+    let inside = (0..nodes).filter(|node| cluster.pops[*node] == pop);
+    let by_pop = inside.fold(0, |mask, node| mask | 1 << node);
+    if dice.percent(50) { by_pop } else { dice.between(1, (1 << nodes) - 2) }
 }
 
 /// Another set of the same size, as far as there are nodes.

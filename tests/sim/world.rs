@@ -87,6 +87,7 @@ impl World {
                 locked_by: None,
                 processes: Vec::new(),
                 is_member: node < count,
+                links: (0, 0),
             });
         }
         let pop_of = |node: usize| cluster.pops.get(node).copied().unwrap_or(cluster.spare);
@@ -175,11 +176,12 @@ impl World {
     pub(crate) fn start(&mut self, node: usize) -> usize {
         let process = self.processes.len();
         let mutation = self.mutation();
-        let (settings, draw) = (self.settings(node), self.dice.next());
+        let (mut settings, draw) = (self.settings(node), self.dice.next());
         let records = self.plan.cluster.log_records;
         let now = self.now(node);
         let machine = &mut self.machines[node];
         let has_disk = settings.disk && machine.locked_by.is_none();
+        settings.disk = has_disk;
         let saved = machine.disk.take().filter(|saved| saved.state.is_some());
         let start = match saved {
             Some(saved) if has_disk => {
@@ -244,6 +246,7 @@ impl World {
         let mut settings = Settings::new(node_name(node), self.roster.clone(), witnesses);
         settings.disk = cluster.disk;
         settings.ask_relays = cluster.ask_relays;
+        settings.relays = cluster.relays;
         settings.log_records = cluster.log_records;
         settings.sources = cluster.sources;
         settings.retire_after = Duration::from_secs(3);
@@ -263,13 +266,8 @@ impl World {
                 self.at_process(process, Event::Tick { process });
             }
             Event::Deliver { from, to, message } => {
-                let mut processes = self.machines[to].processes.clone();
-                if let Some(last) = processes.pop() {
-                    for process in processes {
-                        let message = message.clone();
-                        self.at_process(process, Event::Deliver { from, to, message });
-                    }
-                    self.at_process(last, Event::Deliver { from, to, message });
+                if let Some(process) = self.linked(from, to) {
+                    self.at_process(process, Event::Deliver { from, to, message });
                 }
             }
             Event::Ask { machine, request } => {
@@ -301,6 +299,15 @@ impl World {
             Event::Purge => self.purge_some(),
             Event::Tick { .. } => {}
         }
+    }
+
+    /// The process of `to` that `from` is linked to.
+    fn linked(&self, from: usize, to: usize) -> Option<usize> {
+        let machine = &self.machines[to];
+        let [old, new] = machine.processes[..] else { return machine.processes.last().copied() };
+        let (mask, turns) = machine.links;
+        let to_old = ((mask >> from) & 1 == 1) != (self.at > turns);
+        Some(if to_old { old } else { new })
     }
 
     /// Something happens at a process; if it is paused, once it goes on.
@@ -470,7 +477,8 @@ impl World {
             // Told to write although the log is another's: nothing is safe, nothing is said.
             return;
         }
-        let delay = if self.dice.percent(5) { 200 * MILLI } else { 3 * MILLI };
+        let slow = self.plan.cluster.slow_disk && self.dice.percent(30);
+        let delay = if slow { 3 * SECOND } else { 3 * MILLI };
         let done = self.at + self.dice.between(200, delay);
         let done = done.max(self.processes[process].written_at);
         self.processes[process].written_at = done;

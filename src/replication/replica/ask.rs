@@ -237,30 +237,29 @@ impl Replica {
         }
         let digest = self.vector.digest();
         let me = self.settings.me.clone();
-        for name in self.whom_to_ask(now) {
+        for (name, relay) in self.whom_to_ask(now) {
             if name == me {
-                self.hear_question(&name, question, digest, now);
+                self.hear_question(&name, question, digest);
             } else {
-                self.send(&name, Message::Ask { question, digest });
+                self.send(&name, Message::Ask { question, digest, relay });
             }
         }
     }
 
-    /// The witnesses; or, where that is wanted and has worked so far, the relays of the own PoP.
-    fn whom_to_ask(&self, now: Now) -> Vec<Name> {
+    /// The witnesses; or, where that is wanted and has worked so far, the relays of the own PoP. With
+    /// each, whether it is asked as a relay.
+    fn whom_to_ask(&self, now: Now) -> Vec<(Name, bool)> {
         let me = &self.settings.me;
         let holds = self.leasing.published.is_some_and(|lease| {
             lease.holds(now) && lease.until > now.boot + self.settings.ask_every
         });
         let peers = || self.settings.roster.keys().filter(|name| self.is_own_pop(name));
-        let relays: Vec<Name> = peers().take(self.settings.relays).cloned().collect();
-        let through = self.settings.ask_relays && !relays.contains(me);
-        if through && !self.witnesses().contains(me) {
-            let direct = self.witnesses().everyone().filter(|_| !holds);
-            relays.iter().chain(direct).cloned().collect()
-        } else {
-            self.witnesses().everyone().cloned().collect()
-        }
+        let relays: Vec<&Name> = peers().take(self.settings.relays).collect();
+        let own = relays.contains(&me) || self.witnesses().contains(me);
+        let through = self.settings.ask_relays && !own;
+        let direct = self.witnesses().everyone().filter(|_| !through || !holds);
+        let relays = relays.into_iter().filter(|_| through).map(|name| (name.clone(), true));
+        relays.chain(direct.map(|name| (name.clone(), false))).collect()
     }
 
     fn close_open(&mut self, now: Now) {
@@ -314,6 +313,14 @@ impl Replica {
             }
         }
         None
+    }
+
+    /// The witnesses that have answered of late, each with its generation.
+    pub(super) fn answering(&self, now: Now) -> BTreeMap<Name, u64> {
+        let fresh = self.leasing.answers.iter().filter(|(_, answers)| {
+            now.boot.saturating_sub(answers.newest.0.boot) < LEASE_MOST
+        });
+        fresh.map(|((name, _), answers)| (name.clone(), answers.newest.1.generation)).collect()
     }
 
     /// Goes over to another generation where a majority has just answered in it.

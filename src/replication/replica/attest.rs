@@ -36,6 +36,10 @@ const FORGOTTEN_FOR: Duration = Duration::from_secs(3);
 /// How long a witness that finds itself superseded leaves the field to the other process.
 const STAND_BACK: Duration = Duration::from_secs(5);
 
+/// How long a witness sees enough others and no majority in one generation before it gives up its
+/// own life, so that a new generation can begin.
+const STUCK_FOR: Duration = Duration::from_secs(6);
+
 /// Messages that may wait for the disk.
 const BEHIND_DISK: usize = 4_096;
 
@@ -47,6 +51,10 @@ pub(super) struct Witness {
     known: Standings,
     beginning: Option<Beginning>,
     asked: Option<Duration>,
+    /// When others asked to be noted.
+    recovering: BTreeMap<Name, Duration>,
+    /// Since when no majority was seen in this witness's generation, although enough others were.
+    stuck: Option<Duration>,
     tickets: u64,
     /// What is to be said once the disk has the ticket.
     behind: VecDeque<(u64, Vec<(Name, Message)>)>,
@@ -76,6 +84,8 @@ impl Witness {
             known: Standings::new(),
             beginning: None,
             asked: None,
+            recovering: BTreeMap::new(),
+            stuck: None,
             tickets: 0,
             behind: VecDeque::new(),
         }
@@ -134,14 +144,12 @@ impl Replica {
         }
     }
 
-    pub(super) fn hear_question(&mut self, from: &Name, question: u64, digest: u128, now: Now) {
+    pub(super) fn hear_question(&mut self, from: &Name, question: u64, digest: u128) {
         if let Some(testimony) = self.testimony() {
             let same = digest == self.vector.digest();
             let have = if same { Have::Same } else { Have::Holding(self.holding()) };
             let lease = self.settings.lease;
             self.say(from, Message::Answer { question, testimony, lease, have });
-        } else {
-            self.answer_as_relay(from, question, digest, now);
         }
     }
 
@@ -158,7 +166,10 @@ impl Replica {
             Phase::Recovering { forgotten, .. } => {
                 forgotten.insert(from.clone(), (recover.standing, now.boot));
             }
-            Phase::Serving => self.note_and_tell(from, recover.standing),
+            Phase::Serving => {
+                self.witness.recovering.insert(from.clone(), now.boot);
+                self.note_and_tell(from, recover.standing);
+            }
             Phase::Outside | Phase::Beginning { .. } => {}
         }
     }
@@ -248,7 +259,8 @@ impl Replica {
 
     pub(super) fn tick_witness(&mut self, now: Now) {
         let (since, recovering) = match &mut self.witness.phase {
-            Phase::Outside | Phase::Serving => return,
+            Phase::Outside => return,
+            Phase::Serving => return self.give_up_if_stuck(now),
             Phase::Recovering { since, forgotten, .. } => {
                 forgotten.retain(|_, (_, at)| now.boot.saturating_sub(*at) < FORGOTTEN_FOR);
                 (*since, true)
@@ -265,6 +277,37 @@ impl Replica {
             self.witness.recover(now.boot);
         } else {
             self.tell_beginning();
+        }
+    }
+
+    /// Where witnesses serve in several generations and others have forgotten, no majority may come
+    /// about any more. Then those who serve give up what they are, not what they know.
+    fn give_up_if_stuck(&mut self, now: Now) {
+        self.witness.recovering.retain(|_, at| now.boot.saturating_sub(*at) < FORGOTTEN_FOR);
+        let set = self.witnesses();
+        let me = &self.settings.me;
+        let answering = self.answering(now);
+        let with = |wanted: &dyn Fn(&Name) -> bool| -> bool {
+            let names: Vec<&Name> = set.everyone().filter(|name| wanted(name)).collect();
+            set.is_majority(&names)
+        };
+        let in_own = |name: &Name| {
+            name == me || answering.get(name).is_some_and(|own| Some(*own) == self.generation)
+        };
+        let seen = |name: &Name| {
+            name == me
+                || answering.contains_key(name)
+                || self.witness.recovering.contains_key(name)
+        };
+        if with(&in_own) || !with(&seen) {
+            self.witness.stuck = None;
+            return;
+        }
+        let since = *self.witness.stuck.get_or_insert(now.boot);
+        if now.boot.saturating_sub(since) > STUCK_FOR {
+            self.witness.stuck = None;
+            self.notice(Notice::Superseded);
+            self.lose_standing(now);
         }
     }
 

@@ -143,7 +143,7 @@ impl Replica {
     /// Whether it has applied this purge.
     #[must_use]
     pub fn has_applied(&self, identity: &Identity) -> bool {
-        self.vector.mark(&identity.source).sequence >= identity.sequence || self.is_ended(identity)
+        self.reached(&identity.source).sequence >= identity.sequence
     }
 
     /// The lease last published.
@@ -195,7 +195,12 @@ impl Replica {
             Message::Acknowledge { source, mark, testimony } => {
                 self.hear_acknowledgement(from, &source, mark, testimony, now);
             }
-            Message::Ask { question, digest } => self.hear_question(from, question, digest, now),
+            Message::Ask { question, digest, relay: true } => {
+                self.answer_as_relay(from, question, digest, now);
+            }
+            Message::Ask { question, digest, relay: false } => {
+                self.hear_question(from, question, digest);
+            }
             Message::Answer { question, testimony, lease, have } => {
                 self.hear_answer(from, question, testimony, lease, have, now);
             }
@@ -266,12 +271,13 @@ impl Replica {
         self.repair.arrived(source);
     }
 
-    /// Whether it is a record of a source that had ended when it left the vector.
-    fn is_ended(&self, identity: &Identity) -> bool {
-        let mut ended = self.steps.iter().flat_map(|step| &step.ended);
-        ended.any(|(source, mark)| {
-            *source == identity.source && identity.sequence <= mark.sequence
-        })
+    /// Up to where the records of a source have had their effect here: as the vector says, or, of one
+    /// that left it, as the step says with which it left.
+    fn reached(&self, source: &Source) -> Mark {
+        let mark = self.vector.mark(source);
+        let ended = self.steps.iter().flat_map(|step| &step.ended);
+        let left = ended.filter(|(other, _)| other == source).map(|(_, mark)| *mark).max();
+        left.map_or(mark, |left| left.max(mark))
     }
 
     fn pop(&self, name: &Name) -> Option<&Name> {

@@ -103,7 +103,7 @@ impl Replica {
         if source == self.issuer.source {
             return self.hear_own(&record);
         }
-        let next = self.vector.mark(&source).sequence + 1;
+        let next = self.reached(&source).sequence + 1;
         if record.identity.sequence >= next && !self.issuer.admits(&source.node, now) {
             // Later, by repair: what is missing shows with the next comparison.
             return;
@@ -191,7 +191,7 @@ impl Replica {
     fn followers(&mut self, source: &Source, now: Now) -> Vec<Arc<Record>> {
         let mut records = Vec::new();
         loop {
-            let mark = self.vector.mark(source);
+            let mark = self.reached(source);
             match self.waiting.take_next(source, mark) {
                 Some(next) if next.before == mark.chain => {
                     self.note_mark(&next);
@@ -210,10 +210,7 @@ impl Replica {
     }
 
     fn take(&mut self, record: &Arc<Record>, now: Now) -> Taken {
-        if self.is_ended(&record.identity) {
-            return Taken::Known;
-        }
-        let mark = self.vector.mark(&record.identity.source);
+        let mark = self.reached(&record.identity.source);
         let sequence = record.identity.sequence;
         if sequence <= mark.sequence {
             let known = self.log.record(&record.identity);
@@ -239,7 +236,7 @@ impl Replica {
         let source = record.identity.source.clone();
         self.send(&source.node.clone(), Message::Conflict(record.identity.clone()));
         let mark = Mark { sequence: record.identity.sequence, chain: record.after() };
-        if mark > self.vector.mark(&source) {
+        if mark > self.reached(&source) {
             let theirs = [(source, mark)].into_iter().collect();
             self.reset(ResetWhy::Conflict, &theirs, now);
         }

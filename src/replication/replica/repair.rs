@@ -234,7 +234,7 @@ impl Replica {
     }
 
     fn range(&mut self, source: &Source, goal: u64, now: Now) -> Option<Range> {
-        let after = self.vector.mark(source).sequence;
+        let after = self.reached(source).sequence;
         if goal <= after {
             return None;
         }
