@@ -30,6 +30,7 @@ mod replica;
 mod retire;
 mod settings;
 mod vector;
+mod wire;
 
 pub use disk::{Entry, Saved, State};
 pub use identity::{Identity, Incarnation, Name, Source};
@@ -43,3 +44,4 @@ pub use replica::{NodeState, Receipt, Refusal, Replica, Sizes};
 pub use retire::Step;
 pub use settings::{Action, Event, Notice, Reset, ResetWhy, Settings, Start};
 pub use vector::{Mark, Retired, Vector};
+pub use wire::{FRAME_BYTES, WireError, decode, encode};

@@ -39,6 +39,13 @@ impl Network {
         dice: &mut Dice,
         tally: &mut Tally,
     ) -> Result<Deliveries, ()> {
+        // One in eight is enough to see that nothing gets lost on the way.
+        let message = if dice.percent(12) {
+            tally.count(Thing::ThroughWire);
+            super::garbage::over_the_wire(message)?
+        } else {
+            message
+        };
         let near = self.pops[from] == self.pops[to];
         let least = if near { 150 } else { self.wide };
         let mut delay = least + dice.below(least / 5 + 1);

@@ -51,6 +51,50 @@ pub(crate) enum Thing {
 pub(crate) const DEMANDED: usize = Thing::Refused as usize;
 pub(crate) const THINGS: usize = Thing::Conflict as usize + 1;
 
+/// As they are told, in the same order.
+pub(crate) const NAMES: [&str; THINGS] = [
+    "Lost",
+    "Duplicated",
+    "Overtaken",
+    "DelayedLong",
+    "CutOneWay",
+    "Isolated",
+    "CutBySplit",
+    "Flapped",
+    "PausedOverLease",
+    "RestartedWithLog",
+    "Forgot",
+    "ForgotAll",
+    "ForgotMost",
+    "TwoAtOnce",
+    "WallForward",
+    "WallBack",
+    "Suspended",
+    "Frozen",
+    "Drifted",
+    "Added",
+    "Removed",
+    "WitnessesChanged",
+    "Replayed",
+    "Garbage",
+    "Acknowledged",
+    "FirstAdoption",
+    "LogTruncated",
+    "Generation",
+    "RetiredReset",
+    "Retired",
+    "Reborn",
+    "Superseded",
+    "Serving",
+    "Unreadable",
+    "ThroughWire",
+    "Hit",
+    "TooMany",
+    "Burst",
+    "Refused",
+    "Conflict",
+];
+
 #[derive(Clone, Debug)]
 pub(crate) struct Tally(pub(crate) [u64; THINGS]);
 
@@ -63,6 +107,15 @@ impl Default for Tally {
 impl Tally {
     pub(crate) fn count(&mut self, thing: Thing) {
         self.0[thing as usize] += 1;
+    }
+
+    pub(crate) fn of(&self, thing: Thing) -> u64 {
+        self.0[thing as usize]
+    }
+
+    pub(crate) fn told(&self) -> String {
+        let told = NAMES.iter().zip(self.0).map(|(name, count)| format!("{name} {count}"));
+        told.collect::<Vec<_>>().join(", ")
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
