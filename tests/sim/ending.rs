@@ -27,7 +27,8 @@ fn disagreement(world: &World) -> Option<String> {
         let now = world.now(process.machine);
         if process.replica.vector() != first.replica.vector() {
             let (own, other) = (process.replica.vector(), first.replica.vector());
-            return Some(format!("{name} has {own:?}, another {other:?}"));
+            let _ = (own, other);
+            return Some(format!("{name} differs{}", states(world)));
         }
         if !process.replica.lease().is_some_and(|lease| lease.holds(now)) {
             return Some(format!("{name} has no lease{}", states(world)));
@@ -45,7 +46,9 @@ fn states(world: &World) -> String {
         let to = text.find(", leasing: ").unwrap_or(text.len());
         let (replica, name) = (&process.replica, &world.machines[process.machine].name);
         let (generation, set) = (replica.generation(), replica.witnesses());
-        format!("\n  {name}: {generation:?} {set:?} {}", &text[from..to])
+        let vector = replica.vector();
+        let (retired, marks) = (vector.retired(), vector.marks().collect::<Vec<_>>());
+        format!("\n  {name}: {generation:?} {set:?} {}\n    {retired:?} {marks:?}", &text[from..to])
     };
     alive.map(state).collect()
 }
@@ -59,7 +62,7 @@ fn lost(world: &World) -> Option<(usize, Identity)> {
         }
         for process in world.processes.iter().filter(|process| process.alive) {
             let covered = process.reset_at.max(process.started) > issued.at;
-            if !covered && !process.replica.has_applied(identity) {
+            if !covered && !process.applied.contains(identity) {
                 return Some((process.machine, identity.clone()));
             }
         }

@@ -1,9 +1,10 @@
 //! Machines and processes: clocks that err, disks that outlive a process, pauses.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use atoll::clock::Now;
-use atoll::replication::{Name, Replica, Saved};
+use atoll::replication::{Identity, Name, Replica, Saved};
 
 use super::edge::Edge;
 use super::origin::{OBJECTS, Version};
@@ -63,6 +64,8 @@ pub(crate) struct Process {
     pub(crate) inbox: Vec<Event>,
     /// For each object, the version that the purges applied here demand.
     pub(crate) demanded: [Version; OBJECTS],
+    /// The acknowledged or unacknowledged purges that were applied here.
+    pub(crate) applied: BTreeSet<Identity>,
     pub(crate) has_disk: bool,
     /// When the last write will be safe.
     pub(crate) written_at: u64,

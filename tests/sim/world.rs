@@ -210,6 +210,7 @@ impl World {
             alive: true,
             inbox: Vec::new(),
             demanded: [0; OBJECTS],
+            applied: BTreeSet::new(),
             has_disk,
             written_at: 0,
         });
@@ -458,6 +459,7 @@ impl World {
 
     fn demand(&mut self, process: usize, record: &atoll::replication::Record) {
         let Some(issued) = self.observer.issued.get(&record.identity) else { return };
+        self.processes[process].applied.insert(record.identity.clone());
         if issued.purge.strength != Strength::Hard {
             return;
         }

@@ -16,7 +16,7 @@ use crate::replication::message::{Beat, Holding, Message, Range};
 use crate::replication::mutation::Mutation;
 use crate::replication::retire::{Catch, Step, catch};
 use crate::replication::settings::{Notice, ResetWhy};
-use crate::replication::vector::Vector;
+use crate::replication::vector::{Mark, Vector};
 
 use super::{Replica, STEPS, is_due};
 
@@ -85,6 +85,7 @@ impl Replica {
         if self.fresh {
             self.reset(ResetWhy::FirstAdoption, &holding.vector, now);
         }
+        self.take_back(&holding.vector);
         let mut ranges = Vec::new();
         let mut conflict = false;
         for (source, mark) in holding.vector.marks() {
@@ -105,6 +106,26 @@ impl Replica {
             ranges.truncate(RANGES);
             self.send(from, Message::Want(ranges));
         }
+    }
+
+    /// A peer still has, or has again, sources that left the vector here: what they issued had its
+    /// effect, so the vector may say so again.
+    fn take_back(&mut self, theirs: &Vector) {
+        let behind = |(source, mark): &(&Source, &Mark)| {
+            *source != &self.issuer.source && self.vector.mark(source).sequence < mark.sequence
+        };
+        let left = theirs.marks().filter(behind).map(|(source, _)| source);
+        let left: Vec<(Source, Mark)> = left
+            .map(|source| (source.clone(), self.reached(source)))
+            .filter(|(source, mark)| *mark > self.vector.mark(source))
+            .collect();
+        if left.is_empty() {
+            return;
+        }
+        for (source, mark) in &left {
+            self.move_mark(source, *mark);
+        }
+        self.write_down(vec![Entry::Vector(self.vector.clone())], Vec::new());
     }
 
     /// Asks for the records of a source up to `goal`, as far as they are missing.
