@@ -160,7 +160,7 @@ fn twice(world: &mut World, node: usize, mask: u64, ends: u64) {
     if alone || are_two(world) || forgotten || world.machines[node].processes.is_empty() {
         return;
     }
-    if world.dice.percent(40) {
+    if world.dice.percent(70) {
         let until = world.at + world.dice.between(100 * MILLI, ends - world.at);
         pause(world, node, until);
     }
@@ -216,7 +216,9 @@ fn change_witnesses(world: &mut World, members: &[usize]) {
         alive().map(|(_, process)| process.replica.witnesses().number).collect();
     numbers.dedup();
     let settled = alive().all(|(_, process)| process.replica.witnesses().joining.is_none());
-    let first = alive().find(|(_, process)| process.replica.is_serving()).map(|(first, _)| first);
+    let serving = || alive().filter(|(_, process)| process.replica.is_serving());
+    let stays = serving().find(|(_, process)| members.contains(&process.machine));
+    let first = stays.or_else(|| serving().next()).map(|(first, _)| first);
     let present = members.iter().all(|node| world.machines[*node].is_member);
     if let (1, true, Some(first), true) = (numbers.len(), settled, first, present) {
         let members = members.iter().map(|node| node_name(*node)).collect();

@@ -11,12 +11,13 @@ pub(crate) fn draw(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut at = CALM + dice.below(3 * SECOND);
     while at < TROUBLE - 18 * SECOND {
-        let lasts = match dice.below(6) {
+        let lasts = match dice.below(7) {
             0 => forgotten(cluster, at, dice, &mut faults),
             1 => two_processes(cluster, at, dice, &mut faults),
             2 => generation(cluster, at, dice, &mut faults),
             3 => retired(cluster, at, dice, &mut faults),
             4 => unwritten(cluster, at, dice, &mut faults),
+            5 => changed(cluster, at, dice, &mut faults),
             _ => reborn(cluster, at, dice, &mut faults),
         };
         at += lasts + dice.between(SECOND, 8 * SECOND);
@@ -43,14 +44,13 @@ fn cast(cluster: &Cluster, dice: &mut Dice) -> ([usize; 3], Vec<usize>) {
 /// Two witnesses know what the third one missed. One of them forgets while the other can't be
 /// reached: only the third one could tell it.
 fn forgotten(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {
-    let ([a, b, c], rest) = cast(cluster, dice);
-    let [with, without] = [rest[0], rest[1]];
+    let ([a, _b, c], rest) = cast(cluster, dice);
+    let without = rest[1];
     let split = dice.between(2 * SECOND, 4 * SECOND);
-    let down = dice.between(200 * MILLI, SECOND);
-    let turn = at + split;
+    let lasts = dice.between(200 * MILLI, SECOND);
+    let (turn, apart) = (at + split, mask(&[a, c, without]));
     faults.push(Fault { at, lasts: split, kind: Kind::Split { mask: mask(&[c, without]) } });
-    faults.push(Fault { at: turn - down, lasts: down, kind: Kind::Forget { node: a } });
-    let apart = mask(&[b, with]);
+    faults.push(Fault { at: turn, lasts, kind: Kind::Forget { node: a } });
     faults.push(Fault { at: turn, lasts: 6 * SECOND, kind: Kind::Split { mask: apart } });
     split + 6 * SECOND
 }
@@ -107,13 +107,12 @@ fn retired(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fau
 
 /// A witness ends before its disk has what it holds, and another one can't be reached then.
 fn unwritten(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {
-    let ([a, b, c], rest) = cast(cluster, dice);
+    let ([a, _b, c], rest) = cast(cluster, dice);
     (cluster.disk, cluster.slow_disk) = (true, true);
     let split = dice.between(SECOND, 3 * SECOND);
     faults.push(Fault { at, lasts: split, kind: Kind::Split { mask: mask(&[c, rest[1]]) } });
-    let turn = at + split;
-    faults.push(Fault { at: turn - 300 * MILLI, lasts: 250 * MILLI, kind: Kind::Restart { node: a } });
-    let apart = mask(&[b, rest[0]]);
+    let (turn, apart) = (at + split, mask(&[a, c, rest[1]]));
+    faults.push(Fault { at: turn, lasts: 300 * MILLI, kind: Kind::Restart { node: a } });
     faults.push(Fault { at: turn, lasts: 6 * SECOND, kind: Kind::Split { mask: apart } });
     split + 6 * SECOND
 }
@@ -131,4 +130,15 @@ fn reborn(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Faul
     }
     faults.push(Fault { at: later, lasts: 8 * SECOND, kind: Kind::Loss { percent: 50 } });
     11 * SECOND
+}
+
+/// The witnesses are changed on one side of a split, of which the other side hears nothing.
+fn changed(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {
+    cluster.witnesses = vec![0, 1, 2];
+    let members = vec![2, 3, 4];
+    let lasts = dice.between(6 * SECOND, 9 * SECOND);
+    faults.push(Fault { at, lasts, kind: Kind::Split { mask: mask(&members) } });
+    let at = at + dice.between(300 * MILLI, SECOND);
+    faults.push(Fault { at, lasts: SECOND, kind: Kind::ChangeWitnesses { members } });
+    lasts
 }

@@ -267,7 +267,17 @@ impl World {
                 self.at_process(process, Event::Tick { process });
             }
             Event::Deliver { from, to, message } => {
-                if let Some(process) = self.linked(from, to) {
+                let reply = matches!(
+                    message,
+                    Message::Adopt { .. } | Message::Answer { .. } | Message::Relayed { .. }
+                );
+                if let ([old, new], true) = (&self.machines[to].processes[..], reply) {
+                    // A reply takes the link on which it was asked for.
+                    let (old, new) = (*old, *new);
+                    let message = message.clone();
+                    self.at_process(old, Event::Deliver { from, to, message: message.clone() });
+                    self.at_process(new, Event::Deliver { from, to, message });
+                } else if let Some(process) = self.linked(from, to) {
                     self.at_process(process, Event::Deliver { from, to, message });
                 }
             }

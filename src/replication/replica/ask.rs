@@ -70,10 +70,12 @@ struct Relayed {
 }
 
 impl Leasing {
-    pub(super) fn new() -> Self {
+    /// Questions are numbered from `draw` on: an answer to another process of this node is none to
+    /// this one.
+    pub(super) fn new(draw: u64) -> Self {
         Self {
             asked: None,
-            number: 0,
+            number: draw / 2,
             questions: VecDeque::new(),
             answers: BTreeMap::new(),
             relays: Vec::new(),

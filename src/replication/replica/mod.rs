@@ -107,7 +107,7 @@ impl Replica {
             issuer: Issuer::new(source, &settings, now),
             repair: Repair::default(),
             witness: Witness::new(incarnation),
-            leasing: Leasing::new(),
+            leasing: Leasing::new(dice.next()),
             changes: Changes::default(),
             dice,
             out: Vec::new(),
