@@ -39,7 +39,7 @@ impl fmt::Display for Name {
 }
 
 /// One life of a node's process, as a random number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub u64);
 
 /// Whose sequence it is: one life of one node.

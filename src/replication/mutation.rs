@@ -17,7 +17,7 @@ pub enum Mutation {
     DeadReplyCounted,
     /// A witness that forgot is content with what one other tells it.
     OnePeerTrusted,
-    /// Two processes of one witness have two votes.
+    /// Votes belong to processes: two of one witness have two, whatever is known of restarts.
     TwoProcessesTwoVotes,
     /// The witness set is exchanged at once.
     SetChangedInOneStep,

@@ -25,17 +25,11 @@ pub struct Standing {
     pub incarnation: Incarnation,
 }
 
-impl Default for Incarnation {
-    fn default() -> Self {
-        Self(0)
-    }
-}
-
 /// The newest lives of witnesses that somebody knows.
 pub type Standings = BTreeMap<Name, Standing>;
 
 /// Takes over what is newer in `other`. Says whether anything was.
-pub fn note(known: &mut Standings, other: &Standings) -> bool {
+pub(super) fn note(known: &mut Standings, other: &Standings) -> bool {
     let mut newer = false;
     for (name, standing) in other {
         let own = known.entry(name.clone()).or_default();
@@ -124,7 +118,7 @@ pub struct Testimony {
 
 /// Which of some replies count together under a set, and of which generation.
 #[derive(Debug)]
-pub struct Count<'a> {
+pub(super) struct Count<'a> {
     set: &'a WitnessSet,
     known: Standings,
     generation: u64,
@@ -133,7 +127,7 @@ pub struct Count<'a> {
 
 impl<'a> Count<'a> {
     /// Over replies of one generation; the others are passed over.
-    pub fn new<'b>(
+    pub(super) fn new<'b>(
         set: &'a WitnessSet,
         generation: u64,
         replies: impl Iterator<Item = (&'b Name, &'b Testimony)>,
@@ -141,12 +135,12 @@ impl<'a> Count<'a> {
     ) -> Self {
         let mut known = Standings::new();
         for (name, reply) in replies.filter(|(_, reply)| reply.set == set.number) {
-            if reply.generation == generation && mutation != Mutation::DeadReplyCounted {
+            let heeds =
+                ![Mutation::DeadReplyCounted, Mutation::TwoProcessesTwoVotes].contains(&mutation);
+            if reply.generation == generation && heeds {
                 note(&mut known, &reply.known);
-                if mutation != Mutation::TwoProcessesTwoVotes {
-                    let own = known.entry(name.clone()).or_default();
-                    *own = (*own).max(reply.standing);
-                }
+                let own = known.entry(name.clone()).or_default();
+                *own = (*own).max(reply.standing);
             }
         }
         Self { set, known, generation, mutation }
@@ -154,7 +148,7 @@ impl<'a> Count<'a> {
 
     /// Whether the reply counts.
     #[must_use]
-    pub fn holds(&self, name: &Name, reply: &Testimony) -> bool {
+    pub(super) fn holds(&self, name: &Name, reply: &Testimony) -> bool {
         let generation =
             reply.generation == self.generation || self.mutation == Mutation::GenerationsMixed;
         reply.set == self.set.number

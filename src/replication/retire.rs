@@ -13,7 +13,7 @@ use super::identity::Source;
 use super::vector::{Mark, Retired, Vector};
 
 /// Sources in one step, at most.
-pub const SOURCES_PER_STEP: usize = 64;
+pub(super) const SOURCES_PER_STEP: usize = 64;
 
 /// One step of retirement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Step {
 
 /// What a step that somebody else is at asks of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Catch {
+pub(super) enum Catch {
     /// Both are at the same.
     Nothing,
     /// The other one is behind.
@@ -62,7 +62,7 @@ impl Step {
 
 /// What a node at `own` has to do about one that is at `theirs` by `step`.
 #[must_use]
-pub fn catch(own: &Vector, theirs: Retired, step: Option<&Step>) -> Catch {
+pub(super) fn catch(own: &Vector, theirs: Retired, step: Option<&Step>) -> Catch {
     if theirs == own.retired() {
         return Catch::Nothing;
     }

@@ -87,6 +87,7 @@ impl Settings {
 
 /// What happens to a node.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "they are made, handed on and taken apart at once")]
 pub enum Event {
     /// Time has passed. Wanted at least ten times a second.
     Tick,
@@ -114,7 +115,7 @@ pub enum Start {
     /// No log, or one that is locked.
     Forgotten,
     /// The log of its former life, locked for this one.
-    Saved(Saved),
+    Saved(Box<Saved>),
 }
 
 /// What a node is to do, in this order.

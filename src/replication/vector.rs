@@ -223,9 +223,8 @@ mod tests {
 
     #[test]
     fn two_histories_do_not_cover_one_another() {
-        let of = |chain| -> Vector {
-            [(source(1), Mark { sequence: 3, chain })].into_iter().collect()
-        };
+        let of =
+            |chain| -> Vector { [(source(1), Mark { sequence: 3, chain })].into_iter().collect() };
         assert!(!of(1).covers(&of(2), Mutation::None));
         assert!(!of(2).covers(&of(1), Mutation::None));
     }

@@ -84,7 +84,7 @@ struct Fill {
 #[derive(Debug)]
 pub(crate) enum Want {
     Answer { waiter: Waiter, version: Version },
-    Fetch { object: Object, number: u64, conditional: Option<Version> },
+    Fetch { object: Object, number: u64 },
     Step { step: Step, after: u64 },
     Overreach { object: Object },
 }
@@ -188,7 +188,10 @@ impl Edge {
         } else if self.bug == EdgeBug::LeaseAfterLookup {
             match self.hit(request.object, self.epoch, want) {
                 Some(version) => {
-                    want.push(Want::Step { step: Step::ReadLease { waiter, version }, after: pause });
+                    want.push(Want::Step {
+                        step: Step::ReadLease { waiter, version },
+                        after: pause,
+                    });
                 }
                 None => self.look(waiter, want),
             }
@@ -197,8 +200,8 @@ impl Edge {
         }
     }
 
-    pub(crate) fn step(&mut self, step: Step, now: Now, want: &mut Vec<Want>) {
-        match step {
+    pub(crate) fn step(&mut self, step: &Step, now: Now, want: &mut Vec<Want>) {
+        match step.clone() {
             Step::Look { waiter } => self.look(waiter, want),
             Step::ReadLease { waiter, version } => {
                 if self.lease.is_some_and(|lease| lease.holds(now)) {
@@ -375,7 +378,7 @@ impl Edge {
         let (number, born) = (self.fetched, self.epoch);
         let conditional = self.store.get(&object).map(|stored| stored.version);
         self.fills.insert(object, Fill { number, born, conditional, waiters, next: Vec::new() });
-        want.push(Want::Fetch { object, number, conditional });
+        want.push(Want::Fetch { object, number });
     }
 
     fn fold(&mut self, narrow: Selector, want: &mut Vec<Want>) {

@@ -2,7 +2,7 @@
 
 use atoll::replication::Event as Input;
 
-use super::plan::{Kind, MILLI, SECOND};
+use super::plan::{Kind, MILLI};
 use super::tally::Thing;
 use super::world::{Event, World, node_name, pop_name};
 
@@ -153,7 +153,10 @@ fn forget_some(world: &mut World, most: usize, thing: Thing) {
 fn twice(world: &mut World, node: usize, mask: u64, ends: u64) {
     let forgotten = world.machines.iter().any(|machine| {
         machine.is_member
-            && machine.processes.iter().all(|process| !world.processes[*process].replica.is_serving())
+            && machine
+                .processes
+                .iter()
+                .all(|process| !world.processes[*process].replica.is_serving())
             && is_witness(world, by(world, machine))
     });
     let alone = world.plan.cluster.witnesses.len() == 1;
@@ -231,10 +234,4 @@ pub(crate) fn count_drift(world: &mut World) {
     if world.plan.cluster.drift_ppm.iter().any(|ppm| ppm.abs() > 10_000) {
         world.tally.count(Thing::Drifted);
     }
-}
-
-/// The moment at which all is over, as the plan has it.
-pub(crate) fn last_end(world: &World) -> u64 {
-    let ends = world.plan.faults.iter().map(|fault| fault.at + fault.lasts);
-    ends.max().unwrap_or(SECOND)
 }

@@ -5,9 +5,9 @@ use atoll::replication::{Message, decode, encode};
 use super::dice::Dice;
 
 /// The message after it went over the wire; an error where it came out as another.
-pub(crate) fn over_the_wire(message: Message) -> Result<Message, ()> {
-    let read = decode(&encode(&message)).or(Err(()))?;
-    if read == message { Ok(read) } else { Err(()) }
+pub(crate) fn over_the_wire(message: &Message) -> Result<Message, ()> {
+    let read = decode(&encode(message)).or(Err(()))?;
+    if read == *message { Ok(read) } else { Err(()) }
 }
 
 /// What is cut off or made up must not be taken for a message. (A flipped bit may well make another

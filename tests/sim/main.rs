@@ -12,7 +12,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    clippy::panic,
     clippy::cast_possible_truncation,
     reason = "all of this is a test; a panic is its way to fail"
 )]
@@ -105,8 +104,10 @@ fn no_seed_breaks_a_promise() {
     }
     assert!(tally.of(Thing::Acknowledged) > count && tally.of(Thing::Hit) > count);
     if count >= MANY {
-        let missing: Vec<&str> =
-            (0..DEMANDED).filter(|thing| tally.0[*thing] == 0).map(|thing| tally::NAMES[thing]).collect();
+        let missing: Vec<&str> = (0..DEMANDED)
+            .filter(|thing| tally.0[*thing] == 0)
+            .map(|thing| tally::NAMES[thing])
+            .collect();
         assert!(missing.is_empty(), "never happened: {missing:?}");
     }
 }
@@ -122,7 +123,8 @@ fn what_once_failed_holds() {
 #[test]
 fn a_seed_is_one_run() {
     for seed in [5, 11] {
-        let (first, second) = (shrink::run(&Plan::of(seed), SOUND), shrink::run(&Plan::of(seed), SOUND));
+        let (first, second) =
+            (shrink::run(&Plan::of(seed), SOUND), shrink::run(&Plan::of(seed), SOUND));
         assert_eq!((first.0, first.1.0), (second.0, second.1.0));
     }
 }

@@ -42,7 +42,7 @@ impl Network {
         // One in eight is enough to see that nothing gets lost on the way.
         let message = if dice.percent(12) {
             tally.count(Thing::ThroughWire);
-            super::garbage::over_the_wire(message)?
+            super::garbage::over_the_wire(&message)?
         } else {
             message
         };
@@ -70,9 +70,7 @@ impl Network {
                     copies = 0;
                 }
                 Kind::Bridge { node, mask }
-                    if *node != from
-                        && *node != to
-                        && (mask >> from) & 1 != (mask >> to) & 1 =>
+                    if *node != from && *node != to && (mask >> from) & 1 != (mask >> to) & 1 =>
                 {
                     tally.count(Thing::CutBySplit);
                     copies = 0;

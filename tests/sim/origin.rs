@@ -93,9 +93,9 @@ pub(crate) fn name(site: Site) -> Arc<str> {
 pub(crate) fn widest(scope: &Scope) -> Selector {
     match scope {
         Scope::All => Selector::All,
-        Scope::Site(site) => (0..SITES)
-            .find(|own| *name(*own) == **site)
-            .map_or(Selector::All, Selector::Site),
+        Scope::Site(site) => {
+            (0..SITES).find(|own| *name(*own) == **site).map_or(Selector::All, Selector::Site)
+        }
     }
 }
 

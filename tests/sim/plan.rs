@@ -65,32 +65,78 @@ impl fmt::Debug for Fault {
 /// What goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Loss { percent: u64 },
-    Duplicate { percent: u64 },
-    Reorder { most: u64 },
-    Delay { percent: u64, most: u64 },
-    OneWay { from: usize, to: usize },
-    Isolate { node: usize },
-    Split { mask: u64 },
-    Flap { from: usize, to: usize },
-    Pause { node: usize },
-    Restart { node: usize },
-    Forget { node: usize },
+    Loss {
+        percent: u64,
+    },
+    Duplicate {
+        percent: u64,
+    },
+    Reorder {
+        most: u64,
+    },
+    Delay {
+        percent: u64,
+        most: u64,
+    },
+    OneWay {
+        from: usize,
+        to: usize,
+    },
+    Isolate {
+        node: usize,
+    },
+    Split {
+        mask: u64,
+    },
+    Flap {
+        from: usize,
+        to: usize,
+    },
+    Pause {
+        node: usize,
+    },
+    Restart {
+        node: usize,
+    },
+    Forget {
+        node: usize,
+    },
     ForgetAll,
     ForgetMost,
     /// Peers in the mask are linked to the old process, the others to the new one; some time later
     /// the other way round.
-    Twice { node: usize, mask: u64 },
+    Twice {
+        node: usize,
+        mask: u64,
+    },
     /// A split that one node can reach both sides of.
-    Bridge { node: usize, mask: u64 },
-    WallJump { node: usize, millis: i64 },
-    Suspend { node: usize },
-    Freeze { node: usize },
+    Bridge {
+        node: usize,
+        mask: u64,
+    },
+    WallJump {
+        node: usize,
+        millis: i64,
+    },
+    Suspend {
+        node: usize,
+    },
+    Freeze {
+        node: usize,
+    },
     Add,
-    Remove { node: usize },
-    ChangeWitnesses { members: Vec<usize> },
-    Replay { percent: u64 },
-    Garbage { percent: u64 },
+    Remove {
+        node: usize,
+    },
+    ChangeWitnesses {
+        members: Vec<usize>,
+    },
+    Replay {
+        percent: u64,
+    },
+    Garbage {
+        percent: u64,
+    },
     Burst,
 }
 
@@ -149,10 +195,9 @@ fn draw_fault(cluster: &Cluster, dice: &mut Dice) -> Fault {
         0 | 1 => Kind::Loss { percent: dice.between(5, 50) },
         2 => Kind::Duplicate { percent: dice.between(10, 100) },
         3 => Kind::Reorder { most: dice.between(10, 2_000) * MILLI },
-        4 | 5 => Kind::Delay {
-            percent: dice.between(5, 60),
-            most: dice.between(500, 60_000) * MILLI,
-        },
+        4 | 5 => {
+            Kind::Delay { percent: dice.between(5, 60), most: dice.between(500, 60_000) * MILLI }
+        }
         6 | 7 => Kind::OneWay { from: node, to: other },
         8 | 9 => Kind::Isolate { node },
         10 | 11 => Kind::Split { mask: draw_mask(cluster, dice) },

@@ -3,10 +3,10 @@
 use atoll::replication::Mutation;
 
 use super::edge::EdgeBug;
-use super::{number, run_all};
 use super::plan::Plan;
 use super::shrink;
 use super::world::Planted;
+use super::{number, run_all};
 
 /// A bug is found within so many seeds.
 const SEEDS: u64 = 2_000;
@@ -18,23 +18,23 @@ const BLOCK: u64 = 40;
 /// these; `SIM_PLANTED=1` searches anew.
 const BUGS: [(Planted, u64); 30] = [
     (Planted::Core(Mutation::AcknowledgedBeforeMajority), 0),
-    (Planted::Core(Mutation::AcknowledgedOverHole), 0),
-    (Planted::Core(Mutation::DeadReplyCounted), 0),
-    (Planted::Core(Mutation::OnePeerTrusted), 0),
-    (Planted::Core(Mutation::TwoProcessesTwoVotes), 0),
-    (Planted::Core(Mutation::SetChangedInOneStep), 0),
-    (Planted::Core(Mutation::LeaseFromAnswer), 0),
+    (Planted::Core(Mutation::AcknowledgedOverHole), 113),
+    (Planted::Core(Mutation::DeadReplyCounted), 38),
+    (Planted::Core(Mutation::OnePeerTrusted), 56),
+    (Planted::Core(Mutation::TwoProcessesTwoVotes), 38),
+    (Planted::Core(Mutation::SetChangedInOneStep), 29),
+    (Planted::Core(Mutation::LeaseFromAnswer), 60),
     (Planted::Core(Mutation::LeaseBeforeCatchUp), 0),
-    (Planted::Core(Mutation::MaximumAcrossIncarnations), 0),
-    (Planted::Core(Mutation::UnknownSkipped), 0),
-    (Planted::Core(Mutation::JumpWithoutReset), 0),
-    (Planted::Core(Mutation::SoftReset), 0),
-    (Planted::Core(Mutation::RetiredForgotten), 0),
-    (Planted::Core(Mutation::GenerationsMixed), 0),
-    (Planted::Core(Mutation::GenerationWithoutReset), 0),
-    (Planted::Core(Mutation::AcknowledgedBeforeDisk), 0),
-    (Planted::Core(Mutation::RelayAgeForgotten), 0),
-    (Planted::Core(Mutation::WallClockIgnored), 0),
+    (Planted::Core(Mutation::MaximumAcrossIncarnations), 29),
+    (Planted::Core(Mutation::UnknownSkipped), 4),
+    (Planted::Core(Mutation::JumpWithoutReset), 7),
+    (Planted::Core(Mutation::SoftReset), 34),
+    (Planted::Core(Mutation::RetiredForgotten), 150),
+    (Planted::Core(Mutation::GenerationsMixed), 11),
+    (Planted::Core(Mutation::GenerationWithoutReset), 13),
+    (Planted::Core(Mutation::AcknowledgedBeforeDisk), 137),
+    (Planted::Core(Mutation::RelayAgeForgotten), 27),
+    (Planted::Core(Mutation::WallClockIgnored), 32),
     (Planted::Core(Mutation::RestartNotNoted), 0),
     (Planted::Core(Mutation::QuestionNumberIgnored), 0),
     (Planted::Edge(EdgeBug::InsertUnchecked), 0),

@@ -38,7 +38,6 @@ pub(crate) enum Event {
     Resume { process: usize },
     Begin { fault: usize },
     End { fault: usize },
-    Start { machine: usize },
     Load,
     Purge,
 }
@@ -187,7 +186,7 @@ impl World {
             Some(saved) if has_disk => {
                 machine.disk = Some(saved.clone());
                 self.tally.count(Thing::RestartedWithLog);
-                Start::Saved(saved)
+                Start::Saved(Box::new(saved))
             }
             saved => {
                 machine.disk = if has_disk { Some(empty_disk(records)) } else { saved };
@@ -303,9 +302,6 @@ impl World {
             Event::Resume { process } => self.resume(process),
             Event::Begin { fault } => super::faults::begin(self, fault),
             Event::End { fault } => super::faults::end(self, fault),
-            Event::Start { machine } => {
-                self.start(machine);
-            }
             Event::Load => self.load(),
             Event::Purge => self.purge_some(),
             Event::Tick { .. } => {}
@@ -328,7 +324,7 @@ impl World {
             return;
         }
         if state.paused_until > self.at {
-            if !(matches!(event, Event::Tick { .. }) && !state.inbox.is_empty()) {
+            if !matches!(event, Event::Tick { .. }) || state.inbox.is_empty() {
                 state.inbox.push(event);
             }
             return;
@@ -360,7 +356,7 @@ impl World {
             }
             Event::Step { step, .. } => {
                 let mut want = Vec::new();
-                self.processes[process].edge.step(step, now, &mut want);
+                self.processes[process].edge.step(&step, now, &mut want);
                 self.fulfil(process, want);
             }
             Event::OriginAnswers { object, number, version, .. } => {
@@ -536,7 +532,7 @@ impl World {
                     let times = (sent, self.at);
                     self.observer.judge_answer(node, object, times, version, waiter.demanded);
                 }
-                Want::Fetch { object, number, .. } => {
+                Want::Fetch { object, number } => {
                     let there = self.at + self.origin_delay();
                     self.push(there, Event::OriginReads { process, object, number });
                 }

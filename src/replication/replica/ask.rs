@@ -274,9 +274,9 @@ impl Replica {
                 .into_iter()
                 .partition::<Vec<_>, _>(|(_, theirs)| covers(theirs));
             answers.open = open;
-            answers.open.retain(|(answer, _)| {
-                now.boot.saturating_sub(answer.stamp.boot) < LEASE_MOST
-            });
+            answers
+                .open
+                .retain(|(answer, _)| now.boot.saturating_sub(answer.stamp.boot) < LEASE_MOST);
             closed.into_iter().for_each(|(answer, _)| answers.cover(answer));
         }
         for relay in &mut self.leasing.relays {
@@ -286,16 +286,19 @@ impl Replica {
 
     fn direct_lease(&self, now: Now) -> Option<Lease> {
         let generation = self.generation?;
-        self.sets.values().filter_map(|set| self.lease_under(set, generation, now)).max_by_key(
-            |lease| lease.until,
-        )
+        self.sets
+            .values()
+            .filter_map(|set| self.lease_under(set, generation, now))
+            .max_by_key(|lease| lease.until)
     }
 
     /// The longest lease that a majority of `set` grants: its oldest question counts.
     fn lease_under(&self, set: &WitnessSet, generation: u64, now: Now) -> Option<Lease> {
         let answers = &self.leasing.answers;
         let covered = || {
-            answers.iter().filter_map(|((name, _), answers)| Some((name, answers.covered.as_ref()?)))
+            answers
+                .iter()
+                .filter_map(|((name, _), answers)| Some((name, answers.covered.as_ref()?)))
         };
         let newest = answers.iter().map(|((name, _), answers)| (name, &answers.newest.1));
         let replies = covered().map(|(name, covered)| (name, &covered.testimony)).chain(newest);
@@ -319,9 +322,11 @@ impl Replica {
 
     /// The witnesses that have answered of late, each with its generation.
     pub(super) fn answering(&self, now: Now) -> BTreeMap<Name, u64> {
-        let fresh = self.leasing.answers.iter().filter(|(_, answers)| {
-            now.boot.saturating_sub(answers.newest.0.boot) < LEASE_MOST
-        });
+        let fresh = self
+            .leasing
+            .answers
+            .iter()
+            .filter(|(_, answers)| now.boot.saturating_sub(answers.newest.0.boot) < LEASE_MOST);
         fresh.map(|((name, _), answers)| (name.clone(), answers.newest.1.generation)).collect()
     }
 
@@ -361,13 +366,7 @@ impl Replica {
         self.change_generation(generation, known, &theirs, now);
     }
 
-    fn change_generation(
-        &mut self,
-        generation: u64,
-        known: Standings,
-        theirs: &Vector,
-        now: Now,
-    ) {
+    fn change_generation(&mut self, generation: u64, known: Standings, theirs: &Vector, now: Now) {
         if known.get(&self.settings.me).is_some_and(|newest| *newest > self.witness_standing()) {
             self.lose_standing(now);
         }

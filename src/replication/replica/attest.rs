@@ -196,8 +196,7 @@ impl Replica {
 
     pub(super) fn hear_begin(&mut self, beginning: Beginning, now: Now) {
         let own = (self.settings.me.clone(), self.witness.standing);
-        let fits =
-            beginning.set == self.witnesses().number && beginning.members.contains(&own);
+        let fits = beginning.set == self.witnesses().number && beginning.members.contains(&own);
         if fits && matches!(self.witness.phase, Phase::Recovering { .. }) {
             self.enter_beginning(beginning, now);
         }
@@ -295,9 +294,7 @@ impl Replica {
             name == me || answering.get(name).is_some_and(|own| Some(*own) == self.generation)
         };
         let seen = |name: &Name| {
-            name == me
-                || answering.contains_key(name)
-                || self.witness.recovering.contains_key(name)
+            name == me || answering.contains_key(name) || self.witness.recovering.contains_key(name)
         };
         if with(&in_own) || !with(&seen) {
             self.witness.stuck = None;
@@ -385,7 +382,7 @@ impl Replica {
     fn loop_back(&mut self, messages: Vec<(Name, Message)>) {
         for (to, message) in messages {
             if to == self.settings.me {
-                self.changes.to_self(message);
+                self.changes.say_to_self(message);
             } else {
                 self.send(&to, message);
             }
@@ -464,7 +461,8 @@ impl Replica {
         }
         let mut merged = Vector::default();
         let level = |holding: &&Holding| holding.vector.retired() == self.vector.retired();
-        let level: Vec<&Holding> = holdings.iter().map(|(_, holding)| holding).filter(level).collect();
+        let level: Vec<&Holding> =
+            holdings.iter().map(|(_, holding)| holding).filter(level).collect();
         if level.len() < holdings.len() {
             // Some are a step of retirement behind: once they have taken it they answer again.
             if let Phase::Recovering { replies, .. } = &mut self.witness.phase {

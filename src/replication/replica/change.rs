@@ -40,13 +40,13 @@ struct Heard {
 }
 
 impl Changes {
-    pub(super) fn hear(&mut self, from: &Name, beat: &Beat, _now: Now) {
+    pub(super) fn hear(&mut self, from: &Name, beat: &Beat) {
         let heard = Heard { source: beat.source.clone(), set: beat.set, serves: beat.serves };
         self.heard.insert(from.clone(), heard);
     }
 
     /// What a node has to say to itself: a witness asks itself, too.
-    pub(super) fn to_self(&mut self, message: Message) {
+    pub(super) fn say_to_self(&mut self, message: Message) {
         self.to_self.push(message);
     }
 }
@@ -67,13 +67,14 @@ impl Replica {
             return;
         }
         let number = set.number + 1;
-        let joint = WitnessSet { number, members: set.members.clone(), joining: Some(members.clone()) };
+        let joint =
+            WitnessSet { number, members: set.members.clone(), joining: Some(members.clone()) };
         let at_once = WitnessSet { number, members, joining: None };
         let hasty = self.mutation == Mutation::SetChangedInOneStep;
-        self.take_set(if hasty { at_once } else { joint }, now);
+        self.take_set(if hasty { &at_once } else { &joint }, now);
     }
 
-    pub(super) fn hear_set(&mut self, set: WitnessSet, now: Now) {
+    pub(super) fn hear_set(&mut self, set: &WitnessSet, now: Now) {
         if set.number > self.witnesses().number && !set.members.is_empty() {
             self.take_set(set, now);
         }
@@ -96,7 +97,7 @@ impl Replica {
         self.retire_sources(now);
     }
 
-    fn take_set(&mut self, set: WitnessSet, now: Now) {
+    fn take_set(&mut self, set: &WitnessSet, now: Now) {
         self.notice(Notice::Witnesses { number: set.number });
         let tell: Vec<Name> = set.everyone().cloned().collect();
         self.sets.insert(set.number, set.clone());
@@ -120,7 +121,7 @@ impl Replica {
         };
         let voters: Vec<&Name> = set.everyone().filter(holds).collect();
         if set.is_majority(&voters) {
-            self.take_set(after, now);
+            self.take_set(&after, now);
         }
     }
 

@@ -146,7 +146,8 @@ impl Replica {
         let sequence = last.sequence + 1;
         let identity = Identity { source: self.issuer.source.clone(), sequence };
         let before = last.chain;
-        let record = Arc::new(Record { identity: identity.clone(), before, scope, receipt, payload });
+        let record =
+            Arc::new(Record { identity: identity.clone(), before, scope, receipt, payload });
         self.issuer.last = Mark { sequence, chain: record.after() };
         self.keep_receipt(&identity, now);
         let records = self.with_followers(record.clone(), now);
@@ -306,9 +307,10 @@ impl Replica {
         }
         let generations: BTreeSet<u64> =
             replies.values().map(|(_, testimony)| testimony.generation).collect();
-        let mut groups = self.sets.values().flat_map(|set| {
-            generations.iter().map(move |generation| (set, *generation))
-        });
+        let mut groups = self
+            .sets
+            .values()
+            .flat_map(|set| generations.iter().map(move |generation| (set, *generation)));
         groups.any(|(set, generation)| {
             let testimonies = replies.iter().map(|((name, _), (_, reply))| (name, reply));
             let count = Count::new(set, generation, testimonies, self.mutation);

@@ -114,7 +114,7 @@ impl Replica {
             settings,
         };
         if let Start::Saved(saved) = start {
-            replica.resume(saved);
+            replica.resume(*saved);
         }
         replica.enter_set(now);
         replica
@@ -185,9 +185,9 @@ impl Replica {
 
     fn hear(&mut self, from: &Name, message: Message, now: Now) {
         match message {
-            Message::Record { record, pass_on } => self.hear_record(from, record, pass_on, now),
+            Message::Record { record, pass_on } => self.hear_record(from, &record, pass_on, now),
             Message::Records(records) => self.hear_records(from, records, now),
-            Message::Beat(beat) => self.hear_beat(from, beat, now),
+            Message::Beat(beat) => self.hear_beat(from, &beat, now),
             Message::Vector(holding) => self.compare(from, &holding, now),
             Message::Compare => self.say_holding(from),
             Message::Want(ranges) => self.hear_want(from, &ranges),
@@ -217,7 +217,7 @@ impl Replica {
             }
             Message::Applied(identity) => self.hear_applied(from, &identity, now),
             Message::Conflict(identity) => self.hear_conflict(&identity),
-            Message::Witnesses(set) => self.hear_set(set, now),
+            Message::Witnesses(set) => self.hear_set(&set, now),
         }
     }
 

@@ -95,34 +95,34 @@ impl Replica {
     pub(super) fn hear_record(
         &mut self,
         from: &Name,
-        record: Arc<Record>,
+        record: &Arc<Record>,
         pass_on: bool,
         now: Now,
     ) {
         let source = record.identity.source.clone();
         if source == self.issuer.source {
-            return self.hear_own(&record);
+            return self.hear_own(record);
         }
         let next = self.reached(&source).sequence + 1;
         if record.identity.sequence >= next && !self.issuer.admits(&source.node, now) {
             // Later, by repair: what is missing shows with the next comparison.
             return;
         }
-        match self.take(&record, now) {
+        match self.take(record, now) {
             Taken::Next => {
                 let records = self.with_followers(record.clone(), now);
                 self.apply(&records, now);
-                self.pass_on(from, &record, pass_on);
+                self.pass_on(from, record, pass_on);
             }
             Taken::Waits { new } => {
                 self.want(from, &source, record.identity.sequence - 1, now);
                 if new {
-                    self.pass_on(from, &record, pass_on);
+                    self.pass_on(from, record, pass_on);
                 }
             }
             Taken::Known if *from == source.node => self.acknowledge(&source),
             Taken::Known => {}
-            Taken::Other => self.refuse(&record, now),
+            Taken::Other => self.refuse(record, now),
         }
     }
 

@@ -56,8 +56,8 @@ impl Repair {
 }
 
 impl Replica {
-    pub(super) fn hear_beat(&mut self, from: &Name, beat: Beat, now: Now) {
-        self.changes.hear(from, &beat, now);
+    pub(super) fn hear_beat(&mut self, from: &Name, beat: &Beat, now: Now) {
+        self.changes.hear(from, beat);
         let newest = self.witnesses().number;
         if beat.set < newest {
             let set = self.witnesses().clone();

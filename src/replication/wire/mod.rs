@@ -172,9 +172,7 @@ fn read_body(kind: u8, from: &mut Reader<'_>) -> Result<Message, WireError> {
             mark: from.mark()?,
             testimony: from.testimony()?,
         },
-        9 => {
-            Message::Ask { question: from.u64()?, digest: from.u128()?, relay: from.bool()? }
-        }
+        9 => Message::Ask { question: from.u64()?, digest: from.u128()?, relay: from.bool()? },
         10 => Message::Answer {
             question: from.u64()?,
             testimony: from.testimony()?,

@@ -68,8 +68,11 @@ fn testimonies() -> impl Strategy<Value = Testimony> {
 
 fn beginnings() -> impl Strategy<Value = Beginning> {
     let members = proptest::collection::vec((names(), standings()), 0..4);
-    (any::<u64>(), any::<u64>(), members)
-        .prop_map(|(generation, set, members)| Beginning { generation, set, members })
+    (any::<u64>(), any::<u64>(), members).prop_map(|(generation, set, members)| Beginning {
+        generation,
+        set,
+        members,
+    })
 }
 
 fn witnesses() -> impl Strategy<Value = WitnessSet> {
