@@ -42,9 +42,9 @@ pub(crate) fn begin(world: &mut World, number: usize) {
         Kind::Add => add(world),
         Kind::Remove { node } => remove(world, node),
         Kind::ChangeWitnesses { members } => change_witnesses(world, &members),
-        Kind::Burst => {
+        Kind::Burst { by } => {
             world.tally.count(Thing::Burst);
-            (0..30).for_each(|_| world.purge_once());
+            (0..30).for_each(|_| world.purge_once(by));
         }
         Kind::Loss { .. }
         | Kind::Duplicate { .. }

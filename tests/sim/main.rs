@@ -16,6 +16,7 @@
     reason = "all of this is a test; a panic is its way to fail"
 )]
 
+mod clients;
 mod dice;
 mod edge;
 mod ending;

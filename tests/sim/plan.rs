@@ -137,7 +137,10 @@ pub(crate) enum Kind {
     Garbage {
         percent: u64,
     },
-    Burst,
+    /// Many purges at once, by one node or by any.
+    Burst {
+        by: Option<usize>,
+    },
 }
 
 impl Plan {
@@ -225,7 +228,7 @@ fn draw_fault(cluster: &Cluster, dice: &mut Dice) -> Fault {
                 Kind::Garbage { percent: dice.between(1, 30) }
             }
         }
-        _ => Kind::Burst,
+        _ => Kind::Burst { by: None },
     };
     let at = dice.between(CALM, TROUBLE - 2 * SECOND);
     let most = (TROUBLE - at).min(15 * SECOND);

@@ -11,12 +11,13 @@ pub(crate) fn draw(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut at = CALM + dice.below(3 * SECOND);
     while at < TROUBLE - 18 * SECOND {
-        let lasts = match dice.below(7) {
+        let lasts = match dice.below(8) {
             0 => forgotten(cluster, at, dice, &mut faults),
             1 => two_processes(cluster, at, dice, &mut faults),
             2 => generation(cluster, at, dice, &mut faults),
             3 => retired(cluster, at, dice, &mut faults),
             4 => unwritten(cluster, at, dice, &mut faults),
+            6 => holed(cluster, at, dice, &mut faults),
             5 => changed(cluster, at, dice, &mut faults),
             _ => reborn(cluster, at, dice, &mut faults),
         };
@@ -60,7 +61,9 @@ fn two_processes(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut V
     let ([a, b, _c], rest) = cast(cluster, dice);
     let lasts = dice.between(6 * SECOND, 12 * SECOND);
     let side = if dice.percent(50) { mask(&[b, rest[1]]) } else { mask(&[rest[0]]) };
-    let late = at + dice.between(0, 3 * SECOND);
+    // Often just when the new process has recovered, before anybody heard of it from others.
+    let soon = dice.between(250 * MILLI, 900 * MILLI);
+    let late = at + if dice.percent(50) { soon } else { dice.between(0, 3 * SECOND) };
     let ends = at + lasts;
     let kind = match dice.below(3) {
         0 => Kind::Split { mask: side | 1 << a },
@@ -141,4 +144,19 @@ fn changed(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fau
     let at = at + dice.between(300 * MILLI, SECOND);
     faults.push(Fault { at, lasts: SECOND, kind: Kind::ChangeWitnesses { members } });
     lasts
+}
+
+/// Of many purges some get lost, and who issued them can't be asked for those soon after.
+fn holed(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {
+    let (_, rest) = cast(cluster, dice);
+    let node = rest[0];
+    cluster.wide_micros = cluster.wide_micros.min(20 * MILLI);
+    cluster.rate = 2_000;
+    let lossy = SECOND / 2;
+    faults.push(Fault { at, lasts: lossy, kind: Kind::Loss { percent: 50 } });
+    let bursts = at + 100 * MILLI;
+    faults.push(Fault { at: bursts, lasts: SECOND, kind: Kind::Burst { by: Some(node) } });
+    let alone = bursts + dice.between(30 * MILLI, 250 * MILLI);
+    faults.push(Fault { at: alone, lasts: 6 * SECOND, kind: Kind::Isolate { node } });
+    7 * SECOND
 }

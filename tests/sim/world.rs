@@ -13,8 +13,8 @@ use super::dice::Dice;
 use super::edge::{Edge, EdgeBug, Request, Step, Want};
 use super::machine::{Clock, Machine, Process};
 use super::network::Network;
-use super::observer::{Broken, Observer, PROBES};
-use super::origin::{OBJECTS, Object, Purge, Selector, Strength, Version};
+use super::observer::{Broken, Observer};
+use super::origin::{OBJECTS, Object, Strength, Version};
 use super::plan::{HEALING, MILLI, Plan, SECOND, TROUBLE};
 use super::tally::{Tally, Thing};
 
@@ -544,90 +544,6 @@ impl World {
                     self.observer.fail(Broken::Overreach { at: self.at, node, object });
                 }
             }
-        }
-    }
-
-    fn origin_delay(&mut self) -> u64 {
-        match self.dice.below(12) {
-            0 => self.dice.between(100 * MILLI, 2_500 * MILLI),
-            _ => self.dice.between(2 * MILLI, 30 * MILLI),
-        }
-    }
-
-    /// Clients ask for anything anywhere.
-    fn load(&mut self) {
-        let machine = self.dice.index(self.machines.len());
-        let object = Object(self.dice.below(OBJECTS as u64) as u8);
-        self.ask(machine, object, self.at);
-        let next = self.at + self.dice.between(20 * MILLI, 120 * MILLI);
-        self.push(next, Event::Load);
-    }
-
-    fn ask(&mut self, machine: usize, object: Object, sent: u64) {
-        let arrives = sent + self.dice.between(100, 3 * MILLI);
-        self.push(arrives, Event::Ask { machine, request: Request { object, sent } });
-    }
-
-    /// As soon as the promise holds, every node is asked for what was purged.
-    fn probe(&mut self, identity: &atoll::replication::Identity) {
-        let issued = &self.observer.issued[identity];
-        let selector = issued.purge.selector;
-        for after in PROBES {
-            let jitter = self.dice.below(30 * MILLI);
-            let sent = self.at + after + if after == PROBES[0] { 0 } else { jitter };
-            for machine in 0..self.machines.len() {
-                for object in Object::all().filter(|object| selector.hits(*object)) {
-                    self.ask(machine, object, sent);
-                }
-            }
-        }
-    }
-
-    fn purge_some(&mut self) {
-        self.purge_once();
-        let every = self.plan.cluster.purge_every;
-        let next = self.at + self.dice.between(every / 4, every * 2);
-        if next < TROUBLE + HEALING / 2 {
-            self.push(next, Event::Purge);
-        }
-    }
-
-    /// The origin changes something, and a purge names it.
-    pub(crate) fn purge_once(&mut self) {
-        let machine = self.dice.index(self.machines.len());
-        let Some(process) = self.machines[machine].processes.last().copied() else { return };
-        if self.processes[process].paused_until > self.at {
-            return;
-        }
-        // The second site is purged rarely, so that what is not meant for it shows.
-        let site = u8::from(self.dice.percent(15));
-        let object = Object(site * super::origin::PER_SITE + self.dice.below(3) as u8);
-        let selector = match self.dice.below(30) {
-            0..=19 => Selector::Url(object),
-            20..=26 => Selector::Tag(site, object.0 % 2),
-            27 | 28 => Selector::Site(site),
-            _ => Selector::All,
-        };
-        let strength = match self.dice.below(12) {
-            0 => Strength::Check,
-            1 => Strength::Soft,
-            _ => Strength::Hard,
-        };
-        for object in Object::all().filter(|object| selector.hits(*object)) {
-            self.versions[object.index()] += 1;
-        }
-        let old = self.plan.cluster.old_version[machine];
-        let newer = !old && self.dice.percent(30);
-        let purge = Purge { selector, strength, newer };
-        let receipt = self.dice.percent(50);
-        let now = self.now(machine);
-        let replica = &mut self.processes[process].replica;
-        match replica.submit(selector.scope(), purge.encode(), receipt, now) {
-            Ok((identity, actions)) => {
-                self.observer.issue(identity, purge, self.versions, self.at);
-                self.act(process, actions);
-            }
-            Err(_) => self.tally.count(Thing::TooMany),
         }
     }
 

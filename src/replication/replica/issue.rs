@@ -179,7 +179,9 @@ impl Replica {
         let newest = self.issuer.acknowledgements.get(&voter);
         let stale = newest.is_some_and(|(old, reply)| {
             let same = reply.generation == testimony.generation && reply.set == testimony.set;
-            let older = (testimony.standing, mark) < (reply.standing, *old);
+            let dead =
+                self.mutation != Mutation::DeadReplyCounted && testimony.standing < reply.standing;
+            let older = dead || testimony.standing == reply.standing && mark < *old;
             (same && older) || testimony.set < reply.set
         });
         if !stale {

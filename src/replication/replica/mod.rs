@@ -5,7 +5,8 @@
 //! | `issue` | numbers this node's purges, sends them out, counts acknowledgements, keeps receipts |
 //! | `receive` | takes records in, in order, once |
 //! | `repair` | notices what is missing, asks for it, and resets where it can't be had |
-//! | `attest` | acknowledges and answers as a witness; recovers a witness that forgot |
+//! | `attest` | acknowledges and answers as a witness |
+//! | `recover` | brings a witness back that forgot; begins a new generation |
 //! | `ask` | asks the witnesses and reckons the lease |
 //! | `change` | changes the set of witnesses; retires sources |
 
@@ -14,6 +15,7 @@ mod attest;
 mod change;
 mod issue;
 mod receive;
+mod recover;
 mod repair;
 
 use std::collections::{BTreeMap, VecDeque};
