@@ -45,7 +45,7 @@ pub enum Mutation {
     RelayAgeForgotten,
     /// A wall clock that ran ahead of the boot clock ends no lease.
     WallClockIgnored,
-    /// A restarted witness is answered before its new incarnation is noted.
+    /// A restarted witness is answered, and its new life is not noted.
     RestartNotNoted,
     /// An answer is taken for the answer to the newest question, whatever number it bears.
     QuestionNumberIgnored,

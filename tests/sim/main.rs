@@ -4,6 +4,7 @@
 //! SIM_HOURS=50 cargo test --release --test sim     so many simulated cluster-hours
 //! SIM_FROM=17 SIM_SEEDS=1 cargo test --test sim    one seed
 //! SIM_PLANTED=1                                    every planted bug anew, within 2,000 seeds
+//! SIM_PLANTED=SoftReset                            one of them
 //! ```
 //!
 //! A seed is a cluster of three to seven nodes, a minute of faults, and half a minute to heal. What

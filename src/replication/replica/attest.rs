@@ -158,6 +158,9 @@ impl Replica {
             self.witness.recover(now.boot + STAND_BACK);
             return;
         }
+        if self.mutation == Mutation::RestartNotNoted {
+            return;
+        }
         note(&mut self.witness.known, &testimony.known);
         let own = Standings::from([(from.clone(), testimony.standing)]);
         note(&mut self.witness.known, &own);
