@@ -319,3 +319,6 @@ fn is_due(last: &mut Option<Duration>, every: Duration, now: Now) -> bool {
     }
     due
 }
+
+#[cfg(test)]
+mod tests;
