@@ -20,6 +20,7 @@ pub(crate) fn begin(world: &mut World, number: usize) {
                 world.tally.count(Thing::PausedOverLease);
             }
         }
+        Kind::Suspend { node } | Kind::Freeze { node } if is_asleep(world, node) => {}
         Kind::Suspend { node } => suspend(world, node, fault.lasts),
         Kind::Freeze { node } => freeze(world, node, fault.lasts),
         Kind::Restart { node } => stop(world, node, false),
@@ -35,6 +36,7 @@ pub(crate) fn begin(world: &mut World, number: usize) {
             forget_some(world, most, Thing::ForgotMost);
         }
         Kind::Twice { node, mask } => twice(world, node, mask, ends),
+        Kind::WallJump { node, millis } if millis < 0 && is_asleep(world, node) => {}
         Kind::WallJump { node, millis } => {
             world.tally.count(if millis > 0 { Thing::WallForward } else { Thing::WallBack });
             world.machines[node].clock.wall_offset += millis * 1_000;
@@ -78,6 +80,17 @@ pub(crate) fn end(world: &mut World, number: usize) {
         }
         _ => {}
     }
+}
+
+/// Whether another fault than the one that begins has stopped the machine: a boot clock that lost
+/// time and a wall clock that was set back at once are beyond what can be known.
+fn is_asleep(world: &World, node: usize) -> bool {
+    let stops = world.network.active.iter().filter(|(_, kind)| {
+        matches!(kind, Kind::Suspend { node: other } | Kind::Freeze { node: other } if *other == node)
+    });
+    let begun = world.network.active.last();
+    let own = begun.is_some_and(|(_, kind)| !matches!(kind, Kind::WallJump { .. }));
+    stops.count() > usize::from(own)
 }
 
 fn start_again(world: &mut World, node: usize) {

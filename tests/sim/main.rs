@@ -47,7 +47,7 @@ use world::Planted;
 const SOUND: Planted = Planted::Core(Mutation::None);
 
 /// Seeds that once found something.
-const REGRESSIONS: [u64; 11] = [1, 3, 23, 45, 125, 202, 226, 264, 356, 516, 791];
+const REGRESSIONS: [u64; 12] = [1, 3, 23, 45, 125, 202, 226, 264, 356, 516, 791, 11_970];
 
 /// Enough seeds that every fault must have happened.
 const MANY: u64 = 1_000;

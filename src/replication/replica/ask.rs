@@ -266,6 +266,14 @@ impl Replica {
 
     fn close_open(&mut self, now: Now) {
         let (vector, mutation) = (&self.vector, self.mutation);
+        // Once the clocks have parted, a wall clock that is set back makes nothing good again.
+        let trusted = |stamp: &Stamp| stamp.is_trusted(now, mutation);
+        self.leasing.questions.retain(|(_, stamp)| trusted(stamp));
+        self.leasing.relays.retain(|relay| trusted(&relay.stamp));
+        for answers in self.leasing.answers.values_mut() {
+            answers.covered.take_if(|covered| !trusted(&covered.stamp));
+            answers.open.retain(|(answer, _)| trusted(&answer.stamp));
+        }
         let covers = |theirs: &Vector| {
             mutation == Mutation::LeaseBeforeCatchUp || vector.covers(theirs, mutation)
         };
