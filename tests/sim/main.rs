@@ -1,7 +1,8 @@
 //! The mesh from a seed: the production core in a simulated world, watched from outside.
 //!
 //! ```text
-//! SIM_HOURS=50 cargo test --release --test sim     so many simulated cluster-hours
+//! SIM_HOURS=50 cargo test --release --test sim     so many simulated cluster-hours; faster to compile
+//!                                                 with --manifest-path tests/sim/optimised/Cargo.toml
 //! SIM_FROM=17 SIM_SEEDS=1 cargo test --test sim    one seed
 //! SIM_PLANTED=1                                    every planted bug anew, within 2,000 seeds
 //! SIM_PLANTED=SoftReset                            one of them
