@@ -28,7 +28,11 @@ mod facades;
 #[cfg(test)]
 mod failover;
 #[cfg(test)]
+mod grpc;
+#[cfg(test)]
 mod h2;
+#[cfg(test)]
+mod h2_origins;
 #[cfg(test)]
 mod hooks;
 #[cfg(test)]
@@ -39,6 +43,8 @@ mod invalidation;
 mod isolation;
 #[cfg(test)]
 mod keys;
+#[cfg(test)]
+mod large;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
