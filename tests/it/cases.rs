@@ -13,7 +13,11 @@ use std::path::Path;
 
 /// Case, what it is about, and the tests that prove it: file and name.
 const PROOFS: &[(&str, &str, &[&str])] = &[
-    ("D10", "a large upload", &["it/large large_bodies_over_http", "it/limits a_body_beyond_the_rule"]),
+    (
+        "D10",
+        "a large upload",
+        &["it/large large_bodies_over_http", "it/limits a_body_beyond_the_rule"],
+    ),
     (
         "D11",
         "a large upload that the origin does not read",
@@ -294,7 +298,7 @@ const PROOFS: &[(&str, &str, &[&str])] = &[
 #[test]
 fn every_case_names_tests_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for (case, about, tests) in PROOFS.into_iter().chain(origins_names::PROOFS) {
+    for (case, about, tests) in PROOFS.iter().copied().chain(origins_names::PROOFS) {
         assert!(!tests.is_empty(), "{case} {about}");
         for test in tests {
             let (file, name) = test.split_once(' ').unwrap();
