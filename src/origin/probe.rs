@@ -13,13 +13,14 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::task::JoinSet;
 
 use crate::clock;
-use crate::config::{Probe, Server};
+use crate::config::{HttpVersions, Probe, Server};
 use crate::health::{ProbeRules, jittered};
 use crate::message::Body;
 
 use super::connect::{Versions, connect_once};
 use super::dice::Dice;
 use super::endpoint::Endpoint;
+use super::http2::ask_once;
 use super::roundtrip::Exchange;
 use super::set::Origin;
 use super::upload::Upload;
@@ -76,13 +77,22 @@ async fn ask(
 ) -> Result<(), SendError> {
     let server = origin.config.servers.get(endpoint.server);
     let request = request(probe, server).ok_or(SendError::HttpProtocolError("probe's host"))?;
-    let mut connection = connect_once(origin, endpoint, Versions::One).await?;
+    let mut connection = connect_once(origin, endpoint, Versions::Configured).await?;
+    if origin.config.http == HttpVersions::Two || connection.agreed_on_http2() {
+        let now = clock::now().boot;
+        let (status, _) = ask_once(connection, &request, &origin.limits, now, 0).await?;
+        return judge(probe, status);
+    }
     let mut upload = Upload::new(&request, Body::Empty, 0);
     let (method, mut interim) = (&request.method, |_| {});
     let exchange =
         Exchange::new(&mut connection, &mut upload, method, &origin.limits, &mut interim);
     let response = exchange.run().await.map_err(|(error, _)| error)?;
-    if is_well(probe, response.parsed.head.status) {
+    judge(probe, response.parsed.head.status)
+}
+
+fn judge(probe: &Probe, status: StatusCode) -> Result<(), SendError> {
+    if is_well(probe, status) {
         Ok(())
     } else {
         Err(SendError::HttpProtocolError("probe answered with another status"))

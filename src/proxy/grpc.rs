@@ -121,9 +121,9 @@ fn code(status: StatusCode, word: &str) -> u8 {
         StatusCode::GATEWAY_TIMEOUT if word == "http_response_timeout" => DEADLINE_EXCEEDED,
         StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS => RESOURCE_EXHAUSTED,
         StatusCode::SERVICE_UNAVAILABLE if word == "connection_limit_reached" => RESOURCE_EXHAUSTED,
-        StatusCode::BAD_GATEWAY
-        | StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::GATEWAY_TIMEOUT => UNAVAILABLE,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+            UNAVAILABLE
+        }
         _ => UNKNOWN,
     }
 }
@@ -167,7 +167,11 @@ mod tests {
             (508, "loop", 2),
         ];
         for (status, word, expected) in rows {
-            assert_eq!(code(StatusCode::from_u16(status).unwrap(), word), expected, "{status} {word}");
+            assert_eq!(
+                code(StatusCode::from_u16(status).unwrap(), word),
+                expected,
+                "{status} {word}"
+            );
         }
     }
 }

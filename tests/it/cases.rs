@@ -12,7 +12,11 @@ use std::path::Path;
 
 /// Case, what it is about, and the tests that prove it: file and name.
 const PROOFS: [(&str, &str, &[&str]); 41] = [
-    ("D10", "a large upload", &["it/large large_bodies_over_http", "it/limits a_body_beyond_the_rule"]),
+    (
+        "D10",
+        "a large upload",
+        &["it/large large_bodies_over_http", "it/limits a_body_beyond_the_rule"],
+    ),
     (
         "D11",
         "a large upload that the origin does not read",

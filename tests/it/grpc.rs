@@ -128,9 +128,11 @@ async fn calls_of_each_kind_with_trailers_both_ways() {
     for secure in [false, true] {
         let stage = Stage::new(secure, "grpc = true");
         let mut client = stage.client().await;
-        for (method, sent, times) in
-            [("Unary", &["hello"][..], 1), ("ServerStreams", &["a"], 3), ("ClientStreams", &["a", "b"], 1)]
-        {
+        for (method, sent, times) in [
+            ("Unary", &["hello"][..], 1),
+            ("ServerStreams", &["a"], 3),
+            ("ClientStreams", &["a", "b"], 1),
+        ] {
             let (mut stream, response) = begin(&mut client, method).await;
             let mut expected = Vec::new();
             for text in sent {
@@ -139,7 +141,10 @@ async fn calls_of_each_kind_with_trailers_both_ways() {
             }
             stream.send_trailers(trailers(&[("x-of-client", "1")])).unwrap();
             let answer = answer(response).await;
-            assert_eq!((answer.status().as_u16(), &answer.headers()["x-initial"]), (200, &"yes".parse().unwrap()));
+            assert_eq!(
+                (answer.status().as_u16(), &answer.headers()["x-initial"]),
+                (200, &"yes".parse().unwrap())
+            );
             assert_eq!(answer.headers()["content-type"], "application/grpc");
             let (body, trailers) = rest(answer.into_body()).await;
             assert_eq!(body, expected.repeat(times), "{method}");
@@ -241,7 +246,10 @@ async fn a_client_that_leaves_ends_the_call_at_the_origin() {
     let body = answer(response).await.into_body();
     stream.send_reset(h2::Reason::CANCEL);
     drop((stream, body));
-    assert_eq!(within("the origin to hear of it", gone.recv()).await, Some(Some(h2::Reason::CANCEL)));
+    assert_eq!(
+        within("the origin to hear of it", gone.recv()).await,
+        Some(Some(h2::Reason::CANCEL))
+    );
     edge.metric_becomes("atoll_origin_in_flight{origin=\"main\"}", 0.0).await;
 }
 

@@ -51,8 +51,7 @@ async fn an_origin_that_asks_who_we_are_is_shown_the_certificate() {
     let ours = Certificate::new(&folder, &["edge.test"]);
     let others = Certificate::new(&folder, &["other.test"]);
     for (shown, status) in [(Some(&ours), 200), (Some(&others), 502), (None, 502)] {
-        let origin =
-            H2Origin::start(Some(own.server_for(&ours)), |call| async { call.text("x") });
+        let origin = H2Origin::start(Some(own.server_for(&ours)), |call| async { call.text("x") });
         let mut keys = secure("main", "localhost", origin.address.port(), &own) + "\nhttp = \"2\"";
         if let Some(shown) = shown {
             let [chain, key] = [&shown.chain, &shown.key].map(|file| file.display().to_string());

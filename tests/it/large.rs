@@ -88,7 +88,8 @@ async fn sink_one() -> SocketAddr {
                     }
                     let head = String::from_utf8(head).unwrap().to_lowercase();
                     let wanted: u64 = head.split_whitespace().nth(1).unwrap()[1..].parse().unwrap();
-                    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                    let length =
+                        head.lines().find_map(|line| line.strip_prefix("content-length: "));
                     let length: u64 = length.map_or(0, |digits| digits.parse().unwrap());
                     let mut count = 0;
                     while count < length {
@@ -311,7 +312,10 @@ async fn a_gibibyte_each_way_leaves_memory_flat() {
         assert_eq!(carry(&edge, client, 0, one).await, 0);
         let (_, most) = resident();
         let grown = most.saturating_sub(idle);
-        println!("{client:?} to {origin:?}: {} KiB above idle, client and origin included", grown / 1024);
+        println!(
+            "{client:?} to {origin:?}: {} KiB above idle, client and origin included",
+            grown / 1024
+        );
         assert!(grown <= 8 * MIB, "{client:?} {origin:?}: {grown} bytes above idle");
         assert!(waited(&edge).await <= MOST);
     }

@@ -25,13 +25,15 @@ async fn is_cut_off(bytes: &'static str) {
     }
     assert_eq!(origin.count("/kept"), 4, "nothing is stored");
     assert_eq!(edge.get("/good").await.text(), "good");
-    let bad: Vec<usize> = origin.seen("/kept", 4).await.iter().map(|seen| seen.connection).collect();
+    let bad: Vec<usize> =
+        origin.seen("/kept", 4).await.iter().map(|seen| seen.connection).collect();
     assert!(!bad.contains(&origin.last("/good").await.connection));
 }
 
 #[tokio::test]
 async fn e01_a_body_shorter_than_its_length() {
-    is_cut_off("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 100\r\n\r\nsixty").await;
+    is_cut_off("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 100\r\n\r\nsixty")
+        .await;
 }
 
 #[tokio::test]
@@ -155,9 +157,7 @@ async fn e36_a_stream_that_is_refused_is_sent_once_more() {
     let first = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
     let origin = H2Origin::start(None, move |call| {
         let refuse = first.swap(false, std::sync::atomic::Ordering::SeqCst);
-        async move {
-            if refuse { call.refuse(h2::Reason::REFUSED_STREAM) } else { call.text("x") }
-        }
+        async move { if refuse { call.refuse(h2::Reason::REFUSED_STREAM) } else { call.text("x") } }
     });
     let port = origin.address.port();
     let keys = format!("name = \"main\"\nservers = [\"http://127.0.0.1:{port}\"]\nhttp = \"2\"");

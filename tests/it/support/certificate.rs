@@ -79,9 +79,10 @@ impl Certificate {
         for certificate in CertificateDer::pem_file_iter(&client.chain).unwrap() {
             roots.add(certificate.unwrap()).unwrap();
         }
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .build()
-            .unwrap();
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .build()
+                .unwrap();
         let chain = CertificateDer::pem_file_iter(&self.chain).unwrap();
         let key = PrivateKeyDer::from_pem_file(&self.key).unwrap();
         ServerConfig::builder_with_provider(provider)

@@ -100,7 +100,10 @@ impl Call {
     }
 
     /// Begins an answer of 200 with these fields; the body and the stream of the answer's.
-    pub(crate) fn begin(mut self, fields: &[(&'static str, &str)]) -> (RecvStream, SendStream<Bytes>) {
+    pub(crate) fn begin(
+        mut self,
+        fields: &[(&'static str, &str)],
+    ) -> (RecvStream, SendStream<Bytes>) {
         let stream = self.respond.send_response(head(fields), false).unwrap();
         (self.body, stream)
     }
