@@ -17,7 +17,8 @@ use super::flags::{self, ADMIN};
 use super::reader::{Found, Place, Sink};
 use super::token::check_token;
 use super::{
-    Admin, Config, Hook, Listener, Memory, Origin, Site, Token, facades, format_size, machine,
+    Admin, Config, Hook, HttpVersions, Listener, Memory, Origin, Site, Token, facades, format_size,
+    machine,
 };
 
 /// Smallest budget with which a node can work.
@@ -104,9 +105,18 @@ fn check_unique<'a>(what: &str, names: impl Iterator<Item = (&'a str, &'a Place)
 fn check_origins(origins: &[Found<Origin>], sink: &Sink) {
     check_unique("origin", origins.iter().map(|o| (o.value.name.as_str(), &o.place)), sink);
     for origin in origins {
-        let tls = origin.value.servers.iter().any(|server| server.tls);
-        if origin.value.ca.is_some() && !tls {
-            let message = format!("`ca` of the origin \"{}\" has no effect", origin.value.name);
+        let value = &origin.value;
+        if value.servers.iter().any(|server| server.tls) {
+            continue;
+        }
+        let idle = [
+            ("ca", value.ca.is_some()),
+            ("client_certificate", value.client_certificate.is_some()),
+            ("tls_name", value.tls_name.is_some()),
+            ("http = \"auto\"", value.http == HttpVersions::Auto),
+        ];
+        for (key, _) in idle.into_iter().filter(|(_, written)| *written) {
+            let message = format!("`{key}` of the origin \"{}\" has no effect", value.name);
             let help = "none of its servers is spoken to over https://";
             sink.push(Problem::new(message).warning().at(origin.place.span.clone()).help(help));
         }
@@ -144,7 +154,22 @@ fn check_sites(
             sink.push(Problem::new(message).warning().at(origin.place.span.clone()));
         }
     }
+    for (draft, origin) in drafts.iter().zip(&own) {
+        check_calls(draft, origin.and_then(|origin| origins.get(origin)), sink);
+    }
     drafts.into_iter().zip(own).map(|(draft, origin)| site(draft, origin, origin_hosts)).collect()
+}
+
+/// gRPC has nothing to travel on but HTTP/2.
+fn check_calls(site: &SiteDraft, origin: Option<&Found<Origin>>, sink: &Sink) {
+    let Some(origin) = origin else { return };
+    let calls = site.rules.iter().any(|rule| rule.policy.grpc);
+    if calls && origin.value.http == HttpVersions::One {
+        let message =
+            format!("`grpc` of the site {} needs HTTP/2 to its origin", shown(&site.name.value));
+        let help = format!("add http = \"2\" to the origin \"{}\"", origin.value.name);
+        sink.push(Problem::new(message).warning().at(site.name.place.span.clone()).help(help));
+    }
 }
 
 fn site(draft: SiteDraft, origin: Option<usize>, origin_hosts: &[Option<String>]) -> CheckedSite {

@@ -26,7 +26,7 @@ pub struct Limits {
     pub body_in_flight_bytes: usize,
     /// Chunk extensions of one body in all, in bytes.
     pub chunk_extension_bytes: usize,
-    /// Trailer section, in bytes. Trailers are dropped.
+    /// Trailer section, in bytes. Trailers are dropped, but for those of gRPC calls.
     pub trailer_bytes: usize,
     /// Trailer field lines.
     pub trailer_fields: usize,

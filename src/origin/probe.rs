@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::task::JoinSet;
 
 use crate::clock;
-use crate::config::{Limits, Probe, Server};
+use crate::config::{HttpVersions, Limits, Probe, Server};
 use crate::health::{Order, ProbeRules};
 use crate::http1::{Chunk, ChunkLimits, ChunkedDecoder, LengthDecoder, ResponseFraming};
 use crate::message::Body;
@@ -23,6 +23,7 @@ use crate::message::Body;
 use super::connect::{Connection, Versions, connect_once};
 use super::dice::Dice;
 use super::endpoint::Endpoint;
+use super::http2::ask_once;
 use super::roundtrip::Exchange;
 use super::set::Origin;
 use super::upload::Upload;
@@ -94,9 +95,12 @@ async fn ask(
 ) -> Result<(), SendError> {
     let server = origin.config.servers.get(endpoint.server);
     let request = request(probe, server).ok_or(SendError::HttpProtocolError("probe's host"))?;
-    let mut connection = connect_once(origin, endpoint, Versions::One).await?;
+    let mut connection = connect_once(origin, endpoint, Versions::Configured).await?;
     if probe.tcp {
         return Ok(());
+    }
+    if origin.config.http == HttpVersions::Two || connection.agreed_on_http2() {
+        return ask_in_streams(origin, connection, &request, probe).await;
     }
     let mut upload = Upload::new(&request, Body::Empty, 0);
     let (method, mut interim) = (&request.method, |_| {});
@@ -112,6 +116,27 @@ async fn ask(
             has_text(&mut connection, reader, text.as_bytes()).await
         }
         None => Ok(()),
+    }
+}
+
+/// As [`ask`], where the connection speaks HTTP/2.
+async fn ask_in_streams(
+    origin: &Origin,
+    connection: Connection,
+    request: &Head,
+    probe: &Probe,
+) -> Result<(), SendError> {
+    let wanted = if probe.body.is_some() { BODY_MOST } else { 0 };
+    let now = clock::now().boot;
+    let (status, body) = ask_once(connection, request, &origin.limits, now, wanted).await?;
+    if !is_well(&probe.status, status) {
+        return Err(SendError::HttpProtocolError("probe answered with another status"));
+    }
+    match &probe.body {
+        Some(text) if memchr::memmem::find(&body, text.as_bytes()).is_none() => {
+            Err(SendError::HttpProtocolError("probe answered with another body"))
+        }
+        _ => Ok(()),
     }
 }
 

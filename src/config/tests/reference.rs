@@ -48,6 +48,7 @@ fn what_the_reference_says_is_the_default() {
     assert_eq!(origin.near_in_flight, small.near_in_flight);
     assert_eq!(origin.allow_internal_addresses, small.allow_internal_addresses);
     assert_eq!(origin.proxy_protocol, small.proxy_protocol);
+    assert_eq!((origin.http, &origin.tls_name), (small.http, &small.tls_name));
     assert!(config.watch.is_none());
     let silent: Vec<String> = asked(REFERENCE)
         .into_iter()

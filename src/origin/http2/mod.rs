@@ -4,6 +4,7 @@
 //! shelf.rs     which connection has room      session.rs   one connection and its task, wire.rs
 //! exchange.rs  one request, to its head       upload.rs    its body as it goes, piece.rs
 //! head.rs      heads out and in               download.rs  the answer's body
+//! probe.rs     a question by itself
 //! ```
 //!
 //! What the other side says about a request decides whether it may be sent again: a stream refused
@@ -15,11 +16,13 @@ mod download;
 mod exchange;
 mod head;
 mod piece;
+mod probe;
 mod session;
 mod shelf;
 mod upload;
 mod wire;
 
 pub(super) use exchange::{Asked, attempt};
+pub(super) use probe::ask_once;
 pub(super) use session::Session;
 pub(super) use shelf::{Opening, Shelf, Slot, Take};

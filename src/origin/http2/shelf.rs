@@ -239,12 +239,6 @@ impl Shelf {
         drop(gone);
         left
     }
-
-    /// Connections that are there.
-    #[cfg(test)]
-    pub(in crate::origin) fn count(&self) -> usize {
-        self.rows.lock().rows.values().map(|row| row.sessions.len()).sum()
-    }
 }
 
 impl Row {

@@ -6,131 +6,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
-use http_body_util::BodyExt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::frames::*;
 use super::support::*;
 use crate::config::{self, HttpVersions, Limits};
 use crate::message::{Body, BodyError};
 use crate::origin::{Framing, Outgoing, SendError};
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const ACK: u8 = 1;
-
-const REFUSED_STREAM: u32 = 7;
-const CANCEL: u32 = 8;
-const NO_ERROR: u32 = 0;
-
-/// `:status: 200` and `:status: 204`, from HPACK's static table.
-const OK: &[u8] = &[0x88];
-const NO_CONTENT: &[u8] = &[0x89];
-
-/// A frame as it came.
-#[derive(Debug)]
-struct Frame {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    payload: Vec<u8>,
-}
-
-/// An origin's end of a connection, frame by frame.
-struct Raw(TcpStream);
-
-impl Raw {
-    /// Greets with these settings.
-    async fn greet(mut stream: TcpStream, settings: &[(u16, u32)]) -> Self {
-        let mut preface = [0; 24];
-        stream.read_exact(&mut preface).await.unwrap();
-        assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-        let mut raw = Self(stream);
-        raw.settings(settings).await;
-        raw
-    }
-
-    async fn settings(&mut self, settings: &[(u16, u32)]) {
-        let pair = |&(name, value): &(u16, u32)| {
-            [&name.to_be_bytes()[..], &value.to_be_bytes()[..]].concat()
-        };
-        let payload: Vec<u8> = settings.iter().flat_map(pair).collect();
-        self.write(SETTINGS, 0, 0, &payload).await;
-    }
-
-    async fn write(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()[..]].concat();
-        let _ = self.0.write_all(&[&head[..], payload].concat()).await;
-    }
-
-    async fn reset(&mut self, stream: u32, code: u32) {
-        self.write(RST_STREAM, 0, stream, &code.to_be_bytes()).await;
-    }
-
-    async fn go_away(&mut self, last: u32, code: u32) {
-        let payload = [last.to_be_bytes(), code.to_be_bytes()].concat();
-        self.write(GOAWAY, 0, 0, &payload).await;
-    }
-
-    /// A whole answer.
-    async fn answer(&mut self, stream: u32, body: &[u8]) {
-        self.write(HEADERS, END_HEADERS, stream, OK).await;
-        self.write(DATA, END_STREAM, stream, body).await;
-    }
-
-    /// The next frame; `None` at the end.
-    async fn read(&mut self) -> Option<Frame> {
-        let mut head = [0; 9];
-        self.0.read_exact(&mut head).await.ok()?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; usize::try_from(length).unwrap()];
-        self.0.read_exact(&mut payload).await.ok()?;
-        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        let frame = Frame { kind: head[3], flags: head[4], stream, payload };
-        if frame.kind == SETTINGS && frame.flags & ACK == 0 {
-            self.write(SETTINGS, ACK, 0, &[]).await;
-        }
-        Some(frame)
-    }
-
-    /// The next frame of a kind that is no acknowledgement.
-    async fn next(&mut self, kind: u8) -> Option<Frame> {
-        loop {
-            let frame = self.read().await?;
-            if frame.kind == kind && (kind != SETTINGS || frame.flags & ACK == 0) {
-                return Some(frame);
-            }
-        }
-    }
-
-    /// The stream of the next request.
-    async fn request(&mut self) -> Option<u32> {
-        Some(self.next(HEADERS).await?.stream)
-    }
-
-    /// Reads until the other side closes.
-    async fn linger(&mut self) {
-        while self.read().await.is_some() {}
-    }
-}
-
-fn two(servers: &[String], tune: impl FnOnce(&mut Limits, &mut config::Origin)) -> Side {
+pub(super) fn two(servers: &[String], tune: impl FnOnce(&mut Limits, &mut config::Origin)) -> Side {
     tuned(servers, |limits, origin| {
         origin.http = HttpVersions::Two;
         tune(limits, origin);
     })
 }
 
-fn post(body: Body) -> Outgoing {
+pub(super) fn post(body: Body) -> Outgoing {
     request(Method::POST, "/", body)
 }
 
@@ -584,60 +475,6 @@ fn queued_bytes_max(side: &Side) -> usize {
 }
 
 #[tokio::test]
-async fn a_call_goes_out_at_once_and_its_trailers_come_back() {
-    let origin = Script::new(|_, stream| async move {
-        let mut connection = h2::server::handshake(stream).await.unwrap();
-        while let Some(Ok((request, mut respond))) = connection.accept().await {
-            tokio::spawn(async move {
-                assert_eq!(request.headers()["te"], "trailers");
-                let mut sender = respond.send_response(http::Response::new(()), false).unwrap();
-                let mut body = request.into_body();
-                while let Some(Ok(piece)) = body.data().await {
-                    let _ = body.flow_control().release_capacity(piece.len());
-                    sender.send_data(piece, false).unwrap();
-                }
-                let mut trailers = body.trailers().await.unwrap().unwrap_or_default();
-                trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
-                sender.send_trailers(trailers).unwrap();
-            });
-        }
-    })
-    .await;
-    let side = two(&[origin.url()], |_, _| {});
-    let (pieces, body) = by_hand();
-    let mut call = post(body);
-    call.streams = true;
-    let answer = side.send(call).await.unwrap();
-    let mut body = answer.body;
-    for word in ["one", "two"] {
-        pieces.send(Ok(Bytes::from(word))).await.unwrap();
-        let frame = soon(body.frame()).await.unwrap().unwrap();
-        assert_eq!(frame.into_data().unwrap(), word);
-    }
-    drop(pieces);
-    let trailers = soon(body.frame()).await.unwrap().unwrap().into_trailers().unwrap();
-    assert_eq!(trailers["grpc-status"], "0");
-    assert!(soon(body.frame()).await.is_none());
-}
-
-#[tokio::test]
-async fn without_the_policy_trailers_are_dropped() {
-    let origin = Script::new(|_, stream| async move {
-        let mut raw = Raw::greet(stream, &[]).await;
-        let stream = raw.request().await.unwrap();
-        raw.write(HEADERS, END_HEADERS, stream, OK).await;
-        raw.write(DATA, 0, stream, b"ok").await;
-        raw.write(HEADERS, END_HEADERS | END_STREAM, stream, &[0x00, 0x01, b'a', 0x01, b'b']).await;
-        raw.linger().await;
-    })
-    .await;
-    let side = two(&[origin.url()], |_, _| {});
-    let mut body = side.get().await.unwrap().body;
-    assert_eq!(soon(body.frame()).await.unwrap().unwrap().into_data().unwrap(), "ok");
-    assert!(soon(body.frame()).await.is_none());
-}
-
-#[tokio::test]
 async fn an_origin_that_speaks_only_http1_is_an_error_and_not_a_guess() {
     let origin = Script::always(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
     let side = two(&[origin.url()], |limits, _| limits.origin_connect = Duration::from_secs(2));
@@ -645,4 +482,21 @@ async fn an_origin_that_speaks_only_http1_is_an_error_and_not_a_guess() {
     let mut request = get("/");
     request.headers.remove(header::HOST);
     assert!(side.send(request).await.is_err());
+}
+
+#[tokio::test]
+async fn probes_speak_what_the_origin_speaks() {
+    let origin = answering(&[]).await;
+    let side = two(&[origin.url()], |_, origin| {
+        origin.probe = Some(config::Probe {
+            interval: Duration::from_millis(100),
+            timeout: Duration::from_millis(90),
+            fall: 1,
+            ..config::Probe::default()
+        });
+    })
+    .in_background();
+    until(|| origin.seen() >= 3).await;
+    assert_eq!(side.states(), ["up"]);
+    assert_eq!(side.metrics.origins[0].probes_failed.get(), 0);
 }

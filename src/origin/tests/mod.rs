@@ -2,9 +2,11 @@
 
 mod again;
 mod answers;
+mod calls;
 mod choice;
 mod connections;
 mod faults;
+mod frames;
 mod health;
 mod http2;
 mod names;

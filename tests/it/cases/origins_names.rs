@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hickory_server::proto::op::{Message, ResponseCode};
 use hickory_server::proto::rr::Record;
 use tokio::net::UdpSocket;
+use tokio::time::Instant;
 
 use crate::names::{addresses, named, uses};
 use crate::support::dns::{RecordType, Said, a, cname, local, says};
