@@ -85,7 +85,7 @@ impl Worker {
         };
         headers.remove(TE);
         let outgoing = self.outgoing(ask, headers, Body::Empty);
-        let origin = self.edge.config.sites.get(ask.site).map_or(0, |site| site.origin);
+        let origin = self.edge.origin_of(ask.site, &ask.policy);
         let interim = ask.interim.clone();
         let sent = self.origins.upgrade(origin, ask.site, outgoing, &wanted, move |head| {
             interim.send(head);
@@ -97,6 +97,14 @@ impl Worker {
                 let far = Box::new(switched.stream);
                 response.tunnel = Some(Box::new(Tunnel::new(upgrade.protocol, far, place)));
                 response
+            }
+            // Where the protocol is asked for by CONNECT, any 2xx would say that it is spoken now.
+            Ok(Upgraded::Refused(answer))
+                if upgrade.required && answer.head.status.is_success() =>
+            {
+                tracing::debug!(origin, "origin did not switch protocols");
+                let (code, word) = (StatusCode::BAD_GATEWAY, "http_protocol_error");
+                self.origin_failed(code, word, Forward::Bypass, record, clock::now())
             }
             Ok(Upgraded::Refused(answer)) => {
                 let status = CacheStatus::forward(Forward::Bypass);
