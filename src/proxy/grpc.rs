@@ -62,6 +62,8 @@ impl Worker {
         let sent = self.origins.send(origin, ask.site, outgoing, move |head| interim.send(head));
         match sent.await {
             Ok(answer) => {
+                // Whatever the call was: its method may change what others have stored.
+                let _ = self.invalidate(ask, &answer.head);
                 let status = CacheStatus::forward(Forward::Bypass);
                 self.relay(ask, answer, status, Outcome::Pass, record)
             }

@@ -23,7 +23,7 @@ use crate::guard::base64;
 use crate::listener::{Far, Pressure, Response, Tunnel, Upgrade, most_connections};
 use crate::message::{Body, Refusal};
 use crate::origin::{OriginStream, Switched, Upgraded, Wanted};
-use crate::semantics::{CacheStatus, Forward, Outcome, Part, Policy, Shape};
+use crate::semantics::{CacheStatus, Forward, Outcome, Part, Policy, Shape, is_unsafe};
 use crate::telemetry::Record;
 
 /// What a WebSocket server appends to the key before it hashes it (RFC 6455 section 1.3).
@@ -107,6 +107,9 @@ impl Worker {
                 self.origin_failed(code, word, Forward::Bypass, record, clock::now())
             }
             Ok(Upgraded::Refused(answer)) => {
+                if is_unsafe(&ask.request.method) {
+                    let _ = self.invalidate(ask, &answer.head);
+                }
                 let status = CacheStatus::forward(Forward::Bypass);
                 let mut response = self.relay(ask, answer, status, Outcome::Pass, record);
                 // The client may have sent more in the hope of another protocol.
