@@ -121,7 +121,10 @@ pub(super) async fn run(name: Name, manner: Manner) {
     follow(&name, &name.host, &manner, |kept, outcome, now| {
         let addresses: Vec<_> = kept.addresses().collect();
         for (origin, server) in &name.users {
-            origin.apply(*server, &origin.targets(*server, &addresses), now);
+            // Until there is an answer, what a former configuration knew stands.
+            if kept.good.is_some() {
+                origin.apply(*server, &origin.targets(*server, &addresses), now);
+            }
             let error = outcome.as_ref().err().map(DnsFailure::as_send_error);
             origin.resolved(*server, kept.good, error);
         }

@@ -48,6 +48,7 @@ pub(super) async fn run(name: Name, manner: Manner) {
     let mut records = Records::default();
     let mut followers = Followers::new(&name, &manner);
     let mut due = Instant::now();
+    let mut settled = false;
     loop {
         tokio::select! {
             () = tokio::time::sleep_until(due) => {
@@ -65,11 +66,13 @@ pub(super) async fn run(name: Name, manner: Manner) {
         }
         let hosts = followers.hosts.lock();
         records.settle(&hosts);
-        publish(&name, &records, &hosts, manner.limits.dns_addresses);
+        settled |= !records.in_force.is_empty();
+        publish(&name, &records, &hosts, settled, manner.limits.dns_addresses);
     }
 }
 
-fn publish(name: &Name, records: &Records, hosts: &Hosts, most: usize) {
+/// Until records are `settled`, what a former configuration knew stands.
+fn publish(name: &Name, records: &Records, hosts: &Hosts, settled: bool, most: usize) {
     let now = clock::now().boot;
     let found = targets(&records.in_force, hosts, most);
     let error = records.error(hosts);
@@ -80,7 +83,9 @@ fn publish(name: &Name, records: &Records, hosts: &Hosts, most: usize) {
     for (origin, server) in &name.users {
         let base = origin.tier(*server);
         let at_base = |target: &Target| Target { tier: base + target.tier, ..*target };
-        origin.apply(*server, &found.iter().map(at_base).collect::<Vec<_>>(), now);
+        if settled {
+            origin.apply(*server, &found.iter().map(at_base).collect::<Vec<_>>(), now);
+        }
         origin.resolved(*server, records.good(hosts), error.clone());
     }
 }

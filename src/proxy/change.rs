@@ -120,7 +120,7 @@ impl Worker {
 
     /// Purges what an answer tells is out of date (RFC 9111 section 4.4, RFC 9875 section 3): all of
     /// it at one epoch.
-    fn invalidate(&self, ask: &Ask, answer: &ResponseHead) -> Option<Applied> {
+    pub(super) fn invalidate(&self, ask: &Ask, answer: &ResponseHead) -> Option<Applied> {
         let edge = &self.edge;
         let site = &edge.config.sites.get(ask.site)?.name;
         let tag = |tag: Box<str>| Selector::Tag { site: Arc::clone(site), tag: tag.into_string() };

@@ -57,11 +57,13 @@ impl Worker {
         ask.interim.allow_silence();
         let body = Limited::wrap(body, ask.policy.body_bytes);
         let outgoing = self.outgoing(ask, ask.request.headers.clone(), body);
-        let origin = self.edge.config.sites.get(ask.site).map_or(0, |site| site.origin);
+        let origin = self.edge.origin_of(ask.site, &ask.policy);
         let interim = ask.interim.clone();
         let sent = self.origins.send(origin, ask.site, outgoing, move |head| interim.send(head));
         match sent.await {
             Ok(answer) => {
+                // Whatever the call was: its method may change what others have stored.
+                let _ = self.invalidate(ask, &answer.head);
                 let status = CacheStatus::forward(Forward::Bypass);
                 self.relay(ask, answer, status, Outcome::Pass, record)
             }

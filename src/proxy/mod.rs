@@ -38,7 +38,7 @@ use crate::message::{Refusal, RequestHead};
 use crate::origin::WorkerOrigins;
 use crate::route::Routes;
 use crate::semantics::{
-    self, CacheKey, Hops, KeySecret, Networks, Policy, TagLimits, asked_conditions,
+    self, CacheKey, Hops, KeySecret, Networks, Policy, Rules, TagLimits, asked_conditions,
 };
 use crate::store::{Fills, Purges, Store};
 use crate::telemetry::{Metrics, Recorder, RequestId, RequestIds};
@@ -69,6 +69,8 @@ pub struct Edge {
     hinted: Vec<AtomicBool>,
     /// How fast clients may ask, where that is limited.
     rates: Option<Rates>,
+    /// Whether any rules say who may ask, or how often.
+    guards: bool,
     /// The proxies in front of any listener.
     proxies: Networks,
 }
@@ -97,6 +99,7 @@ impl Edge {
         let codings = codings::Queue::new(config.limits.coding_jobs);
         let policies = config.sites.iter().flat_map(|site| &site.rules).map(|rule| &rule.policy);
         let rules = policies.filter_map(|policy| policy.rules.as_deref());
+        let guards = rules.clone().any(Rules::guards);
         let [first, second] = store.secret().0;
         let secret = KeySecret([second.rotate_left(16), first.rotate_left(48)]);
         let rates = Rates::new(rules, config.limits.rate_limit_clients, secret);
@@ -118,6 +121,7 @@ impl Edge {
             guard: Guard::default(),
             hinted,
             rates,
+            guards,
             proxies,
         }
     }

@@ -18,7 +18,7 @@ use crate::clock::Now;
 use crate::guard::TooFast;
 use crate::listener::{Client, Response};
 use crate::message::{Body, Refusal, RequestHead};
-use crate::semantics::{Hops, Outcome, Page, Policy, Request, Rules, believe};
+use crate::semantics::{Hops, Outcome, Page, Policy, Request, Rules, believe, plain_reading};
 use crate::telemetry::Record;
 
 /// Fields that describe a body which another takes the place of.
@@ -61,6 +61,14 @@ impl Edge {
         let own = policy.rules.as_ref().and_then(|rules| rules.origin);
         own.unwrap_or_else(|| self.config.sites.get(site).map_or(0, |site| site.origin))
     }
+
+    /// The rules of another path than the request's `own` that an origin may take its path for, where
+    /// any rules say who may ask.
+    fn rules_as_read(&self, site: usize, own: &Arc<Policy>, path: &str) -> Option<Arc<Rules>> {
+        let plain = if self.guards { plain_reading(path)? } else { return None };
+        let policy = self.routes.policy(site, &plain);
+        policy.rules.clone().filter(|rules| !Arc::ptr_eq(policy, own) && rules.guards())
+    }
 }
 
 impl Worker {
@@ -74,23 +82,7 @@ impl Worker {
         mut record: Box<Record>,
         now: Now,
     ) -> Result<Box<Record>, Box<Response>> {
-        let address = client.address.ip();
-        if !self.of_the_house {
-            if !rules.access.admits(address) {
-                return Err(Box::new(self.turned_away(Refusal::Network, record, now)));
-            }
-            let taken = self.edge.rates.as_ref().map(|rates| rates.take(rules, address, now));
-            if let Some(Err(why)) = taken {
-                let (refusal, wait) = match why {
-                    TooFast::Client(wait) => (Refusal::ClientRate, wait),
-                    TooFast::Total(wait) => (Refusal::SiteRate, wait),
-                };
-                let mut response = self.turned_away(refusal, record, now);
-                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-                response.headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
-                return Err(Box::new(response));
-            }
-        }
+        record = self.let_in(rules, client, record, now)?;
         let Some((status, location)) = rules.redirects.of(request) else { return Ok(record) };
         record.detail = Some("redirect");
         let mut response = self.own(status, "redirect", record, now);
@@ -98,6 +90,52 @@ impl Worker {
         if let Some(value) = &rules.redirects.cache_control {
             response.headers.insert(CACHE_CONTROL, value.clone());
         }
+        Err(Box::new(response))
+    }
+
+    /// Lets a request in, or answers it, by the rules of the path that an origin may take its path for.
+    pub(super) fn let_in_as_read(
+        &self,
+        site: usize,
+        policy: &Arc<Policy>,
+        request: &Request,
+        client: &Client,
+        record: Box<Record>,
+        now: Now,
+    ) -> Result<Box<Record>, Box<Response>> {
+        let Some(rules) = self.edge.rules_as_read(site, policy, &request.path) else {
+            return Ok(record);
+        };
+        self.let_in(&rules, client, record, now).map_err(|mut response| {
+            Asker::of(request).dress(&rules, &mut response);
+            response
+        })
+    }
+
+    /// Lets a request in by its client's network and rate.
+    fn let_in(
+        &self,
+        rules: &Rules,
+        client: &Client,
+        record: Box<Record>,
+        now: Now,
+    ) -> Result<Box<Record>, Box<Response>> {
+        let address = client.address.ip();
+        if self.of_the_house {
+            return Ok(record);
+        }
+        if !rules.access.admits(address) {
+            return Err(Box::new(self.turned_away(Refusal::Network, record, now)));
+        }
+        let taken = self.edge.rates.as_ref().map(|rates| rates.take(rules, address, now));
+        let Some(Err(why)) = taken else { return Ok(record) };
+        let (refusal, wait) = match why {
+            TooFast::Client(wait) => (Refusal::ClientRate, wait),
+            TooFast::Total(wait) => (Refusal::SiteRate, wait),
+        };
+        let mut response = self.turned_away(refusal, record, now);
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        response.headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         Err(Box::new(response))
     }
 

@@ -61,6 +61,10 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
     if worker.edge.purges_by(&request.method) {
         return worker.purge(&request, site, &client, body, record, arrived).await;
     }
+    record = match worker.let_in_as_read(site, &policy, &request, &client, record, arrived) {
+        Ok(record) => record,
+        Err(response) => return *response,
+    };
     let ask = Routed { request, site, policy, client, hops, interim, id, upgrade };
     let Some(rules) = ask.policy.rules.clone() else {
         return routed(worker, ask, body, arrived, record).await;

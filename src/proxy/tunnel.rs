@@ -23,7 +23,7 @@ use crate::guard::base64;
 use crate::listener::{Far, Pressure, Response, Tunnel, Upgrade, most_connections};
 use crate::message::{Body, Refusal};
 use crate::origin::{OriginStream, Switched, Upgraded, Wanted};
-use crate::semantics::{CacheStatus, Forward, Outcome, Part, Policy, Shape};
+use crate::semantics::{CacheStatus, Forward, Outcome, Part, Policy, Shape, is_unsafe};
 use crate::telemetry::Record;
 
 /// What a WebSocket server appends to the key before it hashes it (RFC 6455 section 1.3).
@@ -85,7 +85,7 @@ impl Worker {
         };
         headers.remove(TE);
         let outgoing = self.outgoing(ask, headers, Body::Empty);
-        let origin = self.edge.config.sites.get(ask.site).map_or(0, |site| site.origin);
+        let origin = self.edge.origin_of(ask.site, &ask.policy);
         let interim = ask.interim.clone();
         let sent = self.origins.upgrade(origin, ask.site, outgoing, &wanted, move |head| {
             interim.send(head);
@@ -98,7 +98,18 @@ impl Worker {
                 response.tunnel = Some(Box::new(Tunnel::new(upgrade.protocol, far, place)));
                 response
             }
+            // Where the protocol is asked for by CONNECT, any 2xx would say that it is spoken now.
+            Ok(Upgraded::Refused(answer))
+                if upgrade.required && answer.head.status.is_success() =>
+            {
+                tracing::debug!(origin, "origin did not switch protocols");
+                let (code, word) = (StatusCode::BAD_GATEWAY, "http_protocol_error");
+                self.origin_failed(code, word, Forward::Bypass, record, clock::now())
+            }
             Ok(Upgraded::Refused(answer)) => {
+                if is_unsafe(&ask.request.method) {
+                    let _ = self.invalidate(ask, &answer.head);
+                }
                 let status = CacheStatus::forward(Forward::Bypass);
                 let mut response = self.relay(ask, answer, status, Outcome::Pass, record);
                 // The client may have sent more in the hope of another protocol.

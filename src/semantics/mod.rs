@@ -69,7 +69,7 @@ pub use reason::Reason;
 pub use rules::{
     Access, Believed, Edit, ErrorPages, FieldEdits, ForwardedFields, Hops, Misled, Networks, Page,
     PageFor, Rate, RateLimit, Redirect, Redirects, Rewrite, Rules, TICK_NANOS, ToldBy, believe,
-    judge_request_edit, judge_response_edit, ticks, write_forwarded,
+    judge_request_edit, judge_response_edit, plain_reading, ticks, write_forwarded,
 };
 pub use segment::{
     Continuation, Grid, LARGEST_SEGMENT, LEAST_SEGMENT, Opening, Segments, Slice, Span,

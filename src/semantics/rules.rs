@@ -4,7 +4,7 @@
 //! an empty pointer. How each part stands to the two promises:
 //!
 //! - **Redirects, networks, rates** answer before the cache is looked at, and what they answer is
-//!   never stored.
+//!   never stored. Networks and rates also hold for a path that an origin may read as theirs.
 //! - **Rewrites** of host, path and origin happen behind the cache key. The key holds the site and
 //!   the public path, and the rule is a function of these two, so one key never means two rewrites;
 //!   purges name the public URL.
@@ -19,6 +19,7 @@ mod forwarded;
 mod networks;
 mod pages;
 mod rate;
+mod reading;
 mod redirect;
 mod rewrite;
 
@@ -31,6 +32,7 @@ pub use forwarded::{Believed, ForwardedFields, Hops, Misled, ToldBy, believe, wr
 pub use networks::{Access, Networks};
 pub use pages::{ErrorPages, Page, PageFor};
 pub use rate::{Rate, RateLimit, TICK_NANOS, ticks};
+pub use reading::plain_reading;
 pub use redirect::{Redirect, Redirects};
 pub use rewrite::Rewrite;
 
@@ -67,6 +69,13 @@ impl Rules {
     /// Takes out of a request what no client may say here. Before the key is made.
     pub(super) fn prepare(&self, request: &mut Request) {
         self.request_fields.take_out(&mut request.headers);
+    }
+
+    /// Whether they close a path to anybody, or to who asks too often.
+    #[must_use]
+    pub fn guards(&self) -> bool {
+        let limited = self.rate_limit.is_some() || self.rate_limit_total.is_some();
+        limited || self.access != Access::default()
     }
 
     /// Whether requests under these rules never differ in a field.

@@ -26,6 +26,25 @@ async fn bodies_reach_the_origin_in_either_framing() {
 }
 
 #[tokio::test]
+async fn a_post_ends_what_is_stored_whichever_way_it_went() {
+    let origin = Origin::serving(Reply::fresh("page"));
+    let edge = Edge::before(&origin).site("grpc = true\nupgrade = [\"tcp\"]").start();
+    let ways: [&[(&str, &str)]; 3] = [
+        &[],
+        &[("Content-Type", "application/grpc")],
+        &[("Connection", "Upgrade"), ("Upgrade", "tcp")],
+    ];
+    for fields in ways {
+        edge.fill("/a").await;
+        edge.get("/a").await.expect(200, "page", "hit");
+        let fields = [fields, &[("Content-Length", "0")]].concat();
+        let answer = edge.raw(request("POST", HOST, "/a", &fields), "POST").await;
+        assert_eq!(answer.status(), 200, "{fields:?}");
+        edge.fill("/a").await.expect(200, "page", "stored");
+    }
+}
+
+#[tokio::test]
 async fn a_large_upload_waits_for_the_origin() {
     const LENGTH: usize = 32 << 20;
     let gate = Gate::new();

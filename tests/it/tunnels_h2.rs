@@ -116,7 +116,9 @@ async fn only_where_policy_grants_it_and_only_websocket() {
 async fn a_refusal_of_the_origin_is_handed_back_and_the_connection_goes_on() {
     let rows = [
         ("HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno", 403, "no"),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, "ok"),
+        // To whom asks by CONNECT a 2xx says that a tunnel stands.
+        ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret", 502, ""),
+        ("HTTP/1.1 204 No\r\n\r\n", 502, ""),
         ("HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nsecret", 502, ""),
         ("", 502, ""),
     ];

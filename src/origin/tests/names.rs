@@ -244,6 +244,27 @@ async fn without_any_answer_yet_the_error_says_why() {
 }
 
 #[tokio::test]
+async fn what_another_configuration_knew_stands_until_there_is_an_answer() {
+    let (port, _origins) = row(2).await;
+    let dns = Dns::new(Line::Addresses(vec![local(1)], 300)).await;
+    let servers = [format!("http://app.test:{port}")];
+    let old = tuned(&servers, quick(&dns)).in_background();
+    assert_eq!(old.text().await.unwrap(), "1");
+    for line in [Line::Code(ResponseCode::ServFail), Line::Addresses(Vec::new(), 0)] {
+        dns.say(line);
+        let new = tuned(&servers, quick(&dns));
+        new.origins.adopt(&old.origins);
+        let new = new.in_background();
+        let failed = || new.origins.status()[0].servers[0].dns_error.is_some();
+        until(failed).await;
+        assert_eq!(new.text().await.unwrap(), "1");
+        dns.say(Line::Addresses(vec![local(2)], 0));
+        until(|| !failed()).await;
+        assert_eq!(new.text().await.unwrap(), "2");
+    }
+}
+
+#[tokio::test]
 async fn a_name_may_not_point_inside_unless_allowed() {
     let (port, origins) = row(1).await;
     let dns = Dns::new(Line::Addresses(vec![local(1)], 60)).await;

@@ -102,6 +102,42 @@ async fn networks_are_let_in_by_the_address_behind_the_proxy() {
 }
 
 #[tokio::test]
+async fn a_closed_path_is_closed_under_every_name_that_an_origin_may_read_as_it() {
+    let origin = Origin::serving(Reply::fresh("page"));
+    let closed = "deny = [\"0.0.0.0/0\", \"::/0\"]";
+    let edge = Edge::before(&origin).rule("/admin", closed).start();
+    let shut = [
+        "/admin",
+        "/%61dmin",
+        "//admin",
+        "/admin;x",
+        "/a/..%2Fadmin/x",
+        "/%61dmin%2Fx",
+        "/a%5C..%5Cadmin",
+    ];
+    for target in shut {
+        assert_eq!(edge.get(target).await.status(), 403, "{target}");
+    }
+    for target in ["/administration", "/a/admin", "/%61", "/a;b", "//a"] {
+        assert_eq!(edge.get(target).await.status(), 200, "{target}");
+    }
+    assert_eq!(origin.requests(), 5);
+
+    // The other way round: a path that is open leads to none that is closed.
+    let edge = Edge::before(&origin).site(closed).rule("/open", "deny = []").start();
+    for (target, status) in [("/open", 200), ("/open/%61", 200), ("/open/..%2Fa", 403), ("/a", 403)]
+    {
+        assert_eq!(edge.get(target).await.status(), status, "{target}");
+    }
+
+    let limit = "rate_limit = { requests = 1, per = \"1h\" }";
+    let edge = Edge::before(&origin).rule("/login", limit).start();
+    for (target, status) in [("/login", 200), ("/login", 429), ("/%6Cogin", 429), ("/a", 200)] {
+        assert_eq!(edge.get(target).await.status(), status, "{target}");
+    }
+}
+
+#[tokio::test]
 async fn each_network_may_ask_so_often_and_hits_count() {
     let origin = Origin::serving(Reply::fresh("page"));
     let edge = behind_a_proxy(&origin)

@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use super::{seen, shows};
+use crate::support::client::request;
 use crate::support::edge::HOST;
+use crate::support::websocket::handshake;
 use crate::support::{Edge, Origin, Reply};
 
 #[tokio::test]
@@ -77,6 +79,20 @@ async fn a_rule_has_its_own_origin_and_host() {
     for target in ["/a", "/img/a", "/bucket/a", "/own/a"] {
         shows(&edge.get(target).await, "", "hit");
     }
+}
+
+#[tokio::test]
+async fn tunnels_and_calls_go_to_the_origin_of_their_rule() {
+    let (main, own) = (Origin::serving(Reply::fresh("main")), Origin::serving(Reply::fresh("own")));
+    let edge = Edge::before(&main)
+        .origin("own", &[own.address])
+        .rule("/own", "origin = \"own\"\nupgrade = [\"websocket\"]\ngrpc = true")
+        .start();
+    assert_eq!(edge.raw(handshake("/own/tunnel", &[]), "GET").await.text(), "own");
+    let call = [("Content-Type", "application/grpc"), ("Content-Length", "0")];
+    let answer = edge.raw(request("POST", HOST, "/own/call", &call), "POST").await;
+    assert_eq!(answer.text(), "own");
+    assert_eq!((main.requests(), own.requests()), (0, 2));
 }
 
 #[tokio::test]
