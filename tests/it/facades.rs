@@ -454,3 +454,38 @@ async fn purge_by_method_over_http2_is_judged_and_done_alike() {
     let seen = origin.seen("/a", origin.count("/a")).await;
     assert!(seen.iter().all(|seen| seen.method == "GET"), "{seen:?}");
 }
+
+#[tokio::test]
+async fn a_zone_is_found_by_a_host_and_told_to_those_who_may_purge_it() {
+    let origin = origin();
+    let edge = two_sites(&origin)
+        .first_site("name = \"one\"\nhosts = [\"www.one.test\", \"*.img.test\"]\norigin = \"main\"")
+        .facades(ALL)
+        .start();
+    let find = async |token: &str, query: &str| {
+        let target = format!("/client/v4/zones{query}");
+        let answer = edge.manage_as(Some(token), "GET", &target, None).await;
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        let rows = json_of(&answer)["result"].as_array().unwrap().clone();
+        let text = |zone: &Value| {
+            format!("{}={}", zone["name"].as_str().unwrap(), zone["id"].as_str().unwrap())
+        };
+        rows.iter().map(text).collect::<Vec<_>>().join(" ")
+    };
+    for (token, query, expected) in [
+        (TOKEN, "?name=www.one.test", "www.one.test=z1 www.one.test=z"),
+        // Nobody answers for it, but there is a host below it.
+        (TOKEN, "?name=one.test", "one.test=z1 one.test=z"),
+        (TOKEN, "?name=ne.test", ""),
+        (TOKEN, "?name=a.img.test", "a.img.test=z1 a.img.test=z"),
+        (TOKEN, "?name=two.test", "two.test=z"),
+        (TOKEN, "?name=else.test", ""),
+        (TOKEN, "?name=test", ""),
+        (TOKEN, "", "www.one.test=z1 two.test=z"),
+        (ONE, "?name=www.one.test", "www.one.test=z1"),
+        (TWO, "?name=two.test", ""),
+        (TWO, "", ""),
+    ] {
+        assert_eq!(find(token, query).await, expected, "{query}");
+    }
+}
