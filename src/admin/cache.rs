@@ -50,19 +50,28 @@ fn line(text: &str) -> Result<(String, String), Problem> {
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
+/// Of what `GET /v1/cache/top` tells the hottest.
+#[derive(Clone, Copy)]
+enum Of {
+    Keys,
+    Tags,
+    Origins,
+}
+
 /// What `GET /v1/cache/top` is asked for.
 struct Asked {
-    origins: bool,
+    of: Of,
     by: Weight,
     limit: usize,
 }
 
 fn asked(query: Option<&str>) -> Result<Asked, Problem> {
-    let mut asked = Asked { origins: false, by: Weight::Requests, limit: LIMIT };
+    let mut asked = Asked { of: Of::Keys, by: Weight::Requests, limit: LIMIT };
     for (name, value) in query::pairs(query)? {
         match (name, &*value) {
-            ("of", "keys") => asked.origins = false,
-            ("of", "origins") => asked.origins = true,
+            ("of", "keys") => asked.of = Of::Keys,
+            ("of", "tags") => asked.of = Of::Tags,
+            ("of", "origins") => asked.of = Of::Origins,
             ("by", "requests") => asked.by = Weight::Requests,
             ("by", "bytes") => asked.by = Weight::Bytes,
             ("limit", number) => {
@@ -72,7 +81,7 @@ fn asked(query: Option<&str>) -> Result<Asked, Problem> {
                 })?;
             }
             ("of" | "by", _) => {
-                let detail = "`of` is `keys` or `origins`, `by` is `requests` or `bytes`";
+                let detail = "`of` is `keys`, `tags` or `origins`, `by` is `requests` or `bytes`";
                 return Err(Problem::bad("query", detail));
             }
             _ => return Err(query::unknown(name, "`of`, `by` and `limit`")),
@@ -95,28 +104,53 @@ impl From<Load> for Rates {
     }
 }
 
+#[derive(Serialize)]
+struct Keys<'a> {
+    keys: Vec<Key<'a>>,
+}
+
+#[derive(Serialize)]
+struct Key<'a> {
+    site: &'a str,
+    url: Box<str>,
+    #[serde(flatten)]
+    rates: Rates,
+}
+
+#[derive(Serialize)]
+struct Tags<'a> {
+    tags: Vec<Tag<'a>>,
+}
+
+#[derive(Serialize)]
+struct Tag<'a> {
+    site: &'a str,
+    tag: Box<str>,
+    #[serde(flatten)]
+    rates: Rates,
+}
+
 /// `GET /v1/cache/top`
 pub(super) fn top(admin: &Admin, call: &Call<'_>) -> Result<Reply, Problem> {
-    let Asked { origins, by, limit } = asked(call.query)?;
-    if origins {
-        return Ok(top_origins(admin, call, by, limit));
-    }
-    #[derive(Serialize)]
-    struct Key<'a> {
-        site: &'a str,
-        url: Box<str>,
-        #[serde(flatten)]
-        rates: Rates,
-    }
-    #[derive(Serialize)]
-    struct Keys<'a> {
-        keys: Vec<Key<'a>>,
-    }
+    let Asked { of, by, limit } = asked(call.query)?;
     let site = |at: usize| admin.sites.get(at).map_or("", |site| &*site.name);
     let covered = |at: usize| call.token.covers_site(site(at));
-    let key = |hot: Hot| Key { site: site(hot.site), url: hot.url, rates: hot.load.into() };
-    let keys = admin.control.hottest(by, limit, &covered, call.now).into_iter().map(key);
-    Ok(json(StatusCode::OK, &Keys { keys: keys.collect() }))
+    let (control, now) = (&admin.control, call.now);
+    Ok(match of {
+        Of::Origins => top_origins(admin, call, by, limit),
+        Of::Keys => {
+            let hot = control.hottest(by, limit, &covered, now).into_iter();
+            let row =
+                |hot: Hot| Key { site: site(hot.site), url: hot.name, rates: hot.load.into() };
+            json(StatusCode::OK, &Keys { keys: hot.map(row).collect() })
+        }
+        Of::Tags => {
+            let hot = control.hottest_tags(by, limit, &covered, now).into_iter();
+            let row =
+                |hot: Hot| Tag { site: site(hot.site), tag: hot.name, rates: hot.load.into() };
+            json(StatusCode::OK, &Tags { tags: hot.map(row).collect() })
+        }
+    })
 }
 
 /// The origins by what the covered sites that they serve were asked for.

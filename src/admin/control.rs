@@ -84,6 +84,15 @@ pub trait Control: Send + Sync + 'static {
     /// What is asked for most, lately: URLs of the sites at the positions that `pass`.
     fn hottest(&self, by: Weight, most: usize, pass: &dyn Fn(usize) -> bool, now: Now) -> Vec<Hot>;
 
+    /// Tags of what is asked for most, likewise.
+    fn hottest_tags(
+        &self,
+        by: Weight,
+        most: usize,
+        pass: &dyn Fn(usize) -> bool,
+        now: Now,
+    ) -> Vec<Hot>;
+
     /// How much each site is asked for, lately, by position.
     fn loads(&self, now: Now) -> Vec<Load>;
 

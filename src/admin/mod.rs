@@ -23,6 +23,7 @@ mod repeat;
 mod reset;
 mod resolve;
 mod server;
+mod site;
 mod status;
 mod warm;
 
@@ -43,6 +44,7 @@ pub use facades::Purging;
 pub use hooks::Knock;
 pub use problem::Problem;
 pub use server::{Surface, serve};
+use site::AdminSite;
 
 use crate::audit::{Act, Written};
 use crate::clock::{self, Now};
@@ -311,14 +313,6 @@ pub struct Admin {
     metrics: Arc<Metrics>,
 }
 
-/// What the API knows of a site.
-#[derive(Debug)]
-struct AdminSite {
-    name: Arc<str>,
-    /// Name of its origin.
-    origin: String,
-}
-
 impl std::fmt::Debug for Admin {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Admin").field("identity", &self.identity).finish_non_exhaustive()
@@ -335,8 +329,6 @@ impl Admin {
         metrics: Arc<Metrics>,
         now: Now,
     ) -> Arc<Self> {
-        let origin =
-            |at: usize| config.origins.get(at).map_or_else(String::new, |o| o.name.clone());
         let tokens = config.admin.tokens.len();
         let rate = f64::from(config.admin.purges_per_second.max(1));
         Arc::new(Self {
@@ -347,11 +339,7 @@ impl Admin {
             body_bytes: config.admin.body_bytes,
             tag_bytes: config.limits.tag_bytes,
             fields: config.limits.fields,
-            sites: config
-                .sites
-                .iter()
-                .map(|site| AdminSite { name: site.name.clone(), origin: origin(site.origin) })
-                .collect(),
+            sites: AdminSite::all(config),
             guard: Guard::default(),
             purge_rates: Buckets::new(rate, rate, (tokens + config.admin.hooks.len()).max(1)),
             purge_selectors: config.admin.purge_selectors,

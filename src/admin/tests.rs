@@ -161,7 +161,19 @@ impl Control for Played {
 
     fn hottest(&self, _: Weight, most: usize, pass: &dyn Fn(usize) -> bool, _: Now) -> Vec<Hot> {
         let load = Load { requests: 3.0, bytes: 70.0, forwarded: 1.0 };
-        let hot = |site| Hot { site, url: format!("https://{site}.example/").into(), load };
+        let hot = |site| Hot { site, name: format!("https://{site}.example/").into(), load };
+        (0..2).filter(|site| pass(*site)).map(hot).take(most).collect()
+    }
+
+    fn hottest_tags(
+        &self,
+        _: Weight,
+        most: usize,
+        pass: &dyn Fn(usize) -> bool,
+        _: Now,
+    ) -> Vec<Hot> {
+        let load = Load { requests: 2.0, bytes: 50.0, forwarded: 1.0 };
+        let hot = |site| Hot { site, name: "news".into(), load };
         (0..2).filter(|site| pass(*site)).map(hot).take(most).collect()
     }
 
@@ -306,10 +318,12 @@ async fn the_hottest_of_other_sites_are_not_told() {
         };
         let keys = bench().ask("GET", &ask("keys"), token, "").await.json();
         assert_eq!(keys["keys"].as_array().unwrap().len(), rows, "{token} {keys}");
+        let tags = bench().ask("GET", &ask("tags"), token, "").await.json();
+        assert_eq!(tags["tags"].as_array().unwrap().len(), rows, "{token} {tags}");
         let told = bench().ask("GET", &ask("origins"), token, "").await.json();
         assert_eq!(told["origins"].as_array().unwrap().len(), origins, "{token} {told}");
     }
-    for query in ["of=tags", "by=age", "limit=0", "limit=1001", "limit=x", "site=a"] {
+    for query in ["of=urls", "by=age", "limit=0", "limit=1001", "limit=x", "site=a"] {
         let answer = bench().ask("GET", &format!("/v1/cache/top?{query}"), "read", "").await;
         assert_eq!((answer.status, &answer.json()["code"]), (400, &serde_json::json!("query")));
     }

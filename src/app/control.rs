@@ -209,6 +209,16 @@ impl Control for Shared {
         self.log.hottest().urls(by, most, pass, now)
     }
 
+    fn hottest_tags(
+        &self,
+        by: Weight,
+        most: usize,
+        pass: &dyn Fn(usize) -> bool,
+        now: Now,
+    ) -> Vec<Hot> {
+        self.log.hottest().tags(by, most, pass, now)
+    }
+
     fn loads(&self, now: Now) -> Vec<Load> {
         self.log.hottest().sites(now)
     }

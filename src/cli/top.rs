@@ -29,12 +29,11 @@ const UNBOUNDED: (usize, usize) = (160, 60);
 /// Ctrl-C, as a key.
 const INTERRUPT: u8 = 3;
 
-const ABOUT: &str =
-    "Shows what a node is doing, live: requests, hits, latency, origins, hottest URLs, purges";
+const ABOUT: &str = "Shows what a node is doing, live: requests, hits, latency, origins, hottest URLs and tags, purges";
 
 const MORE: &str = "\
-Refreshes every second; `q` or Ctrl-C ends it, `b` sorts the hottest URLs by bytes and `r` by
-requests. Latencies are estimated from the buckets of the last second.
+Refreshes every second; `q` or Ctrl-C ends it, `b` sorts the hottest URLs and tags by bytes
+and `r` by requests. Latencies are estimated from the buckets of the last second.
 
 Examples:
   atoll top
@@ -58,7 +57,7 @@ pub(super) struct Top {
     /// Print one picture and end.
     #[arg(long)]
     once: bool,
-    /// What the hottest URLs are chosen by.
+    /// What the hottest URLs and tags are chosen by.
     #[arg(long, value_enum, default_value_t = By::Requests)]
     by: By,
     #[command(flatten)]
@@ -153,9 +152,9 @@ impl Top {
     }
 
     fn look(&self, token: &str, by: By) -> Result<Look, u8> {
-        let sorted = match by {
-            By::Requests => "/v1/cache/top?limit=100",
-            By::Bytes => "/v1/cache/top?limit=100&by=bytes",
+        let (keys, tags) = match by {
+            By::Requests => ("/v1/cache/top?limit=100", "/v1/cache/top?of=tags"),
+            By::Bytes => ("/v1/cache/top?limit=100&by=bytes", "/v1/cache/top?of=tags&by=bytes"),
         };
         let metrics = self.get("/metrics", None)?;
         let read = |path: &str| -> Result<Value, u8> {
@@ -168,7 +167,8 @@ impl Top {
             status: read("/v1/status")?,
             origins: read("/v1/origins")?,
             purges: read("/v1/purges?limit=10")?,
-            keys: read(sorted)?,
+            keys: read(keys)?,
+            tags: read(tags)?,
         })
     }
 

@@ -7,6 +7,7 @@
 //! The rule is never to purge more than the event speaks of: a value that is not there leaves its
 //! selector out, and a value that would change the meaning of the text around it is refused.
 
+pub mod check;
 mod mapping;
 mod pointer;
 mod template;

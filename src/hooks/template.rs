@@ -26,7 +26,7 @@ const MOST_POINTERS: usize = 16;
 /// Longest template in bytes.
 const TEMPLATE_BYTES: usize = 2048;
 /// Longest text that one may come to, in bytes.
-const TEXT_BYTES: usize = 8192;
+pub(super) const TEXT_BYTES: usize = 8192;
 
 /// What the text is meant to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

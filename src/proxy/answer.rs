@@ -60,9 +60,10 @@ impl Worker {
         status: CacheStatus,
         outcome: Outcome,
         now: Now,
-        record: Box<Record>,
+        mut record: Box<Record>,
     ) -> Response {
         let head = stored.head();
+        record.tagged = head.tagged();
         let offer = self.offer(ask, stored, now);
         let coded = offer.as_deref();
         let copy = coded.and_then(|offer| offer.body.as_ref());
@@ -104,10 +105,11 @@ impl Worker {
         own: Option<&HeaderMap>,
         status: CacheStatus,
         outcome: Outcome,
-        record: Box<Record>,
+        mut record: Box<Record>,
     ) -> Response {
         let now = clock::now();
         let head = &arrived.head;
+        record.tagged = head.tagged();
         let fields = own.unwrap_or(&head.headers);
         let offer = self.offer_arriving(ask, head.status, fields, arrived.length);
         let coded = offer.as_deref();

@@ -157,7 +157,7 @@ impl Worker {
         own: Option<&HeaderMap>,
         status: CacheStatus,
         outcome: Outcome,
-        record: Box<Record>,
+        mut record: Box<Record>,
     ) -> Step {
         let Reading { ask, head, segments, .. } = &**reading;
         let now = clock::now();
@@ -187,6 +187,7 @@ impl Worker {
             }
         }
         let body = reading.part(&shape.part, begun);
+        record.tagged = head.tagged();
         Step::Answer(self.finish(ask, shape, body, &status, outcome, now, record))
     }
 

@@ -202,6 +202,12 @@ impl Selectors {
         &self.rows
     }
 
+    /// Whether it names rows of tags, beside those of its URL and its site.
+    #[must_use]
+    pub fn has_tags(&self) -> bool {
+        self.rows.len() > 2
+    }
+
     /// Whether a row is among its own. Rows of hosts, prefixes and patterns are not kept and count
     /// as such: who asks about those of its URL gets them all.
     #[must_use]

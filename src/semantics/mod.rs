@@ -79,5 +79,5 @@ pub use selecting::{readable, selecting_values};
 pub use shape::{Part, Shape, shape, stored_fields};
 pub use status_lifetime::StatusLifetimes;
 pub use storable::{NotStored, storable, strip_set_cookie};
-pub use tags::{TAG_FIELDS, TagLimits, invalidated_groups, tags};
+pub use tags::{TAG_FIELDS, TagLimits, first_tags, invalidated_groups, tags};
 pub use vary::VaryFields;

@@ -29,25 +29,24 @@ pub struct TagLimits {
 /// [`NotStored::Tags`] where they are beyond the limits or cannot be read.
 pub fn tags(headers: &HeaderMap, limits: TagLimits) -> Result<Box<[Box<str>]>, NotStored> {
     let mut found = Found { limits, bytes: 0, tags: Vec::new() };
-    for name in TAG_FIELDS {
-        for line in headers.get_all(name) {
-            match name {
-                "surrogate-key" => found.add_all(line, |byte| byte.is_ascii_whitespace())?,
-                "xkey" => {
-                    found.add_all(line, |byte| byte.is_ascii_whitespace() || byte == b',')?;
-                }
-                "cache-groups" => {}
-                _ => found.add_all(line, |byte| byte == b',')?,
-            }
-        }
-    }
-    for group in groups(headers, "cache-groups", limits)? {
-        found.add(group.as_bytes())?;
-    }
+    found.read(headers)?;
     let mut tags = found.tags;
     tags.sort_unstable();
     tags.dedup();
     Ok(tags.into_boxed_slice())
+}
+
+/// Tags of a response up to `limits`, as [`tags`] gives them: where there are more, the first of
+/// them as they are written.
+#[must_use]
+pub fn first_tags(headers: &HeaderMap, limits: TagLimits) -> Vec<Box<str>> {
+    let mut found = Found { limits, bytes: 0, tags: Vec::new() };
+    // What is beyond the limits ends the reading; what was found until then is what is asked for.
+    let _beyond = found.read(headers);
+    let mut tags = found.tags;
+    tags.sort_unstable();
+    tags.dedup();
+    tags
 }
 
 /// Groups that an answer to an unsafe request invalidates (RFC 9875 section 3).
@@ -93,6 +92,25 @@ struct Found {
 }
 
 impl Found {
+    fn read(&mut self, headers: &HeaderMap) -> Result<(), NotStored> {
+        for name in TAG_FIELDS {
+            for line in headers.get_all(name) {
+                match name {
+                    "surrogate-key" => self.add_all(line, |byte| byte.is_ascii_whitespace())?,
+                    "xkey" => {
+                        self.add_all(line, |byte| byte.is_ascii_whitespace() || byte == b',')?;
+                    }
+                    "cache-groups" => {}
+                    _ => self.add_all(line, |byte| byte == b',')?,
+                }
+            }
+        }
+        for group in groups(headers, "cache-groups", self.limits)? {
+            self.add(group.as_bytes())?;
+        }
+        Ok(())
+    }
+
     fn add_all(
         &mut self,
         line: &HeaderValue,
@@ -156,6 +174,21 @@ mod tests {
     }
 
     #[test]
+    fn the_first_tags_are_those_within_the_limits() {
+        let rows: [(Fields<'_>, &[&str]); 5] = [
+            (&[], &[]),
+            (&[("surrogate-key", "B a  b")], &["a", "b"]),
+            (&[("cache-tag", "e,d,c,b,a")], &["b", "c", "d", "e"]),
+            (&[("cache-tag", "a,123456789,b")], &["a"]),
+            (&[("xkey", "x"), ("cache-groups", "\"y\"")], &["x", "y"]),
+        ];
+        for (headers, expected) in rows {
+            let found = first_tags(&fields(headers), LIMITS);
+            assert_eq!(found.iter().map(|tag| &**tag).collect::<Vec<_>>(), expected, "{headers:?}");
+        }
+    }
+
+    #[test]
     fn invalidated_groups_are_read() {
         let headers = fields(&[("cache-group-invalidation", "\"A\", \"b\"")]);
         let found = invalidated_groups(&headers, LIMITS).unwrap();
@@ -165,7 +198,12 @@ mod tests {
     proptest! {
         #[test]
         fn any_line_is_read_without_panic(line in "[ -~\t]{0,60}", field in 0..5_usize) {
-            let _ = tags(&fields(&[(TAG_FIELDS[field], line.as_str())]), LIMITS);
+            let headers = fields(&[(TAG_FIELDS[field], line.as_str())]);
+            let first = first_tags(&headers, LIMITS);
+            match tags(&headers, LIMITS) {
+                Ok(all) => prop_assert_eq!(&*all, &*first),
+                Err(_) => prop_assert!(first.len() <= LIMITS.tags),
+            }
         }
     }
 }

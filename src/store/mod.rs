@@ -21,6 +21,7 @@ mod roll;
 mod searches;
 mod stored;
 mod sweep;
+mod tagged;
 mod uses;
 mod variants;
 

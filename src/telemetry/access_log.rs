@@ -40,6 +40,10 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// Records of one recorder that are counted for what is asked for most, at one look.
 const SAMPLE: usize = 64;
 
+/// Records of one recorder whose tags are counted, at one look. Fewer, since each has several; and
+/// a record that waits keeps the head alive that it names.
+const TAGGED: usize = 16;
+
 /// Time between two looks where no log is written.
 const SAMPLING: Duration = Duration::from_millis(200);
 
@@ -227,7 +231,8 @@ struct Lot {
 impl Lot {
     /// Keeps a record for reuse, unless there are enough or it has grown large; gives back what
     /// is not kept, to be freed without the lock.
-    fn keep(&mut self, record: Box<Record>) -> Option<Box<Record>> {
+    fn keep(&mut self, mut record: Box<Record>) -> Option<Box<Record>> {
+        record.tagged = None;
         if self.free.len() >= FREE_RECORDS || record.text.bytes.capacity() > FREE_TEXT_BYTES {
             return Some(record);
         }
@@ -273,9 +278,14 @@ impl Recorder {
         }
     }
 
-    fn queue(&self, record: Box<Record>) -> Option<Box<Record>> {
+    fn queue(&self, mut record: Box<Record>) -> Option<Box<Record>> {
         let most = self.shared.most_waiting;
+        // Freed after the lock.
+        let _uncounted;
         let mut lot = lock(&self.lot);
+        if lot.waiting.len() >= TAGGED {
+            _uncounted = record.tagged.take();
+        }
         if self.shared.closing.load(Ordering::Relaxed) {
             return lot.keep(record);
         }
@@ -367,6 +377,7 @@ impl Writer {
             drop(lot);
             some |= !self.records.is_empty();
             self.count(passed);
+            self.count_tags(passed);
             if let Some(output) = &mut self.output {
                 output.format(&self.records, &self.shared);
             }
@@ -386,10 +397,19 @@ impl Writer {
         }
         let step = found.div_ceil(SAMPLE);
         let sample = self.records.iter().step_by(step).map(|record| &**record);
-        let all = u32::try_from(passed.saturating_add(found as u64)).unwrap_or(u32::MAX);
-        let taken = u32::try_from(found.div_ceil(step)).unwrap_or(u32::MAX);
-        let share = f64::from(all) / f64::from(taken.max(1));
+        let share = share(found, passed, found.div_ceil(step));
         self.shared.hottest.note(sample, share, clock::now().boot);
+    }
+
+    /// Counts the tags of the first records, and lets go of what they were read from.
+    fn count_tags(&mut self, passed: u64) {
+        let found = self.records.len();
+        let share = share(found, passed, found.min(TAGGED));
+        let first = self.records.iter().take(TAGGED).map(|record| &**record);
+        self.shared.hottest.note_tags(first, share, clock::now().boot);
+        for record in self.records.iter_mut().take(TAGGED) {
+            record.tagged = None;
+        }
     }
 
     fn give_back(&mut self, recorder: &Recorder) {
@@ -403,6 +423,13 @@ impl Writer {
         drop(lot);
         self.records.clear();
     }
+}
+
+/// For how many each of `taken` records stands.
+fn share(found: usize, passed: u64, taken: usize) -> f64 {
+    let all = u32::try_from(passed.saturating_add(found as u64)).unwrap_or(u32::MAX);
+    let taken = u32::try_from(taken).unwrap_or(u32::MAX);
+    f64::from(all) / f64::from(taken.max(1))
 }
 
 impl Output {

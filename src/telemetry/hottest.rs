@@ -1,6 +1,6 @@
-//! What is asked for most, lately: URLs by requests and by bytes, and sites.
+//! What is asked for most, lately: URLs and tags by requests and by bytes, and sites.
 //!
-//! Strangers choose URLs, so they cannot all be counted. A sketch (count-min: Cormode and
+//! Strangers choose URLs, and origins tags, so they cannot all be counted. A sketch (count-min: Cormode and
 //! Muthukrishnan, "An improved data stream summary", 2005) bounds from above how much each of
 //! them weighs, in memory that does not grow, and the heaviest are kept by name:
 //!
@@ -26,7 +26,7 @@ use crate::clock::Now;
 const LATELY: Duration = Duration::from_secs(60);
 /// Time between two fadings.
 const FADE: Duration = Duration::from_secs(1);
-/// URLs that are kept by name.
+/// URLs, and tags, that are kept by name.
 const KEPT: usize = 200;
 /// Longest URL that is kept, in bytes.
 const URL_BYTES: usize = 1024;
@@ -79,13 +79,13 @@ impl Load {
     }
 }
 
-/// One of the hottest URLs.
+/// One of the hottest URLs or tags.
 #[derive(Clone, Debug)]
 pub struct Hot {
     /// Position of its site.
     pub site: usize,
-    /// URL, as it was asked for.
-    pub url: Box<str>,
+    /// URL, as it was asked for; or tag.
+    pub name: Box<str>,
     /// How much: an upper bound of what it was chosen by, a lower bound of the rest.
     pub load: Load,
 }
@@ -97,8 +97,8 @@ pub struct Hottest(Mutex<Counts>);
 #[derive(Debug)]
 struct Counts {
     hasher: RandomState,
-    by_requests: Sketch,
-    by_bytes: Sketch,
+    urls: Both,
+    tags: Both,
     sites: Vec<Load>,
     /// Moments on the boot clock: of the first record, and of the last fading.
     began: Option<Duration>,
@@ -109,8 +109,8 @@ impl Hottest {
     pub(super) fn new(sites: usize) -> Self {
         Self(Mutex::new(Counts {
             hasher: RandomState::new(),
-            by_requests: Sketch::new(Weight::Requests),
-            by_bytes: Sketch::new(Weight::Bytes),
+            urls: Both::new(),
+            tags: Both::new(),
             sites: vec![Load::default(); sites],
             began: None,
             faded: Duration::ZERO,
@@ -131,7 +131,21 @@ impl Hottest {
         }
     }
 
-    /// The hottest URLs that `pass`, `most` of them, the hottest first.
+    /// Counts the tags of records, each record as `share` of them.
+    pub(super) fn note_tags<'a>(
+        &self,
+        records: impl Iterator<Item = &'a Record>,
+        share: f64,
+        now: Duration,
+    ) {
+        let mut counts = self.lock();
+        counts.fade(now);
+        for record in records {
+            counts.note_tags(record, share);
+        }
+    }
+
+    /// The hottest URLs of sites that `pass`, `most` of them, the hottest first.
     #[must_use]
     pub fn urls(
         &self,
@@ -140,17 +154,37 @@ impl Hottest {
         pass: &dyn Fn(usize) -> bool,
         now: Now,
     ) -> Vec<Hot> {
+        self.hottest(|counts| &counts.urls, by, most, pass, now)
+    }
+
+    /// The hottest tags of sites that `pass`, `most` of them, the hottest first.
+    #[must_use]
+    pub fn tags(
+        &self,
+        by: Weight,
+        most: usize,
+        pass: &dyn Fn(usize) -> bool,
+        now: Now,
+    ) -> Vec<Hot> {
+        self.hottest(|counts| &counts.tags, by, most, pass, now)
+    }
+
+    fn hottest(
+        &self,
+        of: impl Fn(&Counts) -> &Both,
+        by: Weight,
+        most: usize,
+        pass: &dyn Fn(usize) -> bool,
+        now: Now,
+    ) -> Vec<Hot> {
         let mut counts = self.lock();
         counts.fade(now.boot);
         let per_second = counts.per_second(now.boot);
-        let sketch = match by {
-            Weight::Requests => &counts.by_requests,
-            Weight::Bytes => &counts.by_bytes,
-        };
-        let mut hot: Vec<Hot> =
-            sketch.kept.values().filter(|hot| pass(hot.site)).cloned().collect();
+        let kept = of(&counts).by(by).kept.values();
+        let mut hot: Vec<Hot> = kept.filter(|hot| pass(hot.site)).cloned().collect();
         drop(counts);
-        hot.sort_by(|a, b| b.load.weight(by).total_cmp(&a.load.weight(by)).then(a.url.cmp(&b.url)));
+        let weight = |hot: &Hot| hot.load.weight(by);
+        hot.sort_by(|a, b| weight(b).total_cmp(&weight(a)).then_with(|| a.name.cmp(&b.name)));
         hot.truncate(most);
         hot.iter_mut().for_each(|hot| hot.load = hot.load.times(per_second));
         hot
@@ -174,12 +208,7 @@ impl Counts {
     fn note(&mut self, record: &Record, share: f64) {
         let Some(site) = record.site else { return };
         let Some(sum) = self.sites.get_mut(site) else { return };
-        let one = Load {
-            requests: 1.0,
-            bytes: f64::from(u32::try_from(record.bytes_sent).unwrap_or(u32::MAX)),
-            forwarded: if record.forward.is_some() { 1.0 } else { 0.0 },
-        };
-        let load = one.times(share);
+        let load = load_of(record, share);
         sum.add(load);
         if !matches!(record.method, Method::GET | Method::HEAD) {
             return;
@@ -189,13 +218,20 @@ impl Counts {
             return;
         }
         let hash = self.hasher.hash_one((site, record.scheme, host, target));
-        let url = || {
+        self.urls.note(hash, load, || {
             let (host, target) = (String::from_utf8_lossy(host), String::from_utf8_lossy(target));
             let url = format!("{}://{host}{target}", record.scheme.as_str());
-            Hot { site, url: url.into_boxed_str(), load: Load::default() }
-        };
-        self.by_requests.note(hash, load, url);
-        self.by_bytes.note(hash, load, url);
+            Hot { site, name: url.into_boxed_str(), load: Load::default() }
+        });
+    }
+
+    fn note_tags(&mut self, record: &Record, share: f64) {
+        let (Some(site), Some(tagged)) = (record.site, &record.tagged) else { return };
+        let load = load_of(record, share);
+        for tag in tagged.first_tags() {
+            let hash = self.hasher.hash_one((site, &tag));
+            self.tags.note(hash, load, || Hot { site, name: tag.clone(), load: Load::default() });
+        }
     }
 
     fn fade(&mut self, now: Duration) {
@@ -208,8 +244,8 @@ impl Counts {
         }
         self.faded = now;
         let left = (-passed.as_secs_f64() / LATELY.as_secs_f64()).exp();
-        self.by_requests.fade(left);
-        self.by_bytes.fade(left);
+        self.urls.fade(left);
+        self.tags.fade(left);
         for load in &mut self.sites {
             *load = load.times(left);
         }
@@ -220,6 +256,47 @@ impl Counts {
         let age = now.saturating_sub(self.began.unwrap_or(now)).max(FADE).as_secs_f64();
         let lately = LATELY.as_secs_f64();
         1.0 / (lately * (1.0 - (-age / lately).exp()))
+    }
+}
+
+/// What one record comes to, which stands for `share` of them.
+fn load_of(record: &Record, share: f64) -> Load {
+    let one = Load {
+        requests: 1.0,
+        bytes: f64::from(u32::try_from(record.bytes_sent).unwrap_or(u32::MAX)),
+        forwarded: if record.forward.is_some() { 1.0 } else { 0.0 },
+    };
+    one.times(share)
+}
+
+/// The heaviest by either weight.
+#[derive(Debug)]
+struct Both {
+    by_requests: Sketch,
+    by_bytes: Sketch,
+}
+
+impl Both {
+    fn new() -> Self {
+        let new = Sketch::new;
+        Self { by_requests: new(Weight::Requests), by_bytes: new(Weight::Bytes) }
+    }
+
+    fn by(&self, weight: Weight) -> &Sketch {
+        match weight {
+            Weight::Requests => &self.by_requests,
+            Weight::Bytes => &self.by_bytes,
+        }
+    }
+
+    fn note(&mut self, hash: u64, load: Load, named: impl Fn() -> Hot) {
+        self.by_requests.note(hash, load, &named);
+        self.by_bytes.note(hash, load, &named);
+    }
+
+    fn fade(&mut self, left: f64) {
+        self.by_requests.fade(left);
+        self.by_bytes.fade(left);
     }
 }
 
@@ -301,85 +378,4 @@ impl Sketch {
 }
 
 #[cfg(test)]
-mod tests {
-    use http::HeaderMap;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn record(site: Option<usize>, target: &str, bytes: u64) -> Record {
-        let mut record = Record::blank(None);
-        record.set_request(&Method::GET, "a.test", target, &HeaderMap::new());
-        record.site = site;
-        record.bytes_sent = bytes;
-        record
-    }
-
-    fn note(hottest: &Hottest, target: &str, bytes: u64, times: usize, second: u64) {
-        let record = record(Some(0), target, bytes);
-        for _ in 0..times {
-            hottest.note(std::iter::once(&record), 1.0, Duration::from_secs(second));
-        }
-    }
-
-    fn urls(hottest: &Hottest, by: Weight, second: u64) -> Vec<Box<str>> {
-        hottest.urls(by, 3, &|_| true, Now::at(second)).into_iter().map(|hot| hot.url).collect()
-    }
-
-    #[test]
-    fn the_hottest_come_first_by_either_weight_and_old_ones_fade() {
-        let hottest = Hottest::new(1);
-        note(&hottest, "/often", 10, 100, 10);
-        note(&hottest, "/large", 100_000, 5, 10);
-        note(&hottest, "/seldom", 1, 1, 10);
-        let [often, large, seldom] =
-            ["/often", "/large", "/seldom"].map(|target| format!("http://a.test{target}").into());
-        assert_eq!(
-            urls(&hottest, Weight::Requests, 11),
-            [&often, &large, &seldom].map(Clone::clone)
-        );
-        assert_eq!(urls(&hottest, Weight::Bytes, 11), [&large, &often, &seldom].map(Clone::clone));
-        note(&hottest, "/seldom", 1, 50, 130);
-        assert_eq!(urls(&hottest, Weight::Requests, 131)[0], seldom);
-        assert_eq!(urls(&hottest, Weight::Requests, 2000), Vec::<Box<str>>::new());
-    }
-
-    #[test]
-    fn sums_become_rates_from_the_first_seconds_on() {
-        let hottest = Hottest::new(2);
-        for second in 100..110 {
-            note(&hottest, "/a", 1000, 20, second);
-        }
-        let load = hottest.sites(Now::at(110))[0];
-        assert!((load.requests - 20.0).abs() < 3.0, "{load:?}");
-        assert!((load.bytes - 20_000.0).abs() < 3000.0, "{load:?}");
-        assert_eq!(hottest.sites(Now::at(110))[1], Load::default());
-    }
-
-    #[test]
-    fn other_sites_and_requests_of_no_site_are_not_told() {
-        let hottest = Hottest::new(1);
-        let rows =
-            [record(None, "/none", 1), record(Some(7), "/unknown", 1), record(Some(0), "/a", 1)];
-        hottest.note(rows.iter(), 1.0, Duration::from_secs(1));
-        assert_eq!(urls(&hottest, Weight::Requests, 2).len(), 1);
-        assert!(hottest.urls(Weight::Requests, 9, &|site| site != 0, Now::at(2)).is_empty());
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(8))]
-        #[test]
-        fn a_heavy_one_is_found_among_many_light_ones_in_bounded_memory(seed in 0_u32..1000) {
-            let hottest = Hottest::new(1);
-            for at in 0..3000_u32 {
-                note(&hottest, &format!("/{seed}/{at}"), 1, 1, 5);
-                if at % 10 == 0 {
-                    note(&hottest, "/heavy", 1, 1, 5);
-                }
-            }
-            let found = hottest.urls(Weight::Requests, 1, &|_| true, Now::at(6));
-            prop_assert_eq!(&*found[0].url, "http://a.test/heavy");
-            prop_assert!(hottest.lock().by_requests.kept.len() <= KEPT);
-        }
-    }
-}
+mod tests;

@@ -26,7 +26,7 @@ pub use format::rfc3339;
 pub use hottest::{Hot, Hottest, Load, Weight};
 pub use log::{LogError, ProcessLog, init_log};
 pub use metrics::{DoorMetrics, LogMetrics, Metrics, NodeMetrics, OriginMetrics, StoreMetrics};
-pub use record::Record;
+pub use record::{Record, Tagged};
 pub use sites::SiteMetrics;
 pub use stripes::Counter;
 pub use trace::{RequestId, RequestIds, TraceParent};

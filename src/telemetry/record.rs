@@ -13,6 +13,12 @@ use crate::clock::Now;
 use crate::message::{Refusal, RequestHead, Scheme};
 use crate::semantics::{Forward, Outcome};
 
+/// What a client was answered with, as far as the log's thread asks about it.
+pub trait Tagged: std::fmt::Debug + Send + Sync {
+    /// Its first tags, few and short ones.
+    fn first_tags(&self) -> Vec<Box<str>>;
+}
+
 /// One line of the access log in the making; also counts the request under its site.
 ///
 /// Everybody on the request's way writes into it and nobody reads it. [`Record::finish`] hands it
@@ -65,6 +71,8 @@ pub struct Record {
     pub took: Duration,
     /// The answer was sent to its end.
     pub complete: bool,
+    /// The stored response that was sent, where it has tags.
+    pub tagged: Option<Arc<dyn Tagged>>,
     pub(super) text: Text,
     pub(super) recorder: Option<Arc<Recorder>>,
 }
@@ -131,6 +139,7 @@ impl Record {
             bytes_received: None,
             took: Duration::ZERO,
             complete: false,
+            tagged: None,
             text: Text::default(),
             recorder,
         }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::certificate::Folder;
 use crate::support::edge::{HOST, Plan, TOKEN};
-use crate::support::{Connection, Edge, Gate, Origin, Reply, Response};
+use crate::support::{Connection, Edge, Gate, H2, Origin, Reply, Response};
 
 /// A token for the first of two sites.
 const ONE: &str = "a-token-for-the-first-site";
@@ -419,4 +419,73 @@ async fn the_file_with_every_facade_starts_and_purges() {
         assert_eq!(answer.status(), 200, "{answer:?}");
     }
     assert!(!edge.get("/a").await.says("hit"));
+}
+
+#[tokio::test]
+async fn purge_by_method_over_http2_is_judged_and_done_alike() {
+    let origin = origin();
+    let edge = two_sites(&origin).facades(ALL).plain_h2().start();
+    fill(&edge).await;
+    let mut client = H2::plain(edge.plain(), "one.test").await;
+    let refused: [(Fields<'_>, u16); 5] = [
+        (&[], 403),
+        (&[("x-purge-token", TWO)], 403),
+        (&[("x-purge-token", READER)], 403),
+        (&[("x-purge-token", ONE), ("fastly-key", ONE)], 403),
+        (&[("x-purge-token", ONE), ("xkey-purge", "")], 400),
+    ];
+    for (fields, status) in refused {
+        let answer = client.whole("PURGE", "/a", fields, None).await.unwrap();
+        assert_eq!(answer.status(), status, "{fields:?}: {answer:?}");
+    }
+    assert_eq!(left(&edge).await, [true; 3]);
+    let rows: [(&str, Fields<'_>, [bool; 3]); 2] = [
+        ("/a", &[("x-purge-token", ONE)], [false, true, true]),
+        ("/", &[("x-purge-token", ONE), ("xkey-purge", "b")], [true, false, true]),
+    ];
+    for (target, fields, expected) in rows {
+        fill(&edge).await;
+        let answer = client.whole("PURGE", target, fields, None).await.unwrap();
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        assert!(json_of(&answer)["id"].is_string(), "{answer:?}");
+        assert_eq!(left(&edge).await, expected, "{target} {fields:?}");
+    }
+    assert_eq!(client.get("/b", &[]).await.status(), 200, "the connection goes on");
+    let seen = origin.seen("/a", origin.count("/a")).await;
+    assert!(seen.iter().all(|seen| seen.method == "GET"), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_zone_is_found_by_a_host_and_told_to_those_who_may_purge_it() {
+    let origin = origin();
+    let edge = two_sites(&origin)
+        .first_site("name = \"one\"\nhosts = [\"www.one.test\", \"*.img.test\"]\norigin = \"main\"")
+        .facades(ALL)
+        .start();
+    let find = async |token: &str, query: &str| {
+        let target = format!("/client/v4/zones{query}");
+        let answer = edge.manage_as(Some(token), "GET", &target, None).await;
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        let rows = json_of(&answer)["result"].as_array().unwrap().clone();
+        let text = |zone: &Value| {
+            format!("{}={}", zone["name"].as_str().unwrap(), zone["id"].as_str().unwrap())
+        };
+        rows.iter().map(text).collect::<Vec<_>>().join(" ")
+    };
+    for (token, query, expected) in [
+        (TOKEN, "?name=www.one.test", "www.one.test=z1 www.one.test=z"),
+        // Nobody answers for it, but there is a host below it.
+        (TOKEN, "?name=one.test", "one.test=z1 one.test=z"),
+        (TOKEN, "?name=ne.test", ""),
+        (TOKEN, "?name=a.img.test", "a.img.test=z1 a.img.test=z"),
+        (TOKEN, "?name=two.test", "two.test=z"),
+        (TOKEN, "?name=else.test", ""),
+        (TOKEN, "?name=test", ""),
+        (TOKEN, "", "www.one.test=z1 two.test=z"),
+        (ONE, "?name=www.one.test", "www.one.test=z1"),
+        (TWO, "?name=two.test", ""),
+        (TWO, "", ""),
+    ] {
+        assert_eq!(find(token, query).await, expected, "{query}");
+    }
 }

@@ -283,3 +283,35 @@ async fn a_hook_purges_no_faster_than_a_token() {
     assert_eq!((answer.status(), &json_of(&answer)["code"]), (429, &json!("purge-rate")));
     edge.purge_tag("a").await;
 }
+
+#[tokio::test]
+async fn an_event_that_is_sent_again_with_its_key_purges_once() {
+    let edge = edge_with(&format!("{STRAPI}{GITHUB}"));
+    let proof = format!("Bearer {SECRET}");
+    let event = |id: u32, at: u32| json!({"event": "entry.publish", "model": "article", "at": at, "entry": {"id": id}});
+    let post = async |key: &str, event: Value| {
+        let fields = [("Authorization", proof.as_str()), ("Idempotency-Key", key)];
+        send(&edge, "strapi", &fields, &event.to_string()).await
+    };
+    let first = post("delivery-1", event(1, 10)).await;
+    assert_eq!(first.status(), 200, "{first:?}");
+    let id = json_of(&first)["id"].clone();
+    assert!(id.is_string(), "{first:?}");
+    fill(&edge, &["/x?tags=article:1"]).await;
+    // Another moment in the body: the same is meant.
+    let again = post("delivery-1", event(1, 11)).await;
+    assert_eq!((again.status(), &json_of(&again)["id"]), (200, &id));
+    let answer = edge.ask("GET", HOST, "/x?tags=article:1", &[]).await;
+    assert!(answer.says("hit"), "what was filled since stays: {}", answer.cache());
+    assert_eq!(post("delivery-1", event(2, 12)).await.status(), 422, "another purge");
+    assert_eq!(post("a key of words", event(1, 13)).await.status(), 400);
+    let answer = edge.ask("GET", HOST, "/x?tags=article:1", &[]).await;
+    assert!(answer.says("hit"), "what was refused purged nothing: {}", answer.cache());
+    // Keys of one sender are not those of another, nor is one without a proof told anything.
+    let fields = [("Authorization", "Bearer wrong"), ("Idempotency-Key", "delivery-1")];
+    assert_eq!(send(&edge, "strapi", &fields, &event(1, 10).to_string()).await.status(), 401);
+    let other = post("delivery-2", event(1, 10)).await;
+    assert_ne!(json_of(&other)["id"], id);
+    let answer = edge.ask("GET", HOST, "/x?tags=article:1", &[]).await;
+    assert!(!answer.says("hit"), "another delivery purges: {}", answer.cache());
+}

@@ -127,3 +127,60 @@ async fn a_token_sees_its_own_sites_only() {
         assert_eq!(answer.status(), status, "{query}: {answer:?}");
     }
 }
+
+/// Tags that are asked for most, with their site, in the eyes of a token.
+async fn hot_tags(edge: &Edge, token: &str, query: &str) -> Vec<(String, String)> {
+    let target = format!("/v1/cache/top?of=tags{query}");
+    let answer = edge.manage_as(Some(token), "GET", &target, None).await;
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    let told: Value = serde_json::from_slice(&answer.body).unwrap();
+    let text = |row: &Value, name: &str| row[name].as_str().unwrap().to_owned();
+    let rows = told["tags"].as_array().unwrap().iter();
+    rows.map(|row| (text(row, "site"), text(row, "tag"))).collect()
+}
+
+#[tokio::test]
+async fn the_hottest_tags_are_told_to_those_whose_sites_have_them() {
+    let origin = Origin::start(|seen| {
+        let body = "x".repeat(if seen.target == "/film" { 5000 } else { 10 });
+        match &*seen.target {
+            "/private" => {
+                Reply::ok(body).field("Cache-Control", "no-store").field("Cache-Tag", "own")
+            }
+            target => Reply::fresh(body).field("Cache-Tag", &format!("all, {}", &target[1..])),
+        }
+    });
+    let edge = Edge::before(&origin)
+        .first_site("name = \"main\"\nhosts = [\"site.test\"]\norigin = \"main\"")
+        .another_site("name = \"two\"\nhosts = [\"two.test\"]\norigin = \"main\"")
+        .token("reader-of-all-012345", &["read"], &[])
+        .token("reader-of-two-012345", &["read"], &["two"])
+        .start();
+    for (host, target, times) in
+        [("site.test", "/news", 9), ("site.test", "/film", 3), ("two.test", "/shop", 5)]
+    {
+        for _ in 0..times {
+            assert_eq!(edge.ask("GET", host, target, &[]).await.status(), 200);
+            edge.settled().await;
+        }
+    }
+    assert_eq!(edge.ask("GET", "site.test", "/private", &[]).await.status(), 200);
+    let tag = |site: &str, tag: &str| (site.to_owned(), tag.to_owned());
+    let by_requests = [
+        tag("main", "all"),
+        tag("main", "news"),
+        tag("two", "all"),
+        tag("two", "shop"),
+        tag("main", "film"),
+    ];
+    until("all of them to be counted", || async {
+        hot_tags(&edge, "reader-of-all-012345", "").await == by_requests
+    })
+    .await;
+    let by_bytes = hot_tags(&edge, "reader-of-all-012345", "&by=bytes&limit=2").await;
+    assert_eq!(by_bytes, [tag("main", "all"), tag("main", "film")]);
+    let of_two = hot_tags(&edge, "reader-of-two-012345", "").await;
+    assert_eq!(of_two, [tag("two", "all"), tag("two", "shop")]);
+    let warmer = edge.manage_as(Some("nobody-at-all-012345"), "GET", "/v1/cache/top?of=tags", None);
+    assert_eq!(warmer.await.status(), 401);
+}

@@ -65,6 +65,7 @@ mod purge;
 mod purge_selectors;
 #[cfg(test)]
 mod range;
+#[cfg(test)]
 mod refetch;
 #[cfg(test)]
 mod revalidation;

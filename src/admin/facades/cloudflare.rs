@@ -4,6 +4,7 @@
 //! POST /client/v4/zones/{zone}/purge_cache        files, tags, hosts, prefixes, purge_everything
 //! POST /client/v4/zones/{zone}/invalidate_cache   the same, soft
 //! GET  /client/v4/user/tokens/verify              whether the token counts
+//! GET  /client/v4/zones                           zones, by name
 //! ```
 //!
 //! The token is a bearer token, or stands in `X-Auth-Key`. Kinds may be mixed, and as many texts
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::super::purge::{Done, Wish, carry_out_wish};
 use super::super::{Admin, Call, Reply, problem::Problem};
-use super::{Answered, allow, sites_of};
+use super::{Answered, allow, sites_of, zones};
 use crate::purge::Strength;
 use crate::semantics::canonical_target;
 
@@ -29,12 +30,16 @@ use crate::semantics::canonical_target;
 enum Asked<'a> {
     Purge { zone: &'a str, strength: Strength },
     Verify,
+    Zones,
 }
 
 fn route(path: &str) -> Option<Asked<'_>> {
     let path = path.strip_prefix("/client/v4/")?;
     if path == "user/tokens/verify" {
         return Some(Asked::Verify);
+    }
+    if path == "zones" {
+        return Some(Asked::Zones);
     }
     let (zone, act) = path.strip_prefix("zones/")?.split_once('/')?;
     match act {
@@ -86,6 +91,10 @@ pub(super) fn answer(admin: &Admin, call: &Call<'_>, head: &Parts) -> Result<Ans
             let told = json!({ "code": 10000, "message": "This API Token is valid and active" });
             let result = json!({ "id": call.token.name, "status": "active" });
             Ok((success(&result, &json!([told])), None))
+        }
+        Asked::Zones => {
+            allow(head, &["GET"])?;
+            Ok((zones::list(admin, call)?, None))
         }
         Asked::Purge { zone, strength } => {
             allow(head, &["POST", "DELETE"])?;
@@ -176,6 +185,7 @@ pub(super) fn error(problem: &Problem) -> Reply {
             "Request must contain one of \"purge_everything\", \"files\", \"tags\", \"hosts\" or \
              \"prefixes\"",
         ),
+        (_, "query") => (1001, "Invalid query"),
         (_, "body") => (6007, "Malformed JSON in request body"),
         (status, _) if status.is_server_error() => (1000, "Internal error"),
         _ => (1094, "Unable to purge"),
@@ -220,6 +230,8 @@ mod tests {
             ("/client/v4/zones/z/purge_cache", purge(Strength::Hard)),
             ("/client/v4/zones/z/invalidate_cache", purge(Strength::Soft)),
             ("/client/v4/user/tokens/verify", Some(Asked::Verify)),
+            ("/client/v4/zones", Some(Asked::Zones)),
+            ("/client/v4/zones/", None),
             ("/client/v4/zones/z", None),
             ("/client/v4/zones/z/environments/e/purge_cache", None),
             ("/client/v4/zones/purge_cache", None),

@@ -13,6 +13,7 @@
 mod cloudflare;
 mod edge;
 mod fastly;
+mod zones;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ use crate::purge::Strength;
 /// Every route of another cache's API: method and path. All need the scope `purge`, and
 /// `docs/openapi.yaml` describes them, too. Some answer further methods that older clients use.
 #[cfg(test)]
-pub(super) static ROUTES: [(&str, &str); 7] = [
+pub(super) static ROUTES: [(&str, &str); 8] = [
     ("POST", "/service/{id}/purge"),
     ("POST", "/service/{id}/purge/{key}"),
     ("POST", "/service/{id}/purge_all"),
@@ -42,6 +43,7 @@ pub(super) static ROUTES: [(&str, &str); 7] = [
     ("POST", "/client/v4/zones/{zone}/purge_cache"),
     ("POST", "/client/v4/zones/{zone}/invalidate_cache"),
     ("GET", "/client/v4/user/tokens/verify"),
+    ("GET", "/client/v4/zones"),
 ];
 
 /// An answer, with what the audit log has to note before it is given.

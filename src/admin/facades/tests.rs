@@ -248,7 +248,52 @@ async fn what_is_not_configured_is_not_there() {
     let verify = "/client/v4/user/tokens/verify";
     assert_eq!(bench.ask("GET", verify, "purge", "").await.json()["result"]["status"], "active");
     assert_eq!(bench.ask("GET", verify, "nobody", "").await.status, 401);
-    assert_eq!(bench.ask("GET", "/client/v4/zones", "purge", "").await.status, 404);
+    assert_eq!(bench.ask("GET", "/client/v4/zones/z", "purge", "").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_zone_is_found_by_a_name_of_its_sites() {
+    let bench = facades();
+    let find = async |token: &str, query: &str| {
+        let answer = bench.ask("GET", &format!("/client/v4/zones?{query}"), token, "").await;
+        assert_eq!(answer.status, 200, "{query}: {}", answer.body);
+        let told = answer.json();
+        let rows = told["result"].as_array().unwrap().clone();
+        assert_eq!(told["result_info"]["count"], rows.len(), "{told}");
+        let id = |zone: &serde_json::Value| zone["id"].as_str().unwrap().to_owned();
+        rows.iter().map(id).collect::<Vec<_>>()
+    };
+    for (token, query, expected) in [
+        // The narrowest first.
+        ("purge", "name=blog.example", &["z-blog", "z"][..]),
+        ("purge", "name=BLOG.example.", &["z-blog", "z"]),
+        ("purge", "name=shop.example", &["z"]),
+        ("purge", "name=blog.example&page=2&per_page=1", &["z"]),
+        ("purge", "name=blog.example&page=2", &[]),
+        ("purge", "name=else.example.org", &[]),
+        ("purge", "name=example", &[]),
+        ("purge", "name=", &[]),
+        ("purge", "", &["z-blog", "z"]),
+        // A part of the zone is not the zone.
+        ("blogger", "name=blog.example", &["z-blog"]),
+        ("blogger", "name=shop.example", &[]),
+        ("blogger", "", &["z-blog"]),
+        ("stranger", "", &[]),
+    ] {
+        assert_eq!(find(token, query).await, expected, "{token} {query}");
+    }
+    for (method, query, token, status) in [
+        ("GET", "account.id=1", "purge", 400),
+        ("GET", "per_page=51", "purge", 400),
+        ("POST", "", "purge", 405),
+        ("GET", "", "read", 403),
+        ("GET", "", "nobody", 401),
+    ] {
+        let answer = bench.ask(method, &format!("/client/v4/zones?{query}"), token, "").await;
+        assert_eq!(answer.status, status, "{method} {query}: {}", answer.body);
+        assert_eq!(answer.json()["success"], false);
+    }
+    assert_eq!(bench.purged(), []);
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ pub(super) struct Look {
     pub(super) origins: Value,
     pub(super) purges: Value,
     pub(super) keys: Value,
+    pub(super) tags: Value,
 }
 
 /// What came between two looks.
@@ -60,11 +61,13 @@ impl Rates {
 /// The picture, no wider and no higher than this.
 pub(super) fn frame(old: &Look, new: &Look, width: usize, height: usize) -> Vec<String> {
     let mut lines = head(old, new);
-    let mut sections = [origins(old, new), keys(new), purges(new)];
+    let mut sections = [origins(old, new), keys(new), tags(new), purges(new)];
     let mut room = height.saturating_sub(lines.len());
+    let [_, _, tags, purges] = &sections;
+    let small = tags.len() + purges.len();
     for (at, section) in sections.iter_mut().enumerate() {
-        // The keys take what the purges behind them leave.
-        let behind = if at == 1 { 2 + ROWS.min(rows(&new.purges, "purges").len()) } else { 0 };
+        // The keys take what the sections behind them leave.
+        let behind = if at == 1 { small } else { 0 };
         let least = room.min(5);
         section.truncate(room.saturating_sub(behind).max(least));
         // A title alone says nothing.
@@ -177,14 +180,25 @@ fn is_up(endpoint: &Value) -> bool {
 }
 
 fn keys(new: &Look) -> Vec<String> {
-    let row = |key: &Value| {
+    hottest(rows(&new.keys, "keys").iter(), "HOTTEST", "url")
+}
+
+fn tags(new: &Look) -> Vec<String> {
+    match rows(&new.tags, "tags") {
+        [] => Vec::new(),
+        rows => hottest(rows.iter().take(ROWS), "TAG", "tag"),
+    }
+}
+
+fn hottest<'a>(rows: impl Iterator<Item = &'a Value>, title: &str, name: &str) -> Vec<String> {
+    let row = |hot: &Value| {
         vec![
-            format!("{:.1}", number(key, "requests_per_second")),
-            format!("{}/s", size(number(key, "bytes_per_second"))),
-            member(key, "url"),
+            format!("{:.1}", number(hot, "requests_per_second")),
+            format!("{}/s", size(number(hot, "bytes_per_second"))),
+            member(hot, name),
         ]
     };
-    section(&["ASKED/S", "SENT", "HOTTEST"], rows(&new.keys, "keys").iter().map(row))
+    section(&["ASKED/S", "SENT", title], rows.map(row))
 }
 
 fn purges(new: &Look) -> Vec<String> {
@@ -223,6 +237,7 @@ pub(super) fn figures(old: &Look, new: &Look) -> Value {
         "origins": new.origins.get("origins"),
         "purges": new.purges.get("purges"),
         "keys": new.keys.get("keys"),
+        "tags": new.tags.get("tags"),
     })
 }
 
@@ -238,6 +253,7 @@ mod tests {
              atoll_origin_requests_total{{origin=\"web\"}} {second}\n"
         );
         let key = |at: u32| json!({"url": format!("https://a/{at}"), "requests_per_second": 2.5, "bytes_per_second": 2048});
+        let tag = |at: u32| json!({"tag": format!("t{at}"), "requests_per_second": 1.5, "bytes_per_second": 10});
         let purge = |at: u32| {
             json!({
                 "at": "2026-01-02T03:04:05.678Z", "token": "deploy", "mode": "soft", "matched": null,
@@ -256,12 +272,13 @@ mod tests {
                 "endpoints": [{"state": "up"}, {"state": "ejected"}]}]}),
             purges: json!({"purges": (0..9).map(purge).collect::<Vec<_>>()}),
             keys: json!({"keys": (0..50).map(key).collect::<Vec<_>>()}),
+            tags: json!({"tags": (0..20).map(tag).collect::<Vec<_>>()}),
         }
     }
 
     #[test]
     fn a_picture_tells_what_came_between_two_looks() {
-        let lines = frame(&look(10, 100.0), &look(12, 300.0), 100, 24);
+        let lines = frame(&look(10, 100.0), &look(12, 300.0), 100, 31);
         let expected = [
             "atoll 1.2.3  edge-1  ready  up 1 m 1 s  epoch 4  purge rows 2",
             "requests 100/s  from memory 100.0 %  5xx 0.0 %  sent 0 B/s  connections 9  fills 1",
@@ -275,9 +292,11 @@ mod tests {
             "2.5      2.0 KiB/s  https://a/0",
         ];
         assert_eq!(lines[..expected.len()], expected);
-        assert_eq!(lines.len(), 24);
-        assert_eq!(lines[17], "");
-        assert_eq!(lines[19], "03:04:05  deploy  soft  -        tag t0  and 2 more");
+        assert_eq!(lines.len(), 31);
+        assert_eq!(lines[18], "ASKED/S  SENT    TAG");
+        assert_eq!(lines[19], "1.5      10 B/s  t0");
+        assert_eq!(lines[24], "");
+        assert_eq!(lines[26], "03:04:05  deploy  soft  -        tag t0  and 2 more");
     }
 
     #[test]

@@ -142,6 +142,21 @@ proptest! {
     }
 
     #[test]
+    fn bytes_keep_what_the_fuzz_target_looks_for(
+        kind in 0_u8..4,
+        text in "(https://h/|h/)?([a-z/.?:]|\\{\\+?(/v){0,2}(/\\*)?\\}){0,8}",
+        event in prop_oneof![
+            any_json().prop_map(|event| event.to_string()),
+            any_json().prop_map(|value| json!({ "v": [value] }).to_string()),
+            ".{0,20}",
+        ],
+        noise in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        crate::hooks::check::template(&[&[kind], text.as_bytes(), b"\n", event.as_bytes()].concat());
+        crate::hooks::check::template(&noise);
+    }
+
+    #[test]
     fn a_value_in_a_url_stays_within_its_segment(value in ".{1,20}") {
         let event = json!({ "v": value });
         if let Ok(found) = expand("https://h/a/{/v}/z?q={/v}&r", Kind::Url, &event) {

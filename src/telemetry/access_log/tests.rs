@@ -110,7 +110,7 @@ fn without_a_log_a_sample_is_counted_and_stands_for_all() {
     let now = clock::now();
     until(|| log.hottest().sites(now)[1].requests > 0.0);
     let hot = log.hottest().urls(super::super::hottest::Weight::Requests, 5, &|_| true, now);
-    assert_eq!(&*hot[0].url, "http://h/t");
+    assert_eq!(&*hot[0].name, "http://h/t");
     // Over the second that it is rounded up to; nothing of the silent ones.
     let found = hot[0].load.requests;
     assert!((100.0..=1020.0).contains(&found), "{found}");
