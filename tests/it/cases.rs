@@ -4,9 +4,11 @@
 //! [`PROOFS`] is the table; a test below checks that all that it names is there.
 
 mod answers;
+mod clients;
 mod keys;
 mod origins_health;
 mod origins_names;
+mod origins_words;
 
 use std::path::Path;
 
@@ -212,10 +214,17 @@ const PROOFS: [(&str, &str, &[&str]); 35] = [
     ("F46", "the public cache tests", &["conformance/main the_published_table_is_true"]),
 ];
 
+/// All that is proved, here and beside the tests.
+fn proofs() -> impl Iterator<Item = (&'static str, &'static str, &'static [&'static str])> {
+    let more =
+        clients::PROOFS.into_iter().chain(origins_names::PROOFS).chain(origins_words::PROOFS);
+    PROOFS.into_iter().chain(more)
+}
+
 #[test]
 fn every_case_names_tests_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for (case, about, tests) in PROOFS.into_iter().chain(origins_names::PROOFS) {
+    for (case, about, tests) in proofs() {
         assert!(!tests.is_empty(), "{case} {about}");
         for test in tests {
             let (file, name) = test.split_once(' ').unwrap();

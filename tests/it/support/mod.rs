@@ -11,6 +11,7 @@ pub(crate) mod file;
 pub(crate) mod gate;
 pub(crate) mod h2;
 pub(crate) mod origin;
+pub(crate) mod program;
 pub(crate) mod reply;
 pub(crate) mod websocket;
 
