@@ -12,7 +12,8 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use crate::message::{Body, BodyError};
 
-/// Waits until a body that is still arriving has begun or ended. How long that may take is up to
+/// Waits until a body that is still arriving has begun or ended. One that is there as a whole with its
+/// first piece is kept as such. How long that may take is up to
 /// the body: it fails when its sender is too slow.
 pub(super) async fn begun(mut body: Body) -> Result<Body, BodyError> {
     if !matches!(body, Body::Stream(_)) {
@@ -23,6 +24,12 @@ pub(super) async fn begun(mut body: Body) -> Result<Body, BodyError> {
         return Ok(body);
     }
     let first = poll_fn(|context| poll_data(&mut body, context)).await.transpose()?;
+    if let (Some(whole), Some(left)) = (&first, left)
+        && whole.len() as u64 == left
+    {
+        // All of it is there, so it can be sent again where the origin did not take it.
+        return Ok(Body::Full(whole.clone()));
+    }
     let rest = first.is_some().then_some(body);
     Ok(Body::stream(Prefixed { first, rest, left }))
 }

@@ -7,13 +7,14 @@ mod answers;
 mod clients;
 mod keys;
 mod origins_health;
+mod origins_http;
 mod origins_names;
 mod origins_words;
 
 use std::path::Path;
 
 /// Case, what it is about, and the tests that prove it: file and name.
-const PROOFS: [(&str, &str, &[&str]); 35] = [
+const PROOFS: [(&str, &str, &[&str]); 46] = [
     (
         "E08",
         "an origin that drips",
@@ -55,6 +56,75 @@ const PROOFS: [(&str, &str, &[&str]); 35] = [
         "H-origin",
         "a purge of everything under load",
         &["it/down a_purge_of_everything_under_load_sends_no_more_than_the_cap"],
+    ),
+    ("E01", "a body shorter than its length", &["it/cases/origins_http e01_"]),
+    ("E02", "chunks without the last", &["it/cases/origins_http e02_"]),
+    (
+        "E04",
+        "framing that can be read in two ways",
+        &[
+            "it/cases/origins_http e04_",
+            "it/failover answers_that_can_be_read_in_two_ways_are_not_relayed",
+            "src/origin/tests/http2 a_body_must_be_as_long_as_announced",
+        ],
+    ),
+    (
+        "E07",
+        "a reset as an end",
+        &[
+            "it/cases/origins_http e07_",
+            "src/origin/tests/faults a_reset_in_a_body_until_close_is_an_error",
+            "src/origin/tests/http2 a_body_that_is_reset_is_broken_even_without_error",
+        ],
+    ),
+    (
+        "E13",
+        "interim responses",
+        &[
+            "it/cases/origins_http e13_",
+            "src/origin/tests/http2 interim_responses_go_on_and_101_is_an_error",
+        ],
+    ),
+    (
+        "E14",
+        "heads without measure",
+        &["it/cases/origins_http e14_", "src/origin/tests/http2 heads_have_their_limits"],
+    ),
+    ("E15", "status lines", &["it/cases/origins_http e15_"]),
+    (
+        "E18",
+        "an answer that nobody asked for",
+        &[
+            "it/failover an_answer_that_nobody_asked_for_reaches_nobody",
+            "src/origin/tests/faults an_answer_that_nobody_asked_for_is_never_delivered",
+            "src/origin/tests/http2 bytes_after_a_204_reach_nobody",
+        ],
+    ),
+    ("E23", "Location", &["it/cases/origins_http e23_"]),
+    (
+        "E36",
+        "GOAWAY, REFUSED_STREAM, windows and streams of an HTTP/2 origin",
+        &[
+            "it/cases/origins_http e36_",
+            "src/origin/tests/http2 a_refused_stream_is_sent_again_whatever_its_method",
+            "src/origin/tests/http2 a_stream_reset_otherwise_is_sent_again_only_where_that_is_safe",
+            "src/origin/tests/http2 streams_beyond_a_goaway_go_elsewhere_and_the_others_end_well",
+            "src/origin/tests/http2 a_goaway_that_covers_the_stream_is_no_promise",
+            "src/origin/tests/http2 a_window_that_stays_shut_ends_with_our_patience",
+            "src/origin/tests/http2 an_origin_that_takes_no_streams_gets_none",
+            "src/origin/tests/http2 fewer_streams_are_respected_at_once",
+        ],
+    ),
+    (
+        "E40",
+        "a connection belongs to one site and one identity",
+        &[
+            "it/cases/origins_http e40_",
+            "src/origin/tests/connections two_sites_never_share_a_connection",
+            "src/origin/tests/http2 two_sites_never_share_a_connection",
+            "it/h2_origins a_pinned_name_is_the_one_that_counts",
+            "it/h2_origins an_origin_that_asks_who_we_are_is_shown_the_certificate",
+        ],
     ),
     ("F01", "Set-Cookie", &["it/caching some_responses_are_never_stored", "it/cases/keys f01_"]),
     (
@@ -219,6 +289,20 @@ fn proofs() -> impl Iterator<Item = (&'static str, &'static str, &'static [&'sta
     let more =
         clients::PROOFS.into_iter().chain(origins_names::PROOFS).chain(origins_words::PROOFS);
     PROOFS.into_iter().chain(more)
+}
+
+/// Every case of slow and hostile clients (D) and of hostile and faulty origins (E).
+const ALL: [&str; 39] = [
+    "D01", "D02", "D04", "D07", "D08", "D09", "D10", "D11", "D12", "D13", "D15", "D18", "E01",
+    "E02", "E04", "E07", "E08", "E09", "E13", "E14", "E15", "E18", "E22", "E23", "E25", "E26",
+    "E27", "E28", "E29", "E30", "E31", "E32", "E33", "E34", "E35", "E36", "E38", "E39", "E40",
+];
+
+#[test]
+fn no_case_is_without_proof() {
+    for case in ALL {
+        assert_eq!(proofs().filter(|(own, ..)| *own == case).count(), 1, "{case}");
+    }
 }
 
 #[test]

@@ -30,7 +30,11 @@ mod facades;
 #[cfg(test)]
 mod failover;
 #[cfg(test)]
+mod grpc;
+#[cfg(test)]
 mod h2;
+#[cfg(test)]
+mod h2_origins;
 #[cfg(test)]
 mod hooks;
 #[cfg(test)]
@@ -41,6 +45,8 @@ mod invalidation;
 mod isolation;
 #[cfg(test)]
 mod keys;
+#[cfg(test)]
+mod large;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]

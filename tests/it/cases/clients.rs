@@ -59,6 +59,8 @@ pub(super) const PROOFS: [(&str, &str, &[&str]); 12] = [
         "D10",
         "a large upload",
         &[
+            "it/large large_bodies_over_http",
+            "it/large a_gibibyte_each_way_leaves_memory_flat",
             "it/passing a_large_upload_waits_for_the_origin",
             "it/limits a_body_beyond_the_rule_is_413",
         ],
@@ -67,6 +69,7 @@ pub(super) const PROOFS: [(&str, &str, &[&str]); 12] = [
         "D11",
         "a large upload that the origin does not read",
         &[
+            "it/large an_origin_that_does_not_read_holds_its_client_back",
             "it/passing a_large_upload_waits_for_the_origin",
             "src/origin/upload no_more_waits_than_is_configured",
         ],

@@ -10,6 +10,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme};
 
 /// A folder of its own, removed at the end.
@@ -60,13 +61,34 @@ impl Certificate {
     }
 
     /// TLS for a server that shows it.
-    pub(super) fn server(&self) -> ServerConfig {
+    pub(crate) fn server(&self) -> ServerConfig {
         let chain = CertificateDer::pem_file_iter(&self.chain).unwrap();
         let key = PrivateKeyDer::from_pem_file(&self.key).unwrap();
         ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
+            .with_single_cert(chain.map(Result::unwrap).collect(), key)
+            .unwrap()
+    }
+
+    /// TLS for a server that shows it and asks clients for `client`.
+    pub(crate) fn server_for(&self, client: &Self) -> ServerConfig {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(&client.chain).unwrap() {
+            roots.add(certificate.unwrap()).unwrap();
+        }
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .build()
+                .unwrap();
+        let chain = CertificateDer::pem_file_iter(&self.chain).unwrap();
+        let key = PrivateKeyDer::from_pem_file(&self.key).unwrap();
+        ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier)
             .with_single_cert(chain.map(Result::unwrap).collect(), key)
             .unwrap()
     }

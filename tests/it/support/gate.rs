@@ -31,7 +31,7 @@ impl Gate {
     }
 
     /// Comes to the gate and waits until it is open. Bounded by whoever plays the script.
-    pub(super) async fn pass(&self) {
+    pub(crate) async fn pass(&self) {
         self.came.send_modify(|came| *came += 1);
         let mut open = self.open.subscribe();
         let _ = open.wait_for(|open| *open).await;

@@ -41,6 +41,7 @@ impl H2 {
     /// Connects in plain by prior knowledge.
     pub(crate) async fn plain(address: SocketAddr, host: &str) -> Self {
         let stream = within("a connection", TcpStream::connect(address)).await.unwrap();
+        stream.set_nodelay(true).unwrap();
         Self::over(stream, format!("http://{host}")).await
     }
 

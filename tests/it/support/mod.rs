@@ -10,6 +10,7 @@ pub(crate) mod edge;
 pub(crate) mod file;
 pub(crate) mod gate;
 pub(crate) mod h2;
+pub(crate) mod h2_origin;
 pub(crate) mod origin;
 pub(crate) mod program;
 pub(crate) mod reply;
@@ -24,6 +25,7 @@ pub(crate) use edge::Edge;
 pub(crate) use file::{File, Version};
 pub(crate) use gate::Gate;
 pub(crate) use h2::H2;
+pub(crate) use h2_origin::H2Origin;
 pub(crate) use origin::Origin;
 pub(crate) use reply::{Piece, Reply};
 
