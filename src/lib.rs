@@ -9,7 +9,7 @@
 //! 4 doors    listener  origin
 //! 3 state    store  guard  audit
 //! 2 basics   config  telemetry  clock
-//! 1 ground   message  http1  semantics  purge  route  balance  health  hooks
+//! 1 ground   message  http1  semantics  purge  replication  route  balance  health  hooks
 //! ```
 
 pub mod admin;
@@ -28,6 +28,7 @@ pub mod message;
 pub mod origin;
 pub mod proxy;
 pub mod purge;
+pub mod replication;
 pub mod route;
 pub mod semantics;
 pub mod store;

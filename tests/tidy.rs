@@ -358,3 +358,18 @@ fn alerts_and_dashboard_name_metrics_that_are_in_the_operators_book() {
     ids.dedup();
     assert_eq!(ids.len(), panels.len(), "two panels have one id");
 }
+
+/// Bugs can be planted in the protocol core to prove that its simulation finds them. Whoever builds
+/// the core for service plants none.
+#[test]
+fn only_the_simulation_plants_bugs() {
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|source| source.room != "replication") {
+        for (at, name) in source.code.match_indices("Mutation::") {
+            if !source.code[at + name.len()..].starts_with("None") {
+                wrong.push(source.path.display().to_string());
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "a bug is planted in {wrong:?}");
+}

@@ -14,49 +14,7 @@ mod origins_words;
 use std::path::Path;
 
 /// Case, what it is about, and the tests that prove it: file and name.
-const PROOFS: [(&str, &str, &[&str]); 46] = [
-    (
-        "E08",
-        "an origin that drips",
-        &[
-            "it/cases/origins_health e08_",
-            "it/failover an_origin_that_falls_silent_within_a_body_cuts_it_off",
-        ],
-    ),
-    ("E09", "accepts and never answers", &["it/cases/origins_health e09_"]),
-    (
-        "E31",
-        "all origins down",
-        &[
-            "it/cases/origins_health e31_",
-            "it/down an_origin_that_hangs_up_hurts_nobody_but_those_who_need_it",
-            "it/down an_origin_that_says_nothing_hurts_nobody_but_those_who_need_it",
-        ],
-    ),
-    (
-        "E32",
-        "the health page answers, traffic fails",
-        &["it/cases/origins_health e32_", "src/health/limits at_most_the_share_and_never_the_last"],
-    ),
-    (
-        "E33",
-        "a return",
-        &[
-            "it/cases/origins_health e33_",
-            "src/health/endpoint a_returning_endpoint_ramps_up",
-            "src/origin/tests/health what_comes_back_is_not_run_over",
-        ],
-    ),
-    (
-        "E34",
-        "all health checks fail at once",
-        &["it/cases/origins_health e34_", "src/health/limits the_tier_that_is_used"],
-    ),
-    (
-        "H-origin",
-        "a purge of everything under load",
-        &["it/down a_purge_of_everything_under_load_sends_no_more_than_the_cap"],
-    ),
+const PROOFS: &[(&str, &str, &[&str])] = &[
     ("E01", "a body shorter than its length", &["it/cases/origins_http e01_"]),
     ("E02", "chunks without the last", &["it/cases/origins_http e02_"]),
     (
@@ -125,6 +83,48 @@ const PROOFS: [(&str, &str, &[&str]); 46] = [
             "it/h2_origins a_pinned_name_is_the_one_that_counts",
             "it/h2_origins an_origin_that_asks_who_we_are_is_shown_the_certificate",
         ],
+    ),
+    (
+        "E08",
+        "an origin that drips",
+        &[
+            "it/cases/origins_health e08_",
+            "it/failover an_origin_that_falls_silent_within_a_body_cuts_it_off",
+        ],
+    ),
+    ("E09", "accepts and never answers", &["it/cases/origins_health e09_"]),
+    (
+        "E31",
+        "all origins down",
+        &[
+            "it/cases/origins_health e31_",
+            "it/down an_origin_that_hangs_up_hurts_nobody_but_those_who_need_it",
+            "it/down an_origin_that_says_nothing_hurts_nobody_but_those_who_need_it",
+        ],
+    ),
+    (
+        "E32",
+        "the health page answers, traffic fails",
+        &["it/cases/origins_health e32_", "src/health/limits at_most_the_share_and_never_the_last"],
+    ),
+    (
+        "E33",
+        "a return",
+        &[
+            "it/cases/origins_health e33_",
+            "src/health/endpoint a_returning_endpoint_ramps_up",
+            "src/origin/tests/health what_comes_back_is_not_run_over",
+        ],
+    ),
+    (
+        "E34",
+        "all health checks fail at once",
+        &["it/cases/origins_health e34_", "src/health/limits the_tier_that_is_used"],
+    ),
+    (
+        "H-origin",
+        "a purge of everything under load",
+        &["it/down a_purge_of_everything_under_load_sends_no_more_than_the_cap"],
     ),
     ("F01", "Set-Cookie", &["it/caching some_responses_are_never_stored", "it/cases/keys f01_"]),
     (
@@ -288,7 +288,7 @@ const PROOFS: [(&str, &str, &[&str]); 46] = [
 fn proofs() -> impl Iterator<Item = (&'static str, &'static str, &'static [&'static str])> {
     let more =
         clients::PROOFS.into_iter().chain(origins_names::PROOFS).chain(origins_words::PROOFS);
-    PROOFS.into_iter().chain(more)
+    PROOFS.iter().copied().chain(more)
 }
 
 /// Every case of slow and hostile clients (D) and of hostile and faulty origins (E).

@@ -44,6 +44,7 @@ def certificate(folder, *names):
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
          "-days", "2", "-subj", f"/CN={names[0]}", "-addext", f"subjectAltName={listed}",
+         "-addext", "basicConstraints=critical,CA:FALSE",
          "-keyout", key, "-out", chain], check=True, capture_output=True)
     return chain, key
 

@@ -1,0 +1,52 @@
+//! Bugs that can be planted, to prove that the simulation finds them.
+//!
+//! Production passes [`Mutation::None`]; `tests/tidy.rs` checks that no other room names another.
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mutation {
+    /// No bug: what production runs.
+    #[default]
+    None,
+    /// A purge counts as acknowledged with the first acknowledgement.
+    AcknowledgedBeforeMajority,
+    /// A witness acknowledges a record although one before it is missing.
+    AcknowledgedOverHole,
+    /// What other witnesses know of restarts is not looked at: a reply from before a forgetful
+    /// restart counts.
+    DeadReplyCounted,
+    /// A witness that forgot is content with what one other tells it.
+    OnePeerTrusted,
+    /// Votes belong to processes: two of one witness have two, whatever is known of restarts.
+    TwoProcessesTwoVotes,
+    /// The witness set is exchanged at once.
+    SetChangedInOneStep,
+    /// The lease runs from the arrival of the answer.
+    LeaseFromAnswer,
+    /// A lease is taken although records in the answers are still missing.
+    LeaseBeforeCatchUp,
+    /// Vectors are compared by the furthest record of a node, whichever its incarnation.
+    MaximumAcrossIncarnations,
+    /// A record that can't be read has no effect.
+    UnknownSkipped,
+    /// The vector jumps over records that are gone from all logs, and nothing is purged for them.
+    JumpWithoutReset,
+    /// A reset makes stale what it should make to be checked.
+    SoftReset,
+    /// A step of retirement is taken over without looking at what was missed.
+    RetiredForgotten,
+    /// Replies of two generations count together.
+    GenerationsMixed,
+    /// A new generation is taken over without a reset.
+    GenerationWithoutReset,
+    /// A witness acknowledges before its disk has the record.
+    AcknowledgedBeforeDisk,
+    /// A relay's answer counts as if its own questions had no age.
+    RelayAgeForgotten,
+    /// A wall clock that ran ahead of the boot clock ends no lease.
+    WallClockIgnored,
+    /// A restarted witness is answered, and its new life is not noted.
+    RestartNotNoted,
+    /// An answer is taken for the answer to the newest question, whatever number it bears.
+    QuestionNumberIgnored,
+}

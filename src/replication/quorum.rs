@@ -1,0 +1,231 @@
+//! Who the witnesses are, and which of their replies count together.
+//!
+//! A reply counts only beside replies under the same set number and of the same generation, and only
+//! while no reply beside it knows that its sender has begun a new life without its log (crash
+//! vectors: Michael, Ports, Sharma, Szekeres, "Recovering Shared Objects Without Stable Storage",
+//! DISC 2017).
+//!
+//! ```text
+//! set 4   old: a b c   new: b c d       a joint set: a majority of each half is needed
+//! reply of a, life 2 | b says: a is in life 3    -> a's does not count
+//! ```
+
+use std::collections::BTreeMap;
+
+use super::identity::{Incarnation, Name};
+use super::mutation::Mutation;
+
+/// One life of a witness with its memory. Lives are counted by those who saw them begin, so that
+/// they have an order without a clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Standing {
+    /// How many times its memory was lost, as far as those asked knew.
+    pub count: u64,
+    /// Tells two processes apart that began at once.
+    pub incarnation: Incarnation,
+}
+
+/// The newest lives of witnesses that somebody knows.
+pub type Standings = BTreeMap<Name, Standing>;
+
+/// Takes over what is newer in `other`. Says whether anything was.
+pub(super) fn note(known: &mut Standings, other: &Standings) -> bool {
+    let mut newer = false;
+    for (name, standing) in other {
+        let own = known.entry(name.clone()).or_default();
+        newer |= standing > own;
+        *own = (*own).max(*standing);
+    }
+    newer
+}
+
+/// A configured, numbered set of witnesses; while it changes, the old one and the new one together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WitnessSet {
+    /// Grows with each change.
+    pub number: u64,
+    /// The witnesses: one, three or five.
+    pub members: Vec<Name>,
+    /// Those that shall take over; a majority of each is needed until they have.
+    pub joining: Option<Vec<Name>>,
+}
+
+impl WitnessSet {
+    /// Everybody in it.
+    pub fn everyone(&self) -> impl Iterator<Item = &Name> {
+        let joining = self.joining.iter().flatten();
+        self.members.iter().chain(joining.filter(|name| !self.members.contains(name)))
+    }
+
+    /// Whether a node is in it.
+    #[must_use]
+    pub fn contains(&self, name: &Name) -> bool {
+        self.everyone().any(|member| member == name)
+    }
+
+    /// Whether these are enough: a majority, of both halves where there are two. Each is in there
+    /// once.
+    #[must_use]
+    pub fn is_majority(&self, voters: &[&Name]) -> bool {
+        let votes = |half: &Vec<Name>| voters.iter().filter(|name| half.contains(name)).count();
+        self.halves().all(|half| votes(half) >= majority(half))
+    }
+
+    /// Whether `counts` are enough others for `me` to adopt from, after its memory was lost: of n
+    /// witnesses with majority m, n - m + 1, so that every majority that `me` was part of has another
+    /// member among them. Who has never been in the old half adopts from a majority of it.
+    pub fn may_adopt(&self, me: &Name, counts: impl Fn(&Name) -> bool) -> bool {
+        let others = |name: &Name| name != me && counts(name);
+        if !self.members.contains(me) {
+            return votes(&self.members, others) >= majority(&self.members);
+        }
+        let mut halves = self.halves().filter(|half| half.contains(me));
+        halves.all(|half| votes(half, others) > half.len() - majority(half))
+    }
+
+    /// The set that is in force after this joint one.
+    #[must_use]
+    pub fn after(&self) -> Option<Self> {
+        let members = self.joining.clone()?;
+        Some(Self { number: self.number + 1, members, joining: None })
+    }
+
+    fn halves(&self) -> impl Iterator<Item = &Vec<Name>> {
+        std::iter::once(&self.members).chain(self.joining.as_ref())
+    }
+}
+
+fn majority(half: &[Name]) -> usize {
+    half.len() / 2 + 1
+}
+
+fn votes(half: &[Name], counts: impl Fn(&Name) -> bool) -> usize {
+    half.iter().filter(|name| counts(name)).count()
+}
+
+/// What every reply of a witness bears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Testimony {
+    /// Number of the set under which it answers.
+    pub set: u64,
+    /// The generation that it belongs to.
+    pub generation: u64,
+    /// The life that it is in.
+    pub standing: Standing,
+    /// The newest lives of the others that it knows of.
+    pub known: Standings,
+}
+
+/// Which of some replies count together under a set, and of which generation.
+#[derive(Debug)]
+pub(super) struct Count<'a> {
+    set: &'a WitnessSet,
+    known: Standings,
+    generation: u64,
+    mutation: Mutation,
+}
+
+impl<'a> Count<'a> {
+    /// Over replies of one generation; the others are passed over.
+    pub(super) fn new<'b>(
+        set: &'a WitnessSet,
+        generation: u64,
+        replies: impl Iterator<Item = (&'b Name, &'b Testimony)>,
+        mutation: Mutation,
+    ) -> Self {
+        let mut known = Standings::new();
+        for (name, reply) in replies.filter(|(_, reply)| reply.set == set.number) {
+            let heeds =
+                ![Mutation::DeadReplyCounted, Mutation::TwoProcessesTwoVotes].contains(&mutation);
+            if reply.generation == generation && heeds {
+                note(&mut known, &reply.known);
+                let own = known.entry(name.clone()).or_default();
+                *own = (*own).max(reply.standing);
+            }
+        }
+        Self { set, known, generation, mutation }
+    }
+
+    /// Whether the reply counts.
+    #[must_use]
+    pub(super) fn holds(&self, name: &Name, reply: &Testimony) -> bool {
+        let generation =
+            reply.generation == self.generation || self.mutation == Mutation::GenerationsMixed;
+        reply.set == self.set.number
+            && generation
+            && self.known.get(name).is_none_or(|newest| reply.standing >= *newest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &str) -> Vec<Name> {
+        names.split(' ').map(Name::from).collect()
+    }
+
+    fn set(members: &str, joining: Option<&str>) -> WitnessSet {
+        WitnessSet { number: 1, members: names(members), joining: joining.map(names) }
+    }
+
+    fn among<'a>(who: &'a str) -> impl Fn(&Name) -> bool + 'a {
+        move |name| who.split(' ').any(|other| other == name.as_str())
+    }
+
+    #[test]
+    fn a_majority_is_more_than_half_of_each_half() {
+        for (set, who, is) in [
+            (set("a", None), "a", true),
+            (set("a b c", None), "a", false),
+            (set("a b c", None), "a c", true),
+            (set("a b c", None), "a x", false),
+            (set("a b c d e", None), "a b", false),
+            (set("a b c d e", None), "a b e", true),
+            (set("a b c", Some("c d e")), "a b", false),
+            (set("a b c", Some("c d e")), "b c", false),
+            (set("a b c", Some("c d e")), "b c d", true),
+        ] {
+            let voters = names(who);
+            let voters: Vec<&Name> = voters.iter().collect();
+            assert_eq!(set.is_majority(&voters), is, "{who} of {set:?}");
+        }
+    }
+
+    #[test]
+    fn who_forgot_adopts_from_so_many_that_every_majority_is_met() {
+        for (set, who, may) in [
+            (set("a b c", None), "a b", false),
+            (set("a b c", None), "b c", true),
+            (set("a b c d e", None), "b c", false),
+            (set("a b c d e", None), "b c d", true),
+            (set("a", None), "b", false),
+            (set("b c d", Some("a c d")), "b", false),
+            (set("b c d", Some("a c d")), "b c", true),
+        ] {
+            assert_eq!(set.may_adopt(&"a".into(), among(who)), may, "{who} of {set:?}");
+        }
+    }
+
+    #[test]
+    fn a_reply_from_a_life_that_is_over_does_not_count() {
+        let life = |count| Standing { count, incarnation: Incarnation(count) };
+        let reply = |standing, known: &[(&str, Standing)]| Testimony {
+            set: 1,
+            generation: 9,
+            standing,
+            known: known.iter().map(|(name, life)| (Name::from(*name), *life)).collect(),
+        };
+        let set = set("a b c", None);
+        let (a, b) = (Name::from("a"), Name::from("b"));
+        let old = reply(life(1), &[]);
+        let knowing = reply(life(1), &[("a", life(2))]);
+        let both = [(&a, &old), (&b, &knowing)];
+        let count = Count::new(&set, 9, both.into_iter(), Mutation::None);
+        assert!(!count.holds(&a, &old) && count.holds(&b, &knowing));
+        let alone = Count::new(&set, 9, [(&a, &old)].into_iter(), Mutation::None);
+        assert!(alone.holds(&a, &old));
+        let other = Count::new(&set, 8, [(&a, &old)].into_iter(), Mutation::None);
+        assert!(!other.holds(&a, &old));
+    }
+}

@@ -1,0 +1,159 @@
+//! Slow changes: the set of witnesses, and sources that retire.
+//!
+//! ```text
+//! set 4: a b c  -->  set 5: a b c and b c d, a majority of each needed  -->  set 6: b c d
+//!                    '-- until a majority of both answers under 5 --'
+//! ```
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::clock::Now;
+use crate::replication::identity::{Name, Source};
+use crate::replication::message::{Beat, Message};
+use crate::replication::mutation::Mutation;
+use crate::replication::quorum::{Standing, WitnessSet};
+use crate::replication::retire::{SOURCES_PER_STEP, Step};
+use crate::replication::settings::Notice;
+use crate::replication::vector::Mark;
+
+use super::{Replica, SETS, is_due};
+
+/// How often sources are looked through.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What was heard of others, for changes.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    heard: BTreeMap<Name, Heard>,
+    /// Since when a source is where it is.
+    quiet: BTreeMap<Source, (u64, Duration)>,
+    looked: Option<Duration>,
+    to_self: Vec<Message>,
+}
+
+#[derive(Debug)]
+struct Heard {
+    source: Source,
+    set: u64,
+    serves: bool,
+}
+
+impl Changes {
+    pub(super) fn hear(&mut self, from: &Name, beat: &Beat) {
+        let heard = Heard { source: beat.source.clone(), set: beat.set, serves: beat.serves };
+        self.heard.insert(from.clone(), heard);
+    }
+
+    /// What a node has to say to itself: a witness asks itself, too.
+    pub(super) fn say_to_self(&mut self, message: Message) {
+        self.to_self.push(message);
+    }
+}
+
+impl Replica {
+    /// Hears what it has said to itself.
+    pub(super) fn hear_self(&mut self, now: Now) {
+        let me = self.settings.me.clone();
+        for message in std::mem::take(&mut self.changes.to_self) {
+            self.hear(&me, message, now);
+        }
+    }
+
+    /// The operator wants these witnesses: old and new together first.
+    pub(super) fn want_witnesses(&mut self, members: Vec<Name>, now: Now) {
+        let set = self.witnesses();
+        if set.joining.is_some() || set.members == members || members.is_empty() {
+            return;
+        }
+        let number = set.number + 1;
+        let joint =
+            WitnessSet { number, members: set.members.clone(), joining: Some(members.clone()) };
+        let at_once = WitnessSet { number, members, joining: None };
+        let hasty = self.mutation == Mutation::SetChangedInOneStep;
+        self.take_set(if hasty { &at_once } else { &joint }, now);
+    }
+
+    pub(super) fn hear_set(&mut self, set: &WitnessSet, now: Now) {
+        if set.number > self.witnesses().number && !set.members.is_empty() {
+            self.take_set(set, now);
+        }
+    }
+
+    pub(super) fn beat_to(&mut self, to: &Name) {
+        let beat = self.beat_now();
+        self.send(to, Message::Beat(beat));
+    }
+
+    pub(super) fn witness_standing(&self) -> Standing {
+        self.witness.standing()
+    }
+
+    pub(super) fn tick_changes(&mut self, now: Now) {
+        if !is_due(&mut self.changes.looked, LOOK_EVERY, now) || !self.is_serving() {
+            return;
+        }
+        self.finish_change(now);
+        self.retire_sources(now);
+    }
+
+    fn take_set(&mut self, set: &WitnessSet, now: Now) {
+        self.notice(Notice::Witnesses { number: set.number });
+        let tell: Vec<Name> = set.everyone().cloned().collect();
+        self.sets.insert(set.number, set.clone());
+        while self.sets.len() > SETS {
+            self.sets.pop_first();
+        }
+        self.enter_set(now);
+        for name in tell {
+            self.send(&name, Message::Witnesses(set.clone()));
+        }
+    }
+
+    /// The joint set is in force once a majority of both halves answers under it.
+    fn finish_change(&mut self, now: Now) {
+        let set = self.witnesses();
+        let Some(after) = set.after() else { return };
+        let holds = |name: &&Name| {
+            let heard = self.changes.heard.get(*name);
+            **name == self.settings.me
+                || heard.is_some_and(|heard| heard.serves && heard.set == set.number)
+        };
+        let voters: Vec<&Name> = set.everyone().filter(holds).collect();
+        if set.is_majority(&voters) {
+            self.take_set(&after, now);
+        }
+    }
+
+    /// The first witness retires sources of lives that are over and have long been silent.
+    fn retire_sources(&mut self, now: Now) {
+        let first = self.witnesses().members.first() == Some(&self.settings.me);
+        if !first || self.vector.len() <= self.settings.sources {
+            self.changes.quiet.clear();
+            return;
+        }
+        let quiet = &mut self.changes.quiet;
+        quiet.retain(|source, (sequence, _)| self.vector.mark(source).sequence == *sequence);
+        for (source, mark) in self.vector.marks() {
+            quiet.entry(source.clone()).or_insert((mark.sequence, now.boot));
+        }
+        let ended = |source: &Source| {
+            let heard = self.changes.heard.get(&source.node);
+            let gone = !self.settings.roster.contains_key(&source.node);
+            *source != self.issuer.source
+                && (gone || heard.is_some_and(|heard| heard.source != *source))
+        };
+        let after = self.settings.retire_after;
+        let silent = self.changes.quiet.iter().filter(|(source, (_, since))| {
+            now.boot.saturating_sub(*since) >= after && ended(source)
+        });
+        let retired: Vec<(Source, Mark)> = silent
+            .map(|(source, _)| (source.clone(), self.vector.mark(source)))
+            .take(SOURCES_PER_STEP)
+            .collect();
+        if !retired.is_empty() {
+            let step = Step::new(&self.vector, retired, self.dice.next());
+            self.take_step(step);
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! This node's own purges: numbered, sent out, acknowledged, receipted.
+//!
+//! At once to every node of the own PoP, to every witness, and to a few relays in each other PoP,
+//! which hand it on inside: one wide-area hop, one local hop. Witnesses that do not acknowledge are
+//! told again; everyone else is reached by repair.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Now;
+use crate::replication::identity::{Identity, Incarnation, Name, Source};
+use crate::replication::message::Message;
+use crate::replication::mutation::Mutation;
+use crate::replication::quorum::{Count, Testimony};
+use crate::replication::record::{Record, Scope};
+use crate::replication::settings::{Action, Notice, Settings};
+use crate::replication::vector::Mark;
+
+use super::{Replica, is_due};
+
+/// How often witnesses are told again.
+const TELL_AGAIN: Duration = Duration::from_millis(200);
+
+/// How long they are told again; afterwards repair has them.
+const TELL_FOR: Duration = Duration::from_secs(30);
+
+/// Purges told again at once.
+const TOLD_AGAIN: usize = 64;
+
+/// A purge may be this long, so that one frame holds many.
+const PAYLOAD_BYTES: usize = 60 << 10;
+
+/// Within T after the acknowledgement, every node that has not applied a purge is without a lease.
+const T: Duration = Duration::from_secs(2);
+
+/// Why a purge was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// More than the rate allows; worth trying again after this.
+    TooMany {
+        /// When there is room again.
+        again: Duration,
+    },
+    /// Longer than a record may be.
+    TooLong,
+}
+
+/// What is known of one purge.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    /// Its name.
+    pub identity: Identity,
+    /// When it was issued, on the boot clock.
+    pub issued: Duration,
+    /// When a majority of the witnesses was known to hold it.
+    pub acknowledged: Option<Duration>,
+    /// Who has applied it, and when that was heard.
+    pub applied: BTreeMap<Name, Duration>,
+}
+
+/// A node as a receipt shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeState {
+    /// It said so, this long after the purge was issued.
+    Applied(Duration),
+    /// It has not said so, but uses its memory no more without asking the origin, where its sites
+    /// revalidate without a lease: nobody can hold one that does not know this purge.
+    Fenced,
+    /// It has not said so, and the purge is not acknowledged or not for long enough.
+    Unknown,
+}
+
+impl Receipt {
+    /// How the purge stands on a node.
+    #[must_use]
+    pub fn state(&self, node: &Name, now: Now) -> NodeState {
+        if let Some(at) = self.applied.get(node) {
+            return NodeState::Applied(at.saturating_sub(self.issued));
+        }
+        match self.acknowledged {
+            Some(at) if now.boot.saturating_sub(at) >= T => NodeState::Fenced,
+            Some(_) | None => NodeState::Unknown,
+        }
+    }
+}
+
+/// What a node issues.
+#[derive(Debug)]
+pub(super) struct Issuer {
+    pub(super) source: Source,
+    last: Mark,
+    acknowledgements: BTreeMap<(Name, Incarnation), (Mark, Testimony)>,
+    receipts: VecDeque<Receipt>,
+    told: Option<Duration>,
+    pace: Pace,
+    /// Others' records as they spread, by issuer.
+    paces: BTreeMap<Name, Pace>,
+}
+
+impl Issuer {
+    pub(super) fn new(source: Source, settings: &Settings, now: Now) -> Self {
+        Self {
+            source,
+            last: Mark::default(),
+            acknowledgements: BTreeMap::new(),
+            receipts: VecDeque::new(),
+            told: None,
+            pace: Pace::new(settings, now),
+            paces: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn sequence(&self) -> u64 {
+        self.last.sequence
+    }
+
+    pub(super) fn receipts(&self) -> usize {
+        self.receipts.len()
+    }
+
+    /// Whether another record of this issuer may be applied as it comes.
+    pub(super) fn admits(&mut self, issuer: &Name, now: Now) -> bool {
+        let same = Pace { next: now.boot, ..self.pace };
+        self.paces.entry(issuer.clone()).or_insert(same).take(now).is_ok()
+    }
+}
+
+impl Replica {
+    /// Issues a purge. The actions apply it here and send it out; the identity is its receipt.
+    ///
+    /// # Errors
+    /// When it is too long, or purges come faster than the rate allows.
+    pub fn submit(
+        &mut self,
+        scope: Scope,
+        payload: Arc<[u8]>,
+        receipt: bool,
+        now: Now,
+    ) -> Result<(Identity, Vec<Action>), Refusal> {
+        if payload.len() > PAYLOAD_BYTES {
+            return Err(Refusal::TooLong);
+        }
+        self.issuer.pace.take(now).map_err(|again| Refusal::TooMany { again })?;
+        let last = self.issuer.last;
+        let sequence = last.sequence + 1;
+        let identity = Identity { source: self.issuer.source.clone(), sequence };
+        let before = last.chain;
+        let record =
+            Arc::new(Record { identity: identity.clone(), before, scope, receipt, payload });
+        self.issuer.last = Mark { sequence, chain: record.after() };
+        self.keep_receipt(&identity, now);
+        let records = self.with_followers(record.clone(), now);
+        self.apply(&records, now);
+        self.spread(&record);
+        self.hear_self(now);
+        Ok((identity, std::mem::take(&mut self.out)))
+    }
+
+    /// What is known of a purge of this node, as long as it is remembered.
+    #[must_use]
+    pub fn receipt(&self, identity: &Identity) -> Option<&Receipt> {
+        self.issuer.receipts.iter().find(|receipt| receipt.identity == *identity)
+    }
+
+    pub(super) fn hear_acknowledgement(
+        &mut self,
+        from: &Name,
+        source: &Source,
+        mark: Mark,
+        testimony: Testimony,
+        now: Now,
+    ) {
+        self.heed(from, &testimony, now);
+        if *source != self.issuer.source || !self.is_own_history(mark) {
+            return;
+        }
+        let voter = self.voter(from, &testimony);
+        let newest = self.issuer.acknowledgements.get(&voter);
+        let stale = newest.is_some_and(|(old, reply)| {
+            let same = reply.generation == testimony.generation && reply.set == testimony.set;
+            let dead =
+                self.mutation != Mutation::DeadReplyCounted && testimony.standing < reply.standing;
+            let older = dead || testimony.standing == reply.standing && mark < *old;
+            (same && older) || testimony.set < reply.set
+        });
+        if !stale {
+            self.issuer.acknowledgements.insert(voter, (mark, testimony));
+            self.count_acknowledgements(now);
+        }
+    }
+
+    pub(super) fn hear_applied(&mut self, from: &Name, identity: &Identity, now: Now) {
+        let mut receipts = self.issuer.receipts.iter_mut();
+        if let Some(receipt) = receipts.find(|receipt| receipt.identity == *identity)
+            && self.settings.roster.contains_key(from)
+        {
+            receipt.applied.entry(from.clone()).or_insert(now.boot);
+        }
+    }
+
+    /// Another record is known under a name that this node gave.
+    pub(super) fn hear_conflict(&mut self, identity: &Identity) {
+        if identity.source == self.issuer.source {
+            self.be_reborn();
+        }
+    }
+
+    /// Numbers its records anew, under a new incarnation.
+    pub(super) fn be_reborn(&mut self) {
+        self.issuer.source.incarnation = Incarnation(self.dice.next());
+        self.issuer.last = Mark::default();
+        self.issuer.acknowledgements.clear();
+        self.notice(Notice::Reborn);
+    }
+
+    pub(super) fn tick_issuer(&mut self, now: Now) {
+        let paces = &mut self.issuer.paces;
+        paces.retain(|_, pace| pace.next > now.boot);
+        if !is_due(&mut self.issuer.told, TELL_AGAIN, now) {
+            return;
+        }
+        let open = self.issuer.receipts.iter().filter(|receipt| {
+            let age = now.boot.saturating_sub(receipt.issued);
+            receipt.acknowledged.is_none()
+                && age < TELL_FOR
+                && age >= TELL_AGAIN
+                && receipt.identity.source == self.issuer.source
+        });
+        let open: Vec<Identity> =
+            open.take(TOLD_AGAIN).map(|receipt| receipt.identity.clone()).collect();
+        for identity in open {
+            let Some(record) = self.log.record(&identity).cloned() else { continue };
+            for witness in self.silent_witnesses(&identity) {
+                let record = record.clone();
+                self.send(&witness, Message::Record { record, pass_on: false });
+            }
+        }
+    }
+
+    fn keep_receipt(&mut self, identity: &Identity, now: Now) {
+        let applied = BTreeMap::from([(self.settings.me.clone(), now.boot)]);
+        let identity = identity.clone();
+        let receipt = Receipt { identity, issued: now.boot, acknowledged: None, applied };
+        self.issuer.receipts.push_back(receipt);
+        if self.issuer.receipts.len() > self.settings.receipts {
+            self.issuer.receipts.pop_front();
+        }
+    }
+
+    /// Sends a record to whom it goes at once.
+    fn spread(&mut self, record: &Arc<Record>) {
+        let mut pops: BTreeMap<&Name, Vec<&Name>> = BTreeMap::new();
+        for (name, pop) in &self.settings.roster {
+            pops.entry(pop).or_default().push(name);
+        }
+        let own = self.settings.roster.get(&self.settings.me);
+        let witnesses = self.sets.last_key_value().into_iter().flat_map(|(_, set)| set.everyone());
+        let mut to: BTreeMap<Name, bool> = witnesses.map(|name| (name.clone(), false)).collect();
+        for (pop, mut names) in pops {
+            if Some(pop) == own {
+                to.extend(names.into_iter().map(|name| (name.clone(), false)));
+                continue;
+            }
+            let inside = names.len() > self.settings.relays;
+            for _ in 0..self.settings.relays.min(names.len()) {
+                let Some(relay) = self.dice.pick(&names).copied() else { break };
+                names.retain(|name| *name != relay);
+                to.insert(relay.clone(), inside);
+            }
+        }
+        for (name, pass_on) in to {
+            self.send(&name, Message::Record { record: record.clone(), pass_on });
+        }
+    }
+
+    fn is_own_history(&self, mark: Mark) -> bool {
+        let source = self.issuer.source.clone();
+        let identity = Identity { source, sequence: mark.sequence };
+        mark == self.issuer.last || self.log.chain(&identity) == Some(mark.chain)
+    }
+
+    fn count_acknowledgements(&mut self, now: Now) {
+        let source = self.issuer.source.clone();
+        let furthest = self.issuer.acknowledgements.values().map(|(mark, _)| mark.sequence).max();
+        let open: Vec<Identity> = (self.issuer.receipts.iter())
+            .filter(|receipt| receipt.acknowledged.is_none())
+            .map(|receipt| receipt.identity.clone())
+            .filter(|identity| identity.source == source && Some(identity.sequence) <= furthest)
+            .collect();
+        for identity in open {
+            if !self.is_acknowledged(identity.sequence) {
+                return;
+            }
+            let receipts = &mut self.issuer.receipts;
+            if let Some(receipt) = receipts.iter_mut().find(|receipt| receipt.identity == identity)
+            {
+                receipt.acknowledged = Some(now.boot);
+            }
+            self.out.push(Action::Acknowledged(identity));
+        }
+    }
+
+    /// Whether a majority whose replies count together holds this node's records up to here.
+    fn is_acknowledged(&self, sequence: u64) -> bool {
+        let replies = &self.issuer.acknowledgements;
+        if self.mutation == Mutation::AcknowledgedBeforeMajority {
+            return replies.values().any(|(mark, _)| mark.sequence >= sequence);
+        }
+        let generations: BTreeSet<u64> =
+            replies.values().map(|(_, testimony)| testimony.generation).collect();
+        let mut groups = self
+            .sets
+            .values()
+            .flat_map(|set| generations.iter().map(move |generation| (set, *generation)));
+        groups.any(|(set, generation)| {
+            let testimonies = replies.iter().map(|((name, _), (_, reply))| (name, reply));
+            let count = Count::new(set, generation, testimonies, self.mutation);
+            let voters: Vec<&Name> = replies
+                .iter()
+                .filter(|(_, (mark, _))| mark.sequence >= sequence)
+                .filter(|((name, _), (_, reply))| count.holds(name, reply))
+                .map(|((name, _), _)| name)
+                .collect();
+            set.is_majority(&voters)
+        })
+    }
+
+    fn silent_witnesses(&self, identity: &Identity) -> Vec<Name> {
+        let replies = &self.issuer.acknowledgements;
+        let told = |name: &Name| {
+            let mut of = replies.iter().filter(|((other, _), _)| other == name);
+            of.any(|(_, (mark, reply))| {
+                mark.sequence >= identity.sequence && Some(reply.generation) == self.generation
+            })
+        };
+        let silent = self.witnesses().everyone().filter(|name| !told(name));
+        silent.cloned().collect()
+    }
+}
+
+/// A rate with a burst, kept as the moment at which the burst is whole again.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    next: Duration,
+    every: Duration,
+    burst: Duration,
+}
+
+impl Pace {
+    fn new(settings: &Settings, now: Now) -> Self {
+        let every = Duration::from_secs(1) / settings.rate.max(1);
+        Self { next: now.boot, every, burst: every * settings.burst.max(1) }
+    }
+
+    /// Takes one, or says when there is one.
+    fn take(&mut self, now: Now) -> Result<(), Duration> {
+        let next = self.next.max(now.boot) + self.every;
+        let ahead = next.saturating_sub(now.boot);
+        if ahead > self.burst {
+            return Err(ahead.saturating_sub(self.burst));
+        }
+        self.next = next;
+        Ok(())
+    }
+}

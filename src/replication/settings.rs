@@ -1,0 +1,199 @@
+//! What the core is told at its start, and the two ends of it: events in, actions out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::disk::{Entry, Saved};
+use super::identity::{Identity, Name};
+use super::lease::Lease;
+use super::message::Message;
+use super::quorum::WitnessSet;
+use super::record::Record;
+
+/// What a node is told. All of it bounds or paces something.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its name.
+    pub me: Name,
+    /// Every node with its PoP, itself included.
+    pub roster: BTreeMap<Name, Name>,
+    /// The witnesses as configured; a newer set that is heard of takes its place.
+    pub witnesses: WitnessSet,
+    /// How long a lease is, for those who ask this node. A property of the witness set.
+    pub lease: Duration,
+    /// How often witnesses are asked.
+    pub ask_every: Duration,
+    /// Whether they are asked through relays of the own PoP.
+    pub ask_relays: bool,
+    /// How often a few peers hear from this node.
+    pub beat_every: Duration,
+    /// Relays in each other PoP.
+    pub relays: usize,
+    /// Whether a witness writes down what it acknowledges.
+    pub disk: bool,
+    /// Records kept for those who missed them.
+    pub log_records: usize,
+    /// Bytes of them.
+    pub log_bytes: usize,
+    /// Records kept of each source until those before them are here.
+    pub waiting_records: usize,
+    /// Records handed over at once.
+    pub batch_records: usize,
+    /// Bytes handed over at once.
+    pub batch_bytes: usize,
+    /// Time after which what was asked for is asked for again, elsewhere.
+    pub ask_again: Duration,
+    /// Purges per second that a node takes from one issuer as they come; further ones wait.
+    pub rate: u32,
+    /// Purges that may come at once.
+    pub burst: u32,
+    /// Sources that the vector may have before silent ones are retired.
+    pub sources: usize,
+    /// How long a source of a life that is over has been silent before it is retired.
+    pub retire_after: Duration,
+    /// Receipts that are kept.
+    pub receipts: usize,
+}
+
+impl Settings {
+    /// Defaults for a node among others.
+    #[must_use]
+    pub fn new(me: Name, roster: BTreeMap<Name, Name>, witnesses: WitnessSet) -> Self {
+        Self {
+            me,
+            roster,
+            witnesses,
+            lease: Duration::from_millis(1_800),
+            ask_every: Duration::from_millis(500),
+            ask_relays: false,
+            beat_every: Duration::from_millis(500),
+            relays: 2,
+            disk: true,
+            log_records: 1_000_000,
+            log_bytes: 256 << 20,
+            waiting_records: 256,
+            batch_records: 4_096,
+            batch_bytes: 1 << 20,
+            ask_again: Duration::from_millis(300),
+            rate: 2_000,
+            burst: 10_000,
+            sources: 1_024,
+            retire_after: Duration::from_secs(600),
+            receipts: 4_096,
+        }
+    }
+}
+
+/// What happens to a node.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "they are made, handed on and taken apart at once")]
+pub enum Event {
+    /// Time has passed. Wanted at least ten times a second.
+    Tick,
+    /// A message came over the link of a peer.
+    Message {
+        /// The peer, by its certificate.
+        from: Name,
+        /// What it says.
+        message: Message,
+    },
+    /// The log on disk holds everything up to this ticket.
+    Persisted {
+        /// The ticket.
+        ticket: u64,
+    },
+    /// The roster has changed.
+    Roster(BTreeMap<Name, Name>),
+    /// The operator wants these witnesses.
+    Witnesses(Vec<Name>),
+}
+
+/// What a process finds when it starts.
+#[derive(Debug)]
+pub enum Start {
+    /// No log, or one that is locked.
+    Forgotten,
+    /// The log of its former life, locked for this one.
+    Saved(Box<Saved>),
+}
+
+/// What a node is to do, in this order.
+#[derive(Debug)]
+pub enum Action {
+    /// Say this to a peer. May be lost.
+    Send {
+        /// The peer.
+        to: Name,
+        /// What to say.
+        message: Message,
+    },
+    /// Apply these purges, in order, at one new epoch, and publish it before going on.
+    Apply(Vec<Arc<Record>>),
+    /// Write a row over everything at a new epoch, and publish it before going on: what was missed
+    /// is not known.
+    Reset(Reset),
+    /// Append these entries to the log on disk, and tell when they are safe.
+    Persist {
+        /// To be repeated when they are.
+        ticket: u64,
+        /// What to append.
+        entries: Vec<Entry>,
+    },
+    /// This lease is in force, or none.
+    Lease(Option<Lease>),
+    /// A majority of the witnesses holds this purge.
+    Acknowledged(Identity),
+    /// Something an operator should know.
+    Notice(Notice),
+}
+
+/// Why everything is to be checked with the origin, and how strongly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reset {
+    /// Why.
+    pub why: ResetWhy,
+    /// Whether the row says `check`. It always does; a planted bug says `soft`.
+    pub check: bool,
+}
+
+/// Why everything is to be checked with the origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ResetWhy {
+    /// A node that has just begun takes over what the others have.
+    FirstAdoption,
+    /// What was missed is in nobody's log any more.
+    LogTruncated,
+    /// The witnesses have begun a new generation.
+    Generation,
+    /// A retired source had issued something that was missed.
+    Retired,
+    /// Two histories under one name.
+    Conflict,
+}
+
+/// Something an operator should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A different record under a known name was refused.
+    Refused(Identity),
+    /// This node numbers its records anew: its former numbers are taken.
+    Reborn,
+    /// Another process answers as this witness.
+    Superseded,
+    /// This node now counts as a witness.
+    Serving {
+        /// In this generation.
+        generation: u64,
+    },
+    /// Sources were retired.
+    Retired {
+        /// How many.
+        sources: usize,
+    },
+    /// Another set of witnesses is in force.
+    Witnesses {
+        /// Its number.
+        number: u64,
+    },
+}

@@ -1,0 +1,81 @@
+//! Bugs that are planted on purpose: whoever watches must find each.
+
+use atoll::replication::Mutation;
+
+use super::edge::EdgeBug;
+use super::plan::Plan;
+use super::run_all;
+use super::shrink;
+use super::world::Planted;
+
+/// A bug is found within so many seeds.
+const SEEDS: u64 = 2_000;
+
+/// Seeds that are looked at together.
+const BLOCK: u64 = 40;
+
+/// Every planted bug, with a seed that finds it. A change of the protocol or the simulation moves
+/// these; `SIM_PLANTED=1` searches anew.
+const BUGS: [(Planted, u64); 30] = [
+    (Planted::Core(Mutation::AcknowledgedBeforeMajority), 2),
+    (Planted::Core(Mutation::AcknowledgedOverHole), 11),
+    (Planted::Core(Mutation::DeadReplyCounted), 256),
+    (Planted::Core(Mutation::OnePeerTrusted), 56),
+    (Planted::Core(Mutation::TwoProcessesTwoVotes), 256),
+    (Planted::Core(Mutation::SetChangedInOneStep), 0),
+    (Planted::Core(Mutation::LeaseFromAnswer), 60),
+    (Planted::Core(Mutation::LeaseBeforeCatchUp), 0),
+    (Planted::Core(Mutation::MaximumAcrossIncarnations), 29),
+    (Planted::Core(Mutation::UnknownSkipped), 4),
+    (Planted::Core(Mutation::JumpWithoutReset), 7),
+    (Planted::Core(Mutation::SoftReset), 56),
+    (Planted::Core(Mutation::RetiredForgotten), 50),
+    (Planted::Core(Mutation::GenerationsMixed), 1372),
+    (Planted::Core(Mutation::GenerationWithoutReset), 10),
+    (Planted::Core(Mutation::AcknowledgedBeforeDisk), 198),
+    (Planted::Core(Mutation::RelayAgeForgotten), 38),
+    (Planted::Core(Mutation::WallClockIgnored), 32),
+    (Planted::Core(Mutation::RestartNotNoted), 34),
+    (Planted::Core(Mutation::QuestionNumberIgnored), 1),
+    (Planted::Edge(EdgeBug::InsertUnchecked), 0),
+    (Planted::Edge(EdgeBug::LeaseAfterLookup), 20),
+    (Planted::Edge(EdgeBug::CoarseClock), 4),
+    (Planted::Edge(EdgeBug::ClockStopsInSuspend), 17),
+    (Planted::Edge(EdgeBug::JoinWithoutLease), 0),
+    (Planted::Edge(EdgeBug::FloorAfterRows), 4),
+    (Planted::Edge(EdgeBug::NarrowFirst), 274),
+    (Planted::Edge(EdgeBug::RevivingNotModified), 4),
+    (Planted::Edge(EdgeBug::BornAtArrival), 0),
+    (Planted::Edge(EdgeBug::LeaseBeforeEpoch), 96),
+];
+
+/// The first seed that finds the bug.
+fn search(planted: Planted) -> Option<u64> {
+    let mut blocks = (0..SEEDS).step_by(BLOCK as usize);
+    blocks.find_map(|from| run_all(from..from + BLOCK, planted).0.into_iter().min())
+}
+
+#[test]
+fn every_planted_bug_is_found() {
+    let wanted = std::env::var("SIM_PLANTED").ok();
+    let anew = wanted.is_some();
+    let wanted = wanted.filter(|wanted| wanted != "1");
+    let mut missed = Vec::new();
+    let skipped = |planted: &Planted| {
+        wanted.as_ref().is_some_and(|wanted| !format!("{planted:?}").contains(wanted))
+    };
+    for (planted, seed) in BUGS {
+        if skipped(&planted) {
+            continue;
+        }
+        let found = if anew { search(planted) } else { Some(seed) };
+        let what = found.and_then(|seed| shrink::run(&Plan::of(seed), planted).0);
+        let found = found.filter(|_| what.is_some());
+        let what: String = format!("{what:?}").chars().take(120).collect();
+        println!("{planted:?}: {found:?} {what}");
+        if found.is_none() {
+            missed.push(planted);
+        }
+    }
+    assert!(missed.is_empty(), "not found: {missed:?} (SIM_PLANTED=1 searches {SEEDS} seeds)");
+}

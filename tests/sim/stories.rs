@@ -1,0 +1,162 @@
+//! Faults that belong together: rare by chance, and each what some part of the protocol is for.
+
+use super::dice::Dice;
+use super::plan::{CALM, Cluster, Fault, Kind, MILLI, SECOND, TROUBLE, draw_mask};
+
+pub(crate) fn draw(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
+    if cluster.pops.len() < 5 || cluster.witnesses.len() == 1 {
+        return Vec::new();
+    }
+    cluster.purge_every = cluster.purge_every.min(800 * MILLI);
+    let mut faults = Vec::new();
+    let mut at = CALM + dice.below(3 * SECOND);
+    while at < TROUBLE - 18 * SECOND {
+        let lasts = match dice.below(8) {
+            0 => forgotten(cluster, at, dice, &mut faults),
+            1 => two_processes(cluster, at, dice, &mut faults),
+            2 => generation(cluster, at, dice, &mut faults),
+            3 => retired(cluster, at, dice, &mut faults),
+            4 => unwritten(cluster, at, dice, &mut faults),
+            6 => holed(cluster, at, dice, &mut faults),
+            5 => changed(cluster, at, dice, &mut faults),
+            _ => reborn(cluster, at, dice, &mut faults),
+        };
+        at += lasts + dice.between(SECOND, 8 * SECOND);
+    }
+    faults
+}
+
+fn mask(nodes: &[usize]) -> u64 {
+    nodes.iter().fold(0, |mask, node| mask | 1 << node)
+}
+
+/// Three witnesses in some order, and the nodes that are none.
+fn cast(cluster: &Cluster, dice: &mut Dice) -> ([usize; 3], Vec<usize>) {
+    let mut witnesses = cluster.witnesses.clone();
+    let mut take = || {
+        let one = dice.index(witnesses.len());
+        witnesses.remove(one)
+    };
+    let three = [take(), take(), take()];
+    let rest = (0..cluster.pops.len()).filter(|node| !three.contains(node)).collect();
+    (three, rest)
+}
+
+/// Two witnesses know what the third one missed. One of them forgets while the other can't be
+/// reached: only the third one could tell it.
+fn forgotten(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {
+    let ([a, _b, c], rest) = cast(cluster, dice);
+    let without = rest[1];
+    let split = dice.between(2 * SECOND, 4 * SECOND);
+    let lasts = dice.between(200 * MILLI, SECOND);
+    let (turn, apart) = (at + split, mask(&[a, c, without]));
+    faults.push(Fault { at, lasts: split, kind: Kind::Split { mask: mask(&[c, without]) } });
+    faults.push(Fault { at: turn, lasts, kind: Kind::Forget { node: a } });
+    faults.push(Fault { at: turn, lasts: 6 * SECOND, kind: Kind::Split { mask: apart } });
+    split + 6 * SECOND
+}
+
+/// Two processes of one witness, each with links of its own, to sides that can't hear one another.
+fn two_processes(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {
+    let ([a, b, _c], rest) = cast(cluster, dice);
+    let lasts = dice.between(6 * SECOND, 12 * SECOND);
+    let side = if dice.percent(50) { mask(&[b, rest[1]]) } else { mask(&[rest[0]]) };
+    // Often just when the new process has recovered, before anybody heard of it from others.
+    let soon = dice.between(250 * MILLI, 900 * MILLI);
+    let late = at + if dice.percent(50) { soon } else { dice.between(0, 3 * SECOND) };
+    let ends = at + lasts;
+    let kind = match dice.below(3) {
+        0 => Kind::Split { mask: side | 1 << a },
+        _ => Kind::Bridge { node: a, mask: side },
+    };
+    let links = if dice.percent(70) { !side } else { dice.next() };
+    let links = links & ((1 << cluster.pops.len()) - 1);
+    faults.push(Fault { at, lasts, kind: Kind::Twice { node: a, mask: links } });
+    faults.push(Fault { at: late, lasts: ends - late, kind });
+    lasts
+}
+
+/// A majority acknowledges and forgets, while the others hear nothing.
+fn generation(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {
+    let [a, b] = [0, 1];
+    let (split, down) = (dice.between(2 * SECOND, 4 * SECOND), dice.between(200, 800 * MILLI));
+    faults.push(Fault { at, lasts: split, kind: Kind::Split { mask: mask(&[a, b]) } });
+    let begins = at + split - down.min(split);
+    faults.push(Fault { at: begins, lasts: down, kind: Kind::ForgetMost });
+    let later = at + split + dice.between(800 * MILLI, 2 * SECOND);
+    if dice.percent(60) {
+        let node = if dice.percent(50) { a } else { b };
+        faults.push(Fault { at: later, lasts: 5 * SECOND, kind: Kind::Isolate { node } });
+    }
+    cluster.witnesses.truncate(3);
+    split + 8 * SECOND
+}
+
+/// A node misses the last purges of lives that end and are retired while it is away.
+fn retired(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {
+    let (_, rest) = cast(cluster, dice);
+    cluster.sources = 1;
+    cluster.log_records = cluster.log_records.max(1_000);
+    let lasts = dice.between(9 * SECOND, 13 * SECOND);
+    faults.push(Fault { at, lasts, kind: Kind::Isolate { node: rest[0] } });
+    for node in 1..cluster.pops.len() {
+        if node != rest[0] && dice.percent(60) {
+            let at = at + dice.between(SECOND, 4 * SECOND);
+            faults.push(Fault { at, lasts: 300 * MILLI, kind: Kind::Restart { node } });
+        }
+    }
+    lasts
+}
+
+/// A witness ends before its disk has what it holds, and another one can't be reached then.
+fn unwritten(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {
+    let ([a, _b, c], rest) = cast(cluster, dice);
+    (cluster.disk, cluster.slow_disk) = (true, true);
+    let split = dice.between(SECOND, 3 * SECOND);
+    faults.push(Fault { at, lasts: split, kind: Kind::Split { mask: mask(&[c, rest[1]]) } });
+    let (turn, apart) = (at + split, mask(&[a, c, rest[1]]));
+    faults.push(Fault { at: turn, lasts: 300 * MILLI, kind: Kind::Restart { node: a } });
+    faults.push(Fault { at: turn, lasts: 6 * SECOND, kind: Kind::Split { mask: apart } });
+    split + 6 * SECOND
+}
+
+/// Everybody starts anew and numbers from one again, over a bad network.
+fn reborn(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {
+    for node in 0..cluster.pops.len() {
+        let at = at + node as u64 * 400 * MILLI;
+        faults.push(Fault { at, lasts: 200 * MILLI, kind: Kind::Restart { node } });
+    }
+    let later = at + 3 * SECOND;
+    if dice.percent(30) {
+        let mask = draw_mask(cluster, dice);
+        faults.push(Fault { at: later, lasts: SECOND, kind: Kind::Split { mask } });
+    }
+    faults.push(Fault { at: later, lasts: 8 * SECOND, kind: Kind::Loss { percent: 50 } });
+    11 * SECOND
+}
+
+/// The witnesses are changed on one side of a split, of which the other side hears nothing.
+fn changed(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {
+    cluster.witnesses = vec![0, 1, 2];
+    let members = vec![2, 3, 4];
+    let lasts = dice.between(6 * SECOND, 9 * SECOND);
+    faults.push(Fault { at, lasts, kind: Kind::Split { mask: mask(&members) } });
+    let at = at + dice.between(300 * MILLI, SECOND);
+    faults.push(Fault { at, lasts: SECOND, kind: Kind::ChangeWitnesses { members } });
+    lasts
+}
+
+/// Of many purges some get lost, and who issued them can't be asked for those soon after.
+fn holed(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {
+    let (_, rest) = cast(cluster, dice);
+    let node = rest[0];
+    cluster.wide_micros = cluster.wide_micros.min(20 * MILLI);
+    cluster.rate = 2_000;
+    let lossy = SECOND / 2;
+    faults.push(Fault { at, lasts: lossy, kind: Kind::Loss { percent: 50 } });
+    let bursts = at + 100 * MILLI;
+    faults.push(Fault { at: bursts, lasts: SECOND, kind: Kind::Burst { by: Some(node) } });
+    let alone = bursts + dice.between(30 * MILLI, 250 * MILLI);
+    faults.push(Fault { at: alone, lasts: 6 * SECOND, kind: Kind::Isolate { node } });
+    7 * SECOND
+}
