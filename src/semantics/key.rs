@@ -227,6 +227,20 @@ mod tests {
     }
 
     #[test]
+    fn keys_chosen_against_one_secret_are_spread_under_another() {
+        // Whoever knew a secret could choose URLs that all fall into one of 256 places.
+        let falls_into_it = |secret: KeySecret, url: &str| {
+            let key = CacheKey::of(secret, "s", &get(url, &[]), &Policy::default());
+            key.hash.is_multiple_of(256)
+        };
+        let urls = (0..10_000).map(|number| format!("http://h/{number}"));
+        let chosen: Vec<_> = urls.filter(|url| falls_into_it(SECRET, url)).collect();
+        assert!(chosen.len() >= 16, "{} were found", chosen.len());
+        let still = chosen.iter().filter(|url| falls_into_it(KeySecret([3, 4]), url)).count();
+        assert!(still <= 2, "{still} of {} fall into it under another secret", chosen.len());
+    }
+
+    #[test]
     fn what_lies_beneath_a_key_has_another() {
         let key = key("s", "http://h/a");
         let one = key.beneath(SECRET, &[b"x"]);

@@ -21,6 +21,7 @@ use http::{Method, Version};
 
 use crate::message::{Refusal, RequestHead, Scheme};
 use crate::semantics::cache_control::RequestDirectives;
+use crate::semantics::range::too_many;
 
 /// A request in canonical form.
 #[derive(Clone, Debug)]
@@ -342,7 +343,18 @@ fn clean_fields(headers: &mut HeaderMap) -> Result<Asks, Refusal> {
     if cookies > 1 {
         join_cookies(headers);
     }
+    if seen & (1 << RANGE_POSITION) != 0 {
+        bound_ranges(headers);
+    }
     Ok(asks)
+}
+
+/// Takes a wish for too many ranges for a wish for the whole, here and at every origin.
+fn bound_ranges(headers: &mut HeaderMap) {
+    if headers.get(header::RANGE).is_some_and(|field| too_many(field.as_bytes())) {
+        headers.remove(header::RANGE);
+        headers.remove(header::IF_RANGE);
+    }
 }
 
 impl Asks {
@@ -452,6 +464,9 @@ fn is_disguised(name: &str) -> bool {
     }
 }
 
+/// Position of the bit of `Range`.
+const RANGE_POSITION: u32 = 6;
+
 /// A bit for each field that steers routing, framing or caching and has one value only.
 pub(super) fn singleton(name: &str) -> Option<u32> {
     let position = match name {
@@ -461,7 +476,7 @@ pub(super) fn singleton(name: &str) -> Option<u32> {
         "if-range" => 3,
         "if-unmodified-since" => 4,
         "origin" => 5,
-        "range" => 6,
+        "range" => RANGE_POSITION,
         "max-forwards" => 7,
         "access-control-request-method" => 8,
         _ => return None,

@@ -54,6 +54,13 @@ pub(super) fn ranges(field: &[u8], length: u64) -> Ranges {
     }
 }
 
+/// Whether a `Range` field asks for more ranges than one request may. Nobody here answers it in
+/// parts, and no stranger shall have an origin do so.
+pub(super) fn too_many(field: &[u8]) -> bool {
+    let specs = field.split(|byte| *byte == b',').filter(|spec| !spec.trim_ascii().is_empty());
+    specs.take(MOST_RANGES + 1).count() > MOST_RANGES
+}
+
 struct Broken;
 
 /// First byte and length of one range; `None` where it lies beyond the end.

@@ -1,3 +1,4 @@
+mod busting;
 mod searches;
 mod variants;
 

@@ -4,28 +4,17 @@
 //! [`PROOFS`] is the table; a test below checks that all that it names is there.
 
 mod answers;
+mod clients;
 mod keys;
 mod origins_health;
 mod origins_http;
 mod origins_names;
+mod origins_words;
 
 use std::path::Path;
 
 /// Case, what it is about, and the tests that prove it: file and name.
 const PROOFS: &[(&str, &str, &[&str])] = &[
-    (
-        "D10",
-        "a large upload",
-        &["it/large large_bodies_over_http", "it/limits a_body_beyond_the_rule"],
-    ),
-    (
-        "D11",
-        "a large upload that the origin does not read",
-        &[
-            "it/large an_origin_that_does_not_read_holds_its_client_back",
-            "it/passing a_large_upload_waits_for_the_origin",
-        ],
-    ),
     ("E01", "a body shorter than its length", &["it/cases/origins_http e01_"]),
     ("E02", "chunks without the last", &["it/cases/origins_http e02_"]),
     (
@@ -295,10 +284,31 @@ const PROOFS: &[(&str, &str, &[&str])] = &[
     ("F46", "the public cache tests", &["conformance/main the_published_table_is_true"]),
 ];
 
+/// All that is proved, here and beside the tests.
+fn proofs() -> impl Iterator<Item = (&'static str, &'static str, &'static [&'static str])> {
+    let more =
+        clients::PROOFS.into_iter().chain(origins_names::PROOFS).chain(origins_words::PROOFS);
+    PROOFS.iter().copied().chain(more)
+}
+
+/// Every case of slow and hostile clients (D) and of hostile and faulty origins (E).
+const ALL: [&str; 39] = [
+    "D01", "D02", "D04", "D07", "D08", "D09", "D10", "D11", "D12", "D13", "D15", "D18", "E01",
+    "E02", "E04", "E07", "E08", "E09", "E13", "E14", "E15", "E18", "E22", "E23", "E25", "E26",
+    "E27", "E28", "E29", "E30", "E31", "E32", "E33", "E34", "E35", "E36", "E38", "E39", "E40",
+];
+
+#[test]
+fn no_case_is_without_proof() {
+    for case in ALL {
+        assert_eq!(proofs().filter(|(own, ..)| *own == case).count(), 1, "{case}");
+    }
+}
+
 #[test]
 fn every_case_names_tests_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for (case, about, tests) in PROOFS.iter().copied().chain(origins_names::PROOFS) {
+    for (case, about, tests) in proofs() {
         assert!(!tests.is_empty(), "{case} {about}");
         for test in tests {
             let (file, name) = test.split_once(' ').unwrap();

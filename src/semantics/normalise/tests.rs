@@ -230,6 +230,15 @@ fn cookie_crumbs_become_one_line() {
 }
 
 #[test]
+fn a_wish_for_too_many_ranges_is_a_wish_for_the_whole() {
+    for (count, kept) in [(1, true), (16, true), (17, false), (2700, false)] {
+        let range = format!("bytes={}", vec!["0-"; count].join(", ,"));
+        let request = get("http://h/", &[("range", &range), ("if-range", "\"1\"")]);
+        assert_eq!((request.has_range(), request.headers.len()), (kept, 2 * usize::from(kept)));
+    }
+}
+
+#[test]
 fn what_asks_us_alone_is_taken_out() {
     let rows: [(Fields<'_>, bool, Option<&str>); 6] = [
         (&[], false, None),

@@ -1,6 +1,6 @@
 //! A raw HTTP/1.1 client that reads answers strictly and tells a clean end from a cut-off one.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -76,6 +76,13 @@ impl Connection {
     /// Address from which a plain connection was opened.
     pub(crate) fn local(&self) -> SocketAddr {
         self.local.expect("a plain connection")
+    }
+
+    /// Connects in plain as a client with another address.
+    pub(crate) async fn open_from(source: IpAddr, address: SocketAddr) -> std::io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(source, 0))?;
+        Ok(Self::over(within("a connection", socket.connect(address)).await?))
     }
 
     /// Connects in plain with a receive buffer of a few KiB, for a client that takes little.
