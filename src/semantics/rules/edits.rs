@@ -54,7 +54,7 @@ impl FieldEdits {
         self.replaced().any(|own| same_variable(own, name))
     }
 
-    /// Writes the fields of the rule into a request that [`FieldEdits::take_out`] has been through.
+    /// Writes the fields of the rule into a request that its fields were taken out of.
     pub fn write(&self, headers: &mut HeaderMap) {
         for (name, value) in &self.set {
             headers.insert(name, value.clone());
