@@ -8,6 +8,7 @@
 mod auth;
 mod body;
 mod cache;
+pub mod check;
 mod control;
 mod events;
 mod explain;

@@ -4,6 +4,7 @@
 
 mod accept;
 mod certificates;
+pub mod check;
 mod clients;
 mod connection;
 mod context;

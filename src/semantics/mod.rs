@@ -5,6 +5,7 @@
 mod again;
 mod cache_control;
 mod cache_status;
+pub mod check;
 mod coding;
 mod conditional;
 mod date;

@@ -214,5 +214,11 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
+/// Reads a body in the formats of other caches and drops it.
+pub(super) fn is_read(body: &[u8]) {
+    let _ = cloudflare::parse(body).map(cloudflare::wish);
+    let _ = fastly::parse(body);
+}
+
 #[cfg(test)]
 mod tests;
