@@ -150,11 +150,19 @@ fn syntax(error: &Error, text: &str) -> Problem {
         _ if !first.starts_with("string values must be quoted") => {
             (first.to_owned(), lines.collect::<Vec<_>>().join("; "))
         }
-        _ if value.is_empty() => ("a value is missing".to_owned(), String::new()),
+        _ if value.is_empty() => (
+            "a value is missing".to_owned(),
+            "write it behind the `=`, or take the key out".to_owned(),
+        ),
         _ => ("a text stands in quotes".to_owned(), format!("write {}", shown(value))),
     };
-    let problem = Problem::new(format!("not TOML: {message}")).at(error.span()).label("here");
-    if help.is_empty() { problem } else { problem.help(help) }
+    let help = match message.as_str() {
+        _ if !help.is_empty() => help,
+        "duplicate key" => "a key stands once in its table: take one of the two out".to_owned(),
+        _ => "a line is `key = value`, `[table]` or `[[table]]`: config/reference.toml shows every key"
+            .to_owned(),
+    };
+    Problem::new(format!("not TOML: {message}")).at(error.span()).label("here").help(help)
 }
 
 fn not_text(bytes: &[u8], at: usize) -> Problem {

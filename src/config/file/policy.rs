@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
+
 use crate::http1::is_protocol;
 use crate::semantics::{LARGEST_SEGMENT, LEAST_SEGMENT, Policy, RetryOn, WithoutLease};
 
@@ -48,7 +50,7 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>, spot: Spot<'_>) ->
         without_lease,
         rules,
     } = &mut policy;
-    table.set("methods", methods);
+    forwarded_methods(table, methods);
     table.set("pass", pass);
     maybe(table, "lifetime", lifetime);
     maybe(table, "default_lifetime", default_lifetime);
@@ -101,6 +103,17 @@ impl Read for Protocol {
             Ok(Self(name))
         })
     }
+}
+
+/// Methods that are forwarded. None at all would be a site that answers nothing.
+fn forwarded_methods(table: &mut Table<'_>, into: &mut Vec<Method>) {
+    if let Some(span) = table.span_of("methods").filter(|_| table.array_is_empty("methods")) {
+        let problem = Problem::new("`methods` is empty: every request would be refused");
+        table.sink.push(problem.at(Some(span)).label("empty").help(
+            "name those that are forwarded: [\"GET\", \"HEAD\"], or leave the key out for all registered ones",
+        ));
+    }
+    table.set("methods", into);
 }
 
 /// A time that may be taken back with `"none"`.
