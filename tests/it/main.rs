@@ -72,6 +72,8 @@ mod revalidation;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]
+mod scan;
+#[cfg(test)]
 mod segments;
 #[cfg(test)]
 mod stale;
