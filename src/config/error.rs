@@ -144,6 +144,18 @@ impl Problems {
         self.list.sort_by_key(|problem| problem.span.as_ref().map_or(usize::MAX, |at| at.start));
     }
 
+    /// Name of the file.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Line and column of a place, from 1.
+    pub(super) fn place_of(&self, span: &Range<usize>) -> (usize, usize) {
+        let lines = Lines::of(&self.text);
+        let line = lines.at(span);
+        (line.number, line.column())
+    }
+
     /// All of them that were kept.
     #[must_use]
     pub fn list(&self) -> &[Problem] {
