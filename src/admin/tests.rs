@@ -1,6 +1,7 @@
 mod document;
 mod roles;
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 
 use http::HeaderMap;

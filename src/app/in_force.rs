@@ -138,7 +138,7 @@ impl Shared {
         };
         let (before, after) = (names(&old.config), names(&new.config));
         let codes = new.edge.codes();
-        self.in_force.store(Arc::new(new));
+        self.in_force.store(Some(Arc::new(new)));
         workers.into_iter().chain([own]).for_each(Next::put_in_force);
         let before_it = told.desk.swap(Arc::clone(&admin));
         before_it.let_followers_go(&admin);

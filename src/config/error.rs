@@ -107,6 +107,12 @@ impl Problems {
         problems
     }
 
+    /// A problem that no line is to blame for.
+    #[must_use]
+    pub fn of_the_whole(name: &str, what: String) -> Self {
+        Self::only(name, Problem::new(what))
+    }
+
     /// Adds one. Beyond a bound errors push warnings out, and further ones are counted.
     pub(super) fn push(&mut self, problem: Problem) {
         if self.list.len() < KEPT {

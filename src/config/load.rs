@@ -72,11 +72,7 @@ impl Config {
     }
 }
 
-/// As [`read`], of a text that was read from `path`.
-///
-/// # Errors
-/// All problems of the text and the flags.
-pub fn load_with(text: &str, path: &Path, flags: &Flags) -> Result<Loaded, Problems> {
+pub(super) fn load_with(text: &str, path: &Path, flags: &Flags) -> Result<Loaded, Problems> {
     let mut problems = Problems::new(path.display().to_string(), text);
     if text.len() as u64 > LARGEST_FILE_BYTES {
         let message = format!("the file is larger than {LARGEST_FILE_BYTES} bytes");

@@ -505,9 +505,9 @@ impl Metrics {
             registry,
         };
         // Rows are there from the start, so that rates can be taken from zero.
-        metrics.sites(&config.sites, &[]);
+        let _ = metrics.sites(&config.sites, &[]);
         for origin in &config.origins {
-            metrics.origin(&origin.name, config.limits.origin_connections);
+            let _ = metrics.origin(&origin.name, config.limits.origin_connections);
         }
         Arc::new(metrics)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::http1::is_protocol;
-use crate::semantics::{LARGEST_SEGMENT, LEAST_SEGMENT, Policy, RetryOn, WithoutLease};
+use crate::semantics::{LARGEST_SEGMENT, LEAST_SEGMENT, Mark, Policy, RetryOn, WithoutLease};
 
 use super::super::error::Problem;
 use super::super::reader::{Entry, Found, MaybeSize, MaybeTime, Number, Read, Table};
@@ -47,6 +47,7 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>, spot: Spot<'_>) ->
         upgrade,
         without_lease,
         rules,
+        mark: _,
     } = &mut policy;
     table.set("methods", methods);
     table.set("pass", pass);
@@ -80,6 +81,7 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>, spot: Spot<'_>) ->
     table.choose("without_lease", &names, without_lease);
     rules::read(table, rules, spot);
     contradictions(table, &policy);
+    policy.mark = Mark::of(&policy);
     if policy == **base { Arc::clone(base) } else { Arc::new(policy) }
 }
 
