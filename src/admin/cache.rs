@@ -142,14 +142,12 @@ pub(super) fn top(admin: &Admin, call: &Call<'_>) -> Result<Reply, Problem> {
         Of::Origins => top_origins(admin, call, by, limit),
         Of::Keys => {
             let hot = control.hottest(by, limit, &covered, now).into_iter();
-            let row =
-                |hot: Hot| Key { site: hot.site, url: hot.name, rates: hot.load.into() };
+            let row = |hot: Hot| Key { site: hot.site, url: hot.name, rates: hot.load.into() };
             json(StatusCode::OK, &Keys { keys: hot.map(row).collect() })
         }
         Of::Tags => {
             let hot = control.hottest_tags(by, limit, &covered, now).into_iter();
-            let row =
-                |hot: Hot| Tag { site: hot.site, tag: hot.name, rates: hot.load.into() };
+            let row = |hot: Hot| Tag { site: hot.site, tag: hot.name, rates: hot.load.into() };
             json(StatusCode::OK, &Tags { tags: hot.map(row).collect() })
         }
     })

@@ -13,8 +13,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::problem::Problem;
-use super::successor::Numbers;
 use super::purge::{Receipt, Wish, carry_out_wish, one_site};
+use super::successor::Numbers;
 use super::{Admin, Call, Reply, json};
 use crate::audit::{Act, Written};
 use crate::clock::Now;

@@ -24,9 +24,9 @@ mod repeat;
 mod reset;
 mod resolve;
 mod server;
-mod successor;
 mod site;
 mod status;
+mod successor;
 mod warm;
 
 use std::net::{IpAddr, SocketAddr};
@@ -43,10 +43,10 @@ pub use body::ReplyBody;
 pub use control::{
     Control, Fetch, Fetched, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass,
 };
-pub use reload::{NotReloaded, Reloaded, Reloading};
 pub use facades::Purging;
 pub use hooks::Knock;
 pub use problem::Problem;
+pub use reload::{NotReloaded, Reloaded, Reloading};
 pub use server::{Desk, Surface, serve};
 use site::AdminSite;
 

@@ -494,8 +494,7 @@ async fn listener_answers_over_a_socket_and_stops() {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
     let desk = Arc::new(arc_swap::ArcSwap::new(Arc::clone(&bench.admin)));
-    let server =
-        tokio::spawn(serve(listener, None, desk, Surface::Full, stopped));
+    let server = tokio::spawn(serve(listener, None, desk, Surface::Full, stopped));
     let text = exchange(
         address,
         "POST /v1/purge HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer purge\r\n\

@@ -114,8 +114,7 @@ impl Shared {
                 (Arc::new(watching), Some(ended))
             }
         };
-        let new =
-            InForce { config, edge, origins, written, certificates: files, watching };
+        let new = InForce { config, edge, origins, written, certificates: files, watching };
         Ok(Ready { new, admin, workers, own, certificates, watch })
     }
 

@@ -34,9 +34,7 @@ use in_force::InForce;
 use crate::audit::{Audit, Signature};
 use crate::clock::{self, Now};
 use crate::config::Config;
-use crate::listener::{
-    BindError, CertificateError, Context, Drain, TlsAcceptorState, bind,
-};
+use crate::listener::{BindError, CertificateError, Context, Drain, TlsAcceptorState, bind};
 use crate::origin::{OriginConfigError, Origins};
 use crate::proxy::{Edge, Proxy};
 use crate::purge::Secret;

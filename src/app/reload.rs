@@ -183,7 +183,6 @@ fn tell_refused(shared: &Shared, why: &NotReloaded, by: &str) {
     shared.metrics.node.reloads_refused.inc();
     let (by, config) = (by.to_owned(), shared.in_force().written.digest());
     let first = why.problems.first().map(|problem| problem.message.clone());
-    let told =
-        ReloadTold { outcome: "refused", by, config, changes: 0, waiting: 0, why: first };
+    let told = ReloadTold { outcome: "refused", by, config, changes: 0, waiting: 0, why: first };
     shared.events.publish(What::Reload(Box::new(told)), clock::now().wall);
 }

@@ -24,10 +24,7 @@ pub enum Ended {
 ///
 /// # Errors
 /// When it cannot start.
-pub fn run(
-    source: impl Into<Source>,
-    up: impl FnOnce(&Listening),
-) -> Result<Ended, StartError> {
+pub fn run(source: impl Into<Source>, up: impl FnOnce(&Listening)) -> Result<Ended, StartError> {
     let source = source.into();
     let log = init_log(&source.config.log).map_err(StartError::Log)?;
     let running = Running::start(source)?;

@@ -103,7 +103,9 @@ fn conclude(draft: Draft, sink: Sink, written: Written) -> Result<Loaded, Proble
     let config = check::check(draft, &sink, clock::now());
     let problems = sorted(sink);
     match config {
-        Some(config) if !problems.has_errors() => Ok(Loaded { config, warnings: problems, written }),
+        Some(config) if !problems.has_errors() => {
+            Ok(Loaded { config, warnings: problems, written })
+        }
         _ => Err(problems),
     }
 }

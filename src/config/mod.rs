@@ -32,8 +32,8 @@ use http::HeaderValue;
 use http::header::HeaderName;
 use ipnet::IpNet;
 
-pub use changes::{Change, ToldProblem, Written};
 pub use certificates::{CertificateFacts, inspect_certificate, read_pair};
+pub use changes::{Change, ToldProblem, Written};
 pub use error::{Problem, Problems, Severity};
 pub use facades::{Facades, Service};
 pub use flags::Flags;

@@ -50,7 +50,8 @@ impl Rates {
         }
         let kept = former.filter(|former| former.most_clients == clients);
         any.then(|| Self {
-            clients: kept.map_or_else(|| Arc::new(Sketch::new(clients)), |kept| Arc::clone(&kept.clients)),
+            clients: kept
+                .map_or_else(|| Arc::new(Sketch::new(clients)), |kept| Arc::clone(&kept.clients)),
             most_clients: clients,
             totals,
             secret,

@@ -32,10 +32,7 @@ impl WorkerOrigins {
     #[must_use]
     pub fn succeeded(&self, origins: &Arc<Origins>) -> Self {
         if Arc::ptr_eq(self.origins.limits(), origins.limits()) {
-            return Self {
-                origins: Arc::clone(origins),
-                transport: Arc::clone(&self.transport),
-            };
+            return Self { origins: Arc::clone(origins), transport: Arc::clone(&self.transport) };
         }
         origins.worker()
     }

@@ -147,8 +147,7 @@ impl Worker {
         let site = self.edge.number_of(ask.site);
         let requested = clock::now();
         let interim = job.interim.clone();
-        let sent =
-            self.origins.send(origin, site, outgoing, move |head| interim.send(head)).await;
+        let sent = self.origins.send(origin, site, outgoing, move |head| interim.send(head)).await;
         (sent, Moments { requested, received: clock::now() })
     }
 

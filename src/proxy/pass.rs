@@ -72,8 +72,7 @@ impl Worker {
             alone.then(|| self.edge.fills.passing(ask.key.hash, || self.edge.purges.epoch()));
         let epoch = self.edge.purges.epoch();
         let requested = clock::now();
-        let sent =
-            self.origins.send(origin, site, outgoing, move |head| interim.send(head)).await;
+        let sent = self.origins.send(origin, site, outgoing, move |head| interim.send(head)).await;
         let mut answer = match sent {
             Ok(answer) => answer,
             Err(SendError::RequestBody(BodyError::TooLarge)) => {

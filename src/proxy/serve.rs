@@ -11,8 +11,8 @@ use crate::clock::{self, Now};
 use crate::listener::{Client, Interim, Request, Response, Upgrade};
 use crate::message::{Body, Refusal, ResponseHead};
 use crate::semantics::{
-    self, CacheKey, CacheStatus, Decision, Forward, Hops, NotStored, Outcome, Policy, Reason, Terms,
-    Verdict, apply_key_policy, decide_why, lookup_allowed, normalise, storable,
+    self, CacheKey, CacheStatus, Decision, Forward, Hops, NotStored, Outcome, Policy, Reason,
+    Terms, Verdict, apply_key_policy, decide_why, lookup_allowed, normalise, storable,
 };
 use crate::store::{Head, Lookup, Stored};
 use crate::telemetry::{Record, RequestId, TraceParent};

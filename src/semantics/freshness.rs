@@ -19,8 +19,8 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::clock::Now;
-use crate::semantics::mark::Mark;
 use crate::semantics::cache_control::{ResponseDirectives, Source};
+use crate::semantics::mark::Mark;
 use crate::semantics::policy::Policy;
 use crate::semantics::{date, ttl};
 

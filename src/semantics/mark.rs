@@ -30,9 +30,8 @@ impl Mark {
     #[must_use]
     pub fn of(policy: &Policy) -> Self {
         let rules = policy.rules.as_deref();
-        let asked = rules.map(|rules: &Rules| {
-            (&rules.rewrite, &rules.request_fields, rules.forwarded)
-        });
+        let asked =
+            rules.map(|rules: &Rules| (&rules.rewrite, &rules.request_fields, rules.forwarded));
         let sharing = (
             (policy.store_set_cookie, policy.strip_set_cookie, policy.vary_on_cookie),
             (&policy.key, asked),

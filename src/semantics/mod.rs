@@ -16,8 +16,8 @@ mod freshness;
 mod invalidation;
 mod key;
 mod keyed;
-mod no_vary_search;
 mod mark;
+mod no_vary_search;
 mod normalise;
 mod partial;
 mod policy;
@@ -59,8 +59,8 @@ pub use key::{CacheKey, KeySecret, affinity};
 pub use keyed::{
     Keep, KeyPolicy, Names, QueryKey, apply_key_policy, judge_key_header, key_fields, stored_target,
 };
-pub use no_vary_search::{NO_VARY_SEARCH, NoVarySearch};
 pub use mark::Mark;
+pub use no_vary_search::{NO_VARY_SEARCH, NoVarySearch};
 pub use normalise::{Asks, Request, Target, canonical_authority, canonical_target, normalise};
 pub use partial::{
     Combined, ContentRange, Cut, Extent, From206, Gap, MOST_PIECES, StrongValidator, shape_excerpt,

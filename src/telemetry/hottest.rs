@@ -150,25 +150,13 @@ impl Hottest {
 
     /// The hottest URLs of sites that `pass`, `most` of them, the hottest first.
     #[must_use]
-    pub fn urls(
-        &self,
-        by: Weight,
-        most: usize,
-        pass: &dyn Fn(&str) -> bool,
-        now: Now,
-    ) -> Vec<Hot> {
+    pub fn urls(&self, by: Weight, most: usize, pass: &dyn Fn(&str) -> bool, now: Now) -> Vec<Hot> {
         self.hottest(|counts| &counts.urls, by, most, pass, now)
     }
 
     /// The hottest tags of sites that `pass`, `most` of them, the hottest first.
     #[must_use]
-    pub fn tags(
-        &self,
-        by: Weight,
-        most: usize,
-        pass: &dyn Fn(&str) -> bool,
-        now: Now,
-    ) -> Vec<Hot> {
+    pub fn tags(&self, by: Weight, most: usize, pass: &dyn Fn(&str) -> bool, now: Now) -> Vec<Hot> {
         self.hottest(|counts| &counts.tags, by, most, pass, now)
     }
 
@@ -236,11 +224,7 @@ impl Counts {
         let load = load_of(record, share);
         for tag in tagged.first_tags() {
             let hash = self.hasher.hash_one((site, &tag));
-            let named = || Hot {
-                site: Arc::clone(site),
-                name: tag.clone(),
-                load: Load::default(),
-            };
+            let named = || Hot { site: Arc::clone(site), name: tag.clone(), load: Load::default() };
             self.tags.note(hash, load, named);
         }
     }

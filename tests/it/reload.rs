@@ -153,7 +153,8 @@ async fn sites_that_change_places_never_answer_for_each_other() {
     });
     let none = Origin::serving(Reply::ok("main"));
     let base = |names: &[&str]| {
-        let mut plan = plan(&none).first_site("name = \"main\"\nhosts = [\"main.test\"]\norigin = \"main\"");
+        let mut plan =
+            plan(&none).first_site("name = \"main\"\nhosts = [\"main.test\"]\norigin = \"main\"");
         // Origins change places with their sites.
         for name in names {
             let origin = match *name {
@@ -176,7 +177,9 @@ async fn sites_that_change_places_never_answer_for_each_other() {
         }
     }
     assert_eq!(ask("three", "/a").await.status(), 421);
-    for names in [&["two", "one"][..], &["three", "two", "one"], &["three", "two"], &["one", "three", "two"]] {
+    for names in
+        [&["two", "one"][..], &["three", "two", "one"], &["three", "two"], &["one", "three", "two"]]
+    {
         edge.becomes(&base(names)).await;
         for name in ["one", "two", "three"] {
             if !names.contains(&name) {
@@ -196,14 +199,17 @@ async fn sites_that_change_places_never_answer_for_each_other() {
     until("the hottest", || async {
         let top = told().await;
         let rows = top["keys"].as_array().unwrap();
-        let of = |row: &Value| (row["site"].as_str().unwrap().to_owned(), row["url"].as_str().unwrap().to_owned());
+        let of = |row: &Value| {
+            (row["site"].as_str().unwrap().to_owned(), row["url"].as_str().unwrap().to_owned())
+        };
         let all: Vec<_> = rows.iter().map(of).collect();
         assert!(all.iter().all(|(site, url)| url.contains(&format!("//{site}.test/"))), "{all:?}");
         ["one", "two", "three"].iter().all(|name| all.iter().any(|(site, _)| site == name))
     })
     .await;
     for name in ["one", "two", "three"] {
-        let metric = format!("atoll_requests_total{{site=\"{name}\",cache=\"hit\",status=\"2xx\"}}");
+        let metric =
+            format!("atoll_requests_total{{site=\"{name}\",cache=\"hit\",status=\"2xx\"}}");
         assert!(edge.metric(&metric).await >= 2.0, "{name}");
     }
 }
@@ -214,8 +220,14 @@ async fn a_site_that_is_removed_finishes_what_it_began_and_is_gone() {
     let pieces = vec![Piece::data("begun "), Piece::gate(&gate), Piece::data("ended")];
     let slow = Origin::serving(Reply::new(200).chunked(pieces));
     let origin = Origin::serving(Reply::fresh("main"));
-    let with = tenant(plan(&origin).first_site("name = \"main\"\nhosts = [\"site.test\"]\norigin = \"main\"").origin("shop", &[slow.address]), "shop");
-    let without = plan(&origin).first_site("name = \"main\"\nhosts = [\"site.test\"]\norigin = \"main\"");
+    let with = tenant(
+        plan(&origin)
+            .first_site("name = \"main\"\nhosts = [\"site.test\"]\norigin = \"main\"")
+            .origin("shop", &[slow.address]),
+        "shop",
+    );
+    let without =
+        plan(&origin).first_site("name = \"main\"\nhosts = [\"site.test\"]\norigin = \"main\"");
     let edge = with.start_from_file();
     let mut client = edge.connect().await;
     client.ask("shop.test", "/long", &[]).await;
@@ -277,9 +289,8 @@ async fn tokens_that_are_gone_open_nothing_and_hear_nothing() {
     let origin = Origin::serving(Reply::ok("x"));
     let (old, new) = ("an-old-token-of-sixteen", "a-new-token-of-sixteen");
     let edge = plan(&origin).token(old, &["read"], &[]).start_from_file();
-    let status = async |token: &str| {
-        edge.manage_as(Some(token), "GET", "/v1/status", None).await.status()
-    };
+    let status =
+        async |token: &str| edge.manage_as(Some(token), "GET", "/v1/status", None).await.status();
     let follow = async |token: &str| {
         let bearer = format!("Bearer {token}");
         let mut connection = Connection::open(edge.admin()).await;
@@ -327,9 +338,12 @@ async fn a_purge_that_is_sent_again_over_a_reload_is_not_done_again() {
 async fn rates_count_on_by_name_and_new_rates_hold_at_once() {
     let origin = Origin::serving(Reply::ok("x"));
     let limited = |requests: u32, before: bool| {
-        let limit = format!("rate_limit_total = {{ requests = {requests}, per = \"1h\", burst = {requests} }}");
+        let limit = format!(
+            "rate_limit_total = {{ requests = {requests}, per = \"1h\", burst = {requests} }}"
+        );
         let own = format!("name = \"main\"\nhosts = [\"site.test\"]\norigin = \"main\"\n{limit}");
-        let other = format!("name = \"other\"\nhosts = [\"other.test\"]\norigin = \"main\"\n{limit}");
+        let other =
+            format!("name = \"other\"\nhosts = [\"other.test\"]\norigin = \"main\"\n{limit}");
         let (first, second) = if before { (other, own) } else { (own, other) };
         plan(&origin).first_site(&first).another_site(&second)
     };
@@ -377,7 +391,10 @@ async fn it_is_in_the_audit_log_and_needs_the_scope_and_a_file() {
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let reloads: Vec<&Value> = lines.iter().filter(|line| log_of(line) == "reload").collect();
     assert_eq!(reloads.len(), 2, "{log}");
-    assert_eq!((&reloads[0]["outcome"], &reloads[1]["outcome"]), (&json!("done"), &json!("refused")));
+    assert_eq!(
+        (&reloads[0]["outcome"], &reloads[1]["outcome"]),
+        (&json!("done"), &json!("refused"))
+    );
     assert!(reloads[0].to_string().contains("site[main].default_lifetime"), "{log}");
     let alone = plan(&origin).start();
     let answer = alone.reload().await;

@@ -120,8 +120,7 @@ impl Worker {
         let origin = self.edge.origin_of(ask.site, &ask.policy);
         let site = self.edge.number_of(ask.site);
         let interim = job.interim.clone();
-        let sent =
-            self.origins.send(origin, site, outgoing, move |head| interim.send(head)).await;
+        let sent = self.origins.send(origin, site, outgoing, move |head| interim.send(head)).await;
         match sent {
             Err(error) => self.no_answer(writer, &error),
             Ok(answer)

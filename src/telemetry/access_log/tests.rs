@@ -55,7 +55,8 @@ fn every_record_becomes_a_line_and_the_writer_sleeps_between() {
     let path = directory.0.join("log");
     let metrics = metrics();
     let log = AccessLog::start(&log_to(path.clone()), 2, Arc::clone(&metrics)).unwrap();
-    let recorders = [log.recorder(&test_config().sites, &[]), log.recorder(&test_config().sites, &[])];
+    let recorders =
+        [log.recorder(&test_config().sites, &[]), log.recorder(&test_config().sites, &[])];
     for round in 1..=3 {
         for recorder in &recorders {
             let mut record = recorder.record(id("a"), Now::at(5));
@@ -70,7 +71,10 @@ fn every_record_becomes_a_line_and_the_writer_sleeps_between() {
     let text = fs::read_to_string(path).unwrap();
     assert_eq!(text.lines().count(), 6);
     assert!(text.lines().all(|line| line.contains("\"site\":\"blog\"")));
-    assert_eq!(metrics.sites(&test_config().sites, &[])[1].answers(crate::semantics::Outcome::Refused), 6);
+    assert_eq!(
+        metrics.sites(&test_config().sites, &[])[1].answers(crate::semantics::Outcome::Refused),
+        6
+    );
 }
 
 #[test]
@@ -191,8 +195,12 @@ fn reader_that_stopped_reading_blocks_nobody() {
 #[test]
 fn long_lines_fill_the_queue_earlier() {
     let shared = Shared::new(metrics(), 10);
-    let recorder =
-        Arc::new(Recorder { shared: Arc::new(shared), sites: Arc::default(), silent: false, lot: Mutex::default() });
+    let recorder = Arc::new(Recorder {
+        shared: Arc::new(shared),
+        sites: Arc::default(),
+        silent: false,
+        lot: Mutex::default(),
+    });
     for _ in 0..10 {
         let mut record = recorder.record(id("a"), Now::at(1));
         let target = "x".repeat(4 * TEXT_BYTES);
