@@ -4,6 +4,7 @@
 //! optional that is needed.
 
 mod certificates;
+mod changes;
 mod check;
 mod error;
 mod facades;
@@ -32,6 +33,7 @@ use http::header::HeaderName;
 use ipnet::IpNet;
 
 pub use certificates::{CertificateFacts, inspect_certificate, read_pair};
+pub use changes::{Change, ToldProblem, Written};
 pub use error::{Problem, Problems, Severity};
 pub use facades::{Facades, Service};
 pub use flags::Flags;
@@ -124,7 +126,7 @@ impl Listener {
 }
 
 /// A certificate chain and its key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CertificateFiles {
     /// PEM file, leaf first.
     pub chain: PathBuf,
@@ -238,7 +240,7 @@ impl Default for Admin {
 }
 
 /// A bearer token of the admin listener.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Token {
     /// Name in logs.
     pub name: String,
@@ -314,7 +316,7 @@ impl Token {
 }
 
 /// A named set of servers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Origin {
     /// Name in sites, logs and metrics.
     pub name: String,
@@ -452,7 +454,7 @@ impl Server {
 }
 
 /// How a server is asked whether it is well.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     /// A connection (with its TLS, where the server has it) is all that is asked; nothing is sent.
     pub tcp: bool,

@@ -68,6 +68,8 @@ mod range;
 #[cfg(test)]
 mod refetch;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod revalidation;
 #[cfg(test)]
 mod rules;

@@ -116,6 +116,7 @@ where
     let presented = format.token(&head.headers);
     let (guard, tokens) = (&admin.guard, &admin.tokens);
     let bearer = auth::judge_presented(guard, tokens, presented, client.ip(), clock::now())
+        .map(|(position, token)| (admin.numbers.get(position), token))
         .inspect_err(|_| admin.metrics.node.admin_denied.inc())?;
     if !bearer.1.covers(Scope::Purge) {
         return Err(Problem::scope(Scope::Purge));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Method;
 
 use crate::http1::is_protocol;
-use crate::semantics::{LARGEST_SEGMENT, LEAST_SEGMENT, Policy, RetryOn, WithoutLease};
+use crate::semantics::{LARGEST_SEGMENT, LEAST_SEGMENT, Mark, Policy, RetryOn, WithoutLease};
 
 use super::super::error::Problem;
 use super::super::reader::{Entry, Found, MaybeSize, MaybeTime, Number, Read, Table};
@@ -49,6 +49,7 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>, spot: Spot<'_>) ->
         upgrade,
         without_lease,
         rules,
+        mark: _,
     } = &mut policy;
     forwarded_methods(table, methods);
     table.set("pass", pass);
@@ -82,6 +83,7 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>, spot: Spot<'_>) ->
     table.choose("without_lease", &names, without_lease);
     rules::read(table, rules, spot);
     contradictions(table, &policy);
+    policy.mark = Mark::of(&policy);
     if policy == **base { Arc::clone(base) } else { Arc::new(policy) }
 }
 
