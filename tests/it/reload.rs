@@ -1,5 +1,6 @@
 //! Another configuration while the edge runs: what changes, what stays, and what is refused.
 
+mod certificates;
 mod load;
 
 use serde_json::{Value, json};
