@@ -31,7 +31,7 @@ pub struct Reloaded {
 /// Why the configuration before is still in force.
 #[derive(Clone, Debug)]
 pub struct NotReloaded {
-    /// Word for programs: `no-file`, `draining` or `configuration`.
+    /// Word for programs: `no-file`, `draining`, `configuration` or `internal`.
     pub code: &'static str,
     /// All that is wrong with the new one.
     pub problems: Vec<ToldProblem>,
@@ -81,7 +81,8 @@ fn refusal(why: &NotReloaded) -> super::Reply {
     let status = match why.code {
         "configuration" => StatusCode::UNPROCESSABLE_ENTITY,
         "draining" => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::CONFLICT,
+        "no-file" => StatusCode::CONFLICT,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let first = why.problems.first().map_or(why.text.as_str(), |problem| &problem.message);
     let detail = match why.code {
