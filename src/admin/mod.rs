@@ -5,6 +5,7 @@
 //! with the scope that its row in [`ROUTES`] names, but for hooks, which have proofs of their own. Errors are problem details (RFC 9457). What a
 //! request sets in motion is the business of the [`Control`] that it is given.
 
+mod answer;
 mod auth;
 mod body;
 mod cache;
@@ -36,10 +37,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::sync::{Semaphore, watch};
 
+use answer::{json, milliseconds, reply, unwritten};
 pub use body::ReplyBody;
 pub use control::{
     Control, Fetch, Fetched, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass,
@@ -567,41 +569,6 @@ enum Admitted<'a> {
     Open(fn(&Admin) -> Reply),
     Scoped((usize, &'a Token), fn(&Admin, &Call<'_>) -> Result<Reply, Problem>),
     Walking((usize, &'a Token), fn(&Admin, &Call<'_>) -> Result<Work, Problem>),
-}
-
-/// An answer with a body that must not be kept by anybody on the way.
-fn reply(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Reply {
-    let mut reply = Response::new(ReplyBody::Whole(Full::new(body.into())));
-    *reply.status_mut() = status;
-    let headers = reply.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    reply
-}
-
-/// An answer in JSON.
-fn json(status: StatusCode, value: &impl serde::Serialize) -> Reply {
-    match serde_json::to_vec(value) {
-        Ok(mut text) => {
-            text.push(b'\n');
-            reply(status, "application/json", text)
-        }
-        Err(error) => {
-            tracing::error!(%error, "an answer of the admin listener could not be written");
-            Problem::internal().into_reply()
-        }
-    }
-}
-
-/// The member `audit` of an answer: there only where the audit log lacks what was done.
-fn unwritten(written: Written) -> Option<bool> {
-    (written == Written::No).then_some(false)
-}
-
-/// Milliseconds, to the microsecond.
-fn milliseconds(time: Duration) -> f64 {
-    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 #[cfg(test)]
