@@ -62,10 +62,10 @@ class Loads:
         self.suites[server.name] = suite.group(1) if suite else "?"
         return int(re.search(r"(\d+) succeeded", text).group(1))
 
-    def floor(self, command, seconds, **arguments):
+    def floor(self, command, expected, /, **arguments):
         """Runs one of the floor program's own generators."""
         words = [f"--{name.replace('_', '-')}={value}".split("=", 1) for name, value in arguments.items()]
-        text = self.generate([self.stand.options.floor, command, *sum(words, [])], seconds)
+        text = self.generate([self.stand.options.floor, command, *sum(words, [])], expected)
         told = json.loads(text)
         bad = told["bad"] + told.get("aside", {}).get("bad", 0)
         if bad:

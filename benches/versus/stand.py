@@ -54,7 +54,8 @@ class Stand:
         port, place = free_port(), self.place("origin")
         for short, size in SIZES.values():
             (place / "files" / short).write_bytes(os.urandom(size // 2).hex().encode())
-        fields = 'add_header Cache-Control "public, max-age=86400"; add_header X-Origin-Request $request_id;'
+        number = "add_header X-Origin-Request $request_id;"
+        fields = f'add_header Cache-Control "public, max-age=86400"; {number}'
         self.origin_port = port
         block = f"""
   access_log off;
@@ -68,7 +69,7 @@ class Stand:
     location = /counted {{ stub_status; }}
     location /miss/ {{ rewrite ^ /1k break; }}
     location /key/ {{ rewrite ^ /1k break; }}
-    location /pass/ {{ add_header Cache-Control no-store; rewrite ^ /1k break; }}
+    location /pass/ {{ add_header Cache-Control no-store; {number} rewrite ^ /1k break; }}
     location ~ ^/tag/([a-z0-9]+)/ {{ set $tag $1; {fields} add_header Surrogate-Key $tag; rewrite ^ /1k break; }}
   }}"""
         command = peers.nginx_command(place, block)

@@ -161,8 +161,7 @@ where
 fn acceptor(chain: &str, key: &str) -> Result<TlsAcceptor, Failure> {
     let chain = CertificateDer::pem_file_iter(chain)?.collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_file(key)?;
-    let mut config =
-        ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
+    let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
@@ -181,8 +180,10 @@ async fn streams<S>(stream: S, shelf: Shelf) -> Result<(), Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut connection =
-        h2::server::Builder::new().max_concurrent_streams(256).handshake::<_, Bytes>(stream).await?;
+    let mut connection = h2::server::Builder::new()
+        .max_concurrent_streams(256)
+        .handshake::<_, Bytes>(stream)
+        .await?;
     while let Some(request) = connection.accept().await {
         let (request, mut respond) = request?;
         if let Some(stored) = shelf.lookup(request.uri().path()) {

@@ -62,7 +62,8 @@ fn store(bytes: Bytes) -> Result<Stored, Failure> {
     };
     let mut head = b"HTTP/1.1 200 OK\r\n".to_vec();
     let mut fields = HeaderMap::new();
-    for line in response.headers.iter().filter(|line| !line.name.eq_ignore_ascii_case("connection")) {
+    for line in response.headers.iter().filter(|line| !line.name.eq_ignore_ascii_case("connection"))
+    {
         head.extend_from_slice(line.name.as_bytes());
         head.extend_from_slice(b": ");
         head.extend_from_slice(line.value);
