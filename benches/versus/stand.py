@@ -46,8 +46,8 @@ class Stand:
         self.running.append(server)
         return server.wait_ready()
 
-    def start(self, name, **more):
-        return peers.START[name](self, **more)
+    def start(self, server, /, **more):
+        return peers.START[server](self, **more)
 
     def start_origin(self):
         """nginx with files in memory: all that servers under test have not stored."""
