@@ -98,7 +98,7 @@ def memories(memory):
             other = min(peers, key=peers.get)
             ratio = found["atoll"] / peers[other]
             for factor, note in ((0.9, ""), (0.75, " (stretch)")):
-                yield Verdict(f"memory per 1 KiB response, {count:,}{note}", f"at most {factor} x {other}",
+                yield Verdict(f"memory per 1 KiB response, {count:,}{note}", f"at most {factor:.2f} x {other}",
                               f"{ratio:.2f}", ratio <= factor)
 
 
