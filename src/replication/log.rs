@@ -115,6 +115,11 @@ impl Log {
         run.get(usize::try_from(skip).ok()?)
     }
 
+    /// The records of a source, oldest first.
+    pub fn of(&self, source: &Source) -> impl Iterator<Item = &Arc<Record>> {
+        self.runs.get(source).into_iter().flatten()
+    }
+
     /// Hash over the records up to this one, where it is still here.
     #[must_use]
     pub fn chain(&self, identity: &Identity) -> Option<Chain> {

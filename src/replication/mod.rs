@@ -44,4 +44,4 @@ pub use replica::{NodeState, Receipt, Refusal, Replica, Sizes};
 pub use retire::Step;
 pub use settings::{Action, Event, Notice, Reset, ResetWhy, Settings, Start};
 pub use vector::{Mark, Retired, Vector};
-pub use wire::{FRAME_BYTES, WireError, decode, encode};
+pub use wire::{FRAME_BYTES, WireError, decode, decode_entry, encode, encode_entry};

@@ -119,6 +119,20 @@ impl Issuer {
         self.receipts.len()
     }
 
+    /// Where the receipt of a purge is. They stand in the order of their sequences, those of former
+    /// lives first.
+    fn receipt_at(&self, identity: &Identity) -> Option<usize> {
+        let is_it = |receipt: &Receipt| receipt.identity == *identity;
+        if identity.source != self.source {
+            return self.receipts.iter().position(is_it);
+        }
+        let at = self.receipts.partition_point(|receipt| {
+            receipt.identity.source != self.source
+                || receipt.identity.sequence < identity.sequence
+        });
+        self.receipts.get(at).filter(|receipt| is_it(receipt)).map(|_| at)
+    }
+
     /// Whether another record of this issuer may be applied as it comes.
     pub(super) fn admits(&mut self, issuer: &Name, now: Now) -> bool {
         let same = Pace { next: now.boot, ..self.pace };
@@ -138,21 +152,35 @@ impl Replica {
         receipt: bool,
         now: Now,
     ) -> Result<(Identity, Vec<Action>), Refusal> {
-        if payload.len() > PAYLOAD_BYTES {
+        self.submit_parts(Vec::new(), (scope, payload), receipt, now)
+    }
+
+    /// Issues a purge that is too long for one record as several: `before`, then `last`. All or none
+    /// is issued, and it counts as one purge. Who has the last has all, so its identity stands for
+    /// them.
+    ///
+    /// # Errors
+    /// When one is too long, or purges come faster than the rate allows.
+    pub fn submit_parts(
+        &mut self,
+        before: Vec<(Scope, Arc<[u8]>)>,
+        last: (Scope, Arc<[u8]>),
+        receipt: bool,
+        now: Now,
+    ) -> Result<(Identity, Vec<Action>), Refusal> {
+        let long = |(_, payload): &(Scope, Arc<[u8]>)| payload.len() > PAYLOAD_BYTES;
+        if before.iter().any(long) || long(&last) {
             return Err(Refusal::TooLong);
         }
         self.issuer.pace.take(now).map_err(|again| Refusal::TooMany { again })?;
-        let last = self.issuer.last;
-        let sequence = last.sequence + 1;
-        let identity = Identity { source: self.issuer.source.clone(), sequence };
-        let before = last.chain;
-        let record =
-            Arc::new(Record { identity: identity.clone(), before, scope, receipt, payload });
-        self.issuer.last = Mark { sequence, chain: record.after() };
+        let mut records: Vec<Arc<Record>> =
+            before.into_iter().map(|(scope, payload)| self.next(scope, payload, false)).collect();
+        let last = self.next(last.0, last.1, receipt);
+        let identity = last.identity.clone();
         self.keep_receipt(&identity, now);
-        let records = self.with_followers(record.clone(), now);
+        records.push(last);
         self.apply(&records, now);
-        self.spread(&record);
+        records.iter().for_each(|record| self.spread(record));
         self.hear_self(now);
         Ok((identity, std::mem::take(&mut self.out)))
     }
@@ -160,7 +188,13 @@ impl Replica {
     /// What is known of a purge of this node, as long as it is remembered.
     #[must_use]
     pub fn receipt(&self, identity: &Identity) -> Option<&Receipt> {
-        self.issuer.receipts.iter().find(|receipt| receipt.identity == *identity)
+        self.issuer.receipts.get(self.issuer.receipt_at(identity)?)
+    }
+
+    /// The life under which this node numbers its purges, and up to where it has.
+    #[must_use]
+    pub fn issued(&self) -> (&Source, u64) {
+        (&self.issuer.source, self.issuer.sequence())
     }
 
     pub(super) fn hear_acknowledgement(
@@ -191,8 +225,8 @@ impl Replica {
     }
 
     pub(super) fn hear_applied(&mut self, from: &Name, identity: &Identity, now: Now) {
-        let mut receipts = self.issuer.receipts.iter_mut();
-        if let Some(receipt) = receipts.find(|receipt| receipt.identity == *identity)
+        let at = self.issuer.receipt_at(identity);
+        if let Some(receipt) = at.and_then(|at| self.issuer.receipts.get_mut(at))
             && self.settings.roster.contains_key(from)
         {
             receipt.applied.entry(from.clone()).or_insert(now.boot);
@@ -236,6 +270,17 @@ impl Replica {
                 self.send(&witness, Message::Record { record, pass_on: false });
             }
         }
+    }
+
+    /// This node's next record, noted.
+    fn next(&mut self, scope: Scope, payload: Arc<[u8]>, receipt: bool) -> Arc<Record> {
+        let last = self.issuer.last;
+        let sequence = last.sequence + 1;
+        let identity = Identity { source: self.issuer.source.clone(), sequence };
+        let record = Arc::new(Record { identity, before: last.chain, scope, receipt, payload });
+        self.issuer.last = Mark { sequence, chain: record.after() };
+        self.note_mark(&record);
+        record
     }
 
     fn keep_receipt(&mut self, identity: &Identity, now: Now) {
@@ -283,18 +328,20 @@ impl Replica {
     fn count_acknowledgements(&mut self, now: Now) {
         let source = self.issuer.source.clone();
         let furthest = self.issuer.acknowledgements.values().map(|(mark, _)| mark.sequence).max();
-        let open: Vec<Identity> = (self.issuer.receipts.iter())
-            .filter(|receipt| receipt.acknowledged.is_none())
-            .map(|receipt| receipt.identity.clone())
-            .filter(|identity| identity.source == source && Some(identity.sequence) <= furthest)
+        // They are acknowledged in order, and those of a former life stand before.
+        let done = |receipt: &Receipt| {
+            receipt.identity.source != source || receipt.acknowledged.is_some()
+        };
+        let first = self.issuer.receipts.partition_point(done);
+        let open: Vec<(usize, Identity)> = (self.issuer.receipts.iter().enumerate().skip(first))
+            .map(|(at, receipt)| (at, receipt.identity.clone()))
+            .take_while(|(_, identity)| Some(identity.sequence) <= furthest)
             .collect();
-        for identity in open {
+        for (at, identity) in open {
             if !self.is_acknowledged(identity.sequence) {
                 return;
             }
-            let receipts = &mut self.issuer.receipts;
-            if let Some(receipt) = receipts.iter_mut().find(|receipt| receipt.identity == identity)
-            {
+            if let Some(receipt) = self.issuer.receipts.get_mut(at) {
                 receipt.acknowledged = Some(now.boot);
             }
             self.out.push(Action::Acknowledged(identity));

@@ -203,7 +203,7 @@ impl Replica {
         }
     }
 
-    fn note_mark(&mut self, record: &Record) {
+    pub(super) fn note_mark(&mut self, record: &Record) {
         let mark = Mark { sequence: record.identity.sequence, chain: record.after() };
         self.vector.set(&record.identity.source, mark);
         self.repair.arrived(&record.identity.source);

@@ -118,12 +118,15 @@ impl<'a> Reader<'a> {
 
     pub(super) fn testimony(&mut self) -> Read<Testimony> {
         let (set, generation, standing) = (self.u64()?, self.u64()?, self.standing()?);
+        Ok(Testimony { set, generation, standing, known: self.standings()? })
+    }
+
+    pub(super) fn standings(&mut self) -> Read<Standings> {
         let known = self.list(|from| Ok((from.name()?, from.standing()?)))?;
         if known.len() > WITNESSES {
             return Err(WireError::Malformed);
         }
-        let known: Standings = known.into_iter().collect();
-        Ok(Testimony { set, generation, standing, known })
+        Ok(known.into_iter().collect())
     }
 
     pub(super) fn vector(&mut self) -> Read<Vector> {
