@@ -98,6 +98,8 @@ pub struct WarmUp {
 pub struct PurgeTold {
     /// Its number and its epoch.
     pub applied: Applied,
+    /// Its name in the mesh, where that gave it one.
+    pub identity: Option<Box<str>>,
     /// Who asked for it.
     pub by: Author,
     /// Its strength.
@@ -183,6 +185,7 @@ impl Events {
         &self,
         applied: Applied,
         by: &Author,
+        identity: Option<&str>,
         at: SystemTime,
         strength: Strength,
         parts: Vec<Box<[Named]>>,
@@ -191,7 +194,8 @@ impl Events {
         let sites = sites(&parts);
         for selectors in parts {
             let (by, sites) = (by.clone(), sites.clone());
-            let told = PurgeTold { applied, by, strength, selectors, count, sites };
+            let identity = identity.map(Into::into);
+            let told = PurgeTold { applied, identity, by, strength, selectors, count, sites };
             self.publish(What::Purge(told), at);
         }
     }
@@ -309,7 +313,7 @@ mod tests {
             let by = Author { token: "t".into(), address: IpAddr::from([127, 0, 0, 1]) };
             let applied = Applied { sequence: 1, epoch: 1 };
             let all = parts(&[tag("s", &long)]);
-            events.purged(applied, &by, SystemTime::UNIX_EPOCH, Strength::Hard, all);
+            events.purged(applied, &by, None, SystemTime::UNIX_EPOCH, Strength::Hard, all);
         }
         assert!(events.ring().bytes <= 16 * EVENT_BYTES);
         assert_eq!(events.newest() - events.earliest(), 1);
