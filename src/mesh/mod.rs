@@ -1,0 +1,12 @@
+//! The mesh: what nodes say to one another, over links that prove who speaks.
+//!
+//! `Links` holds one connection to every other node of the roster: TCP with mutual TLS 1.3 against the
+//! mesh's own authority. A peer's name is its certificate's, and nothing is believed that does not come
+//! over a link. What the messages mean is decided in `replication`; here they are carried, and
+//! may get lost: the protocol repairs.
+
+mod links;
+mod peers;
+
+pub use links::{Heard, LinkIdentity, Links, MeshError};
+pub use peers::{LinkState, MemberState, PeerView};
