@@ -60,6 +60,7 @@ pub(super) fn check(draft: Draft, sink: &Sink, now: Now) -> Option<Config> {
         node: draft.node,
         sites,
         facades,
+        mesh: None,
     })
 }
 

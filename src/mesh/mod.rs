@@ -1,10 +1,24 @@
-//! The mesh: this node among others. Links carry what nodes say to one another, the protocol core
-//! (`replication`) says what that means, and the node here does what the core asks for: it applies
-//! purges, publishes the lease, and keeps the log on disk.
+//! The mesh: what nodes say to one another, over links that prove who speaks.
+//!
+//! `Links` holds one connection to every other node of the roster: TCP with mutual TLS 1.3 against the
+//! mesh's own authority. A peer's name is its certificate's, and nothing is believed that does not come
+//! over a link. What the messages mean is decided in `replication`; here they are carried, and
+//! may get lost: the protocol repairs.
+//!
+//! `Mesh` is this node among the others: it owns the protocol core and does what that asks for: it
+//! says things, applies purges, publishes the lease, and keeps the log on disk.
 
+mod links;
+mod peers;
+
+mod disk;
 mod handle;
+mod payload;
+
+pub use links::{Heard, LinkIdentity, Links, MeshError};
+pub use peers::{LinkState, MemberState, PeerView};
 
 pub use handle::{
-    Busy, DiskView, Issued, LeaseView, LinkState, MeshView, NodeReceipt, NodeView, ReceiptState,
-    ReceiptView, SourceView, Until, Waited, WitnessView,
+    Busy, DiskView, Issued, LeaseView, MeshView, NodeReceipt, NodeView, ReceiptState, ReceiptView,
+    SourceView, Until, Waited, WitnessView,
 };
