@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use super::Applied;
 use crate::purge::{Selector, Strength};
+use crate::replication::Identity;
 
 /// Selectors of one purge that are kept.
 const SELECTORS: usize = 32;
@@ -31,6 +32,8 @@ pub struct Author {
 pub struct Past {
     /// Its number and its epoch.
     pub applied: Applied,
+    /// Its name in the mesh; `None` where this node took it and is alone.
+    pub identity: Option<Identity>,
     /// Who asked for it.
     pub by: Author,
     /// When, on the wall clock.
@@ -76,6 +79,7 @@ impl Past {
         sites.dedup();
         Self {
             applied,
+            identity: None,
             by,
             at,
             strength,
@@ -158,6 +162,12 @@ impl History {
     /// The newest first, those that `pass`, and no more than `most`.
     pub(super) fn newest(&self, most: usize, pass: impl Fn(&Past) -> bool) -> Vec<Past> {
         self.past.iter().rev().filter(|past| pass(past)).take(most).cloned().collect()
+    }
+
+    /// The one of this name in the mesh, looked for among the newest first.
+    pub(super) fn named(&self, identity: &Identity) -> Option<Past> {
+        let named = |past: &&Past| past.identity.as_ref() == Some(identity);
+        self.past.iter().rev().find(named).cloned()
     }
 
     /// The one with this number.

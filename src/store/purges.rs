@@ -23,6 +23,7 @@ use crate::clock::Now;
 use crate::purge::{
     Bearer, Found, Place, RecentUrls, Row, RowKey, Secret, Selector, Selectors, Strength, Table,
 };
+use crate::replication::Identity;
 use crate::semantics::Verdict;
 
 /// Rows that are dropped under one lock: readers wait no longer than for these.
@@ -218,7 +219,7 @@ impl Purges {
         let applied = Applied { sequence: number, epoch };
         if let (Some(events), Some((Some(by), parts))) = (events, told) {
             // In force by now, and in the order of their epochs.
-            events.purged(applied, &by, now.wall, strength, parts);
+            events.purged((applied, None), &by, now.wall, strength, parts);
         }
         applied
     }
@@ -325,6 +326,12 @@ impl Purges {
     #[must_use]
     pub fn past_one(&self, sequence: u64) -> Option<Past> {
         self.history().find(sequence)
+    }
+
+    /// The purge of this name in the mesh, where it is remembered.
+    #[must_use]
+    pub fn past_named(&self, identity: &Identity) -> Option<Past> {
+        self.history().named(identity)
     }
 
     /// Whether a response that is still arriving may answer a request that came at `epoch`.
