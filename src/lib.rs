@@ -24,6 +24,7 @@ pub mod health;
 pub mod hooks;
 pub mod http1;
 pub mod listener;
+pub mod mesh;
 pub mod message;
 pub mod origin;
 pub mod proxy;
