@@ -23,7 +23,9 @@ mod repeat;
 mod reset;
 mod resolve;
 mod server;
+mod settle;
 mod site;
+mod standing;
 mod status;
 mod warm;
 
@@ -38,19 +40,24 @@ use tokio::sync::Semaphore;
 
 pub use body::ReplyBody;
 pub use control::{
-    Control, Fetch, Fetched, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass,
+    Control, Fetch, Fetched, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass, Waiting,
 };
 pub use facades::Purging;
 pub use hooks::Knock;
 pub use problem::Problem;
 pub use server::{Surface, serve};
+pub use standing::{
+    LeaseView, LinkView, LogView, MarkView, MemberView, MeshView, NodeStanding, NodeState, NotTaken,
+    Standing, Taken, Until, WitnessView,
+};
 use site::AdminSite;
 
 use crate::audit::{Act, Written};
 use crate::clock::{self, Now};
-use crate::config::{Config, Facades, Scope, Token};
+use crate::config::{Config, Facades, PurgeWaits, Scope, Token};
 use crate::guard::{Buckets, Guard};
 use crate::message::RequestHead;
+use crate::replication::Identity as PurgeId;
 use crate::store::Applied;
 use crate::telemetry::Metrics;
 
@@ -118,6 +125,8 @@ pub enum Work {
     Walk(Box<dyn FnOnce() -> Reply + Send>),
     /// It is looked at first, on a thread that may block, and then carried out.
     First(Box<dyn FnOnce() -> Result<Seen, Problem> + Send>, Then),
+    /// A purge that is in force, and is answered when it has come as far as its sender asked.
+    Purged(Box<settle::Done>),
     /// It was carried out, and is answered when the audit log has it.
     Acted(Act, Box<dyn FnOnce(Written) -> Reply + Send>),
 }
@@ -296,7 +305,11 @@ pub struct Admin {
     purge_rates: Buckets<usize>,
     purge_selectors: usize,
     purge_globs: usize,
-    repeats: repeat::Repeats<purge::Receipt>,
+    repeats: repeat::Repeats<settle::Receipt>,
+    /// How long purges are waited for.
+    waiting: PurgeWaits,
+    /// Places of those who wait.
+    waits: Semaphore,
     /// One walk at a time: it takes a core for as long as it lasts.
     walks: Arc<Semaphore>,
     doors: Vec<hooks::Door>,
@@ -345,6 +358,8 @@ impl Admin {
             purge_selectors: config.admin.purge_selectors,
             purge_globs: config.limits.purge_globs,
             repeats: repeat::Repeats::new(config.admin.idempotency_keys),
+            waiting: config.admin.purge_waits,
+            waits: Semaphore::new(config.admin.purge_waits.places),
             walks: Arc::new(Semaphore::new(1)),
             doors: hooks::Door::all(&config.admin.hooks, tokens),
             hook_guard: Guard::default(),
@@ -378,12 +393,8 @@ impl Admin {
             Ok(Admitted::Open(act)) => Ok(act(self)),
             Ok(Admitted::Proven(act)) => {
                 let body = self.read(body).await;
-                let done = body.and_then(|body| act(self, &Knock::new(&head, client, &body)));
-                match done {
-                    Ok((outcome, Some(act))) => {
-                        Ok(outcome.reply(Some(self.control.audit().note(act).await)))
-                    }
-                    Ok((outcome, None)) => Ok(outcome.reply(None)),
+                match body.and_then(|body| act(self, &Knock::new(&head, client, &body))) {
+                    Ok(outcome) => outcome.settle(self).await,
                     Err(problem) => Err(problem),
                 }
             }
@@ -417,6 +428,9 @@ impl Admin {
                 Work::First(look, then) => {
                     let seen = self.walk(look).await??;
                     work = then(self, &Call::new(head, client, bearer, body), seen)?;
+                }
+                Work::Purged(done) => {
+                    return Ok(json(StatusCode::OK, &self.settle(*done).await?));
                 }
                 Work::Acted(act, reply) => {
                     return Ok(reply(self.control.audit().note(act).await));
@@ -489,9 +503,9 @@ impl Admin {
         tokio::task::spawn_blocking(work).await.map_err(|_panicked| Problem::internal())
     }
 
-    /// Identity of a purge that this node accepted.
-    fn purge_id(&self, applied: Applied) -> String {
-        purge_id(&self.identity, applied)
+    /// Id of a purge that is remembered.
+    fn purge_id(&self, identity: Option<&PurgeId>, applied: Applied) -> String {
+        purge_id(&self.identity, identity, applied)
     }
 
     async fn read<B>(&self, body: B) -> Result<Bytes, Problem>
@@ -517,8 +531,8 @@ impl Admin {
     }
 }
 
-/// What judges the proof of an event and carries it out; with what the audit log has to note.
-pub type ProvenAct = fn(&Admin, &Knock<'_>) -> Result<(hooks::Outcome, Option<Act>), Problem>;
+/// What judges the proof of an event and carries it out.
+pub type ProvenAct = fn(&Admin, &Knock<'_>) -> Result<hooks::Outcome, Problem>;
 
 /// What answers a request that brings its own proof.
 fn proven(head: &http::request::Parts, surface: Surface) -> Option<ProvenAct> {
@@ -533,10 +547,11 @@ fn proven(head: &http::request::Parts, surface: Surface) -> Option<ProvenAct> {
     }
 }
 
-/// Identity of a purge that a node accepted.
-fn purge_id(node: &Identity, applied: Applied) -> String {
+/// Id of a purge as this API writes it: its name in the mesh, or as a node that is alone numbered it.
+fn purge_id(node: &Identity, identity: Option<&PurgeId>, applied: Applied) -> String {
     let Identity { name, incarnation, .. } = node;
-    format!("{name}.{incarnation}.{}", applied.sequence)
+    let alone = || format!("{name}.{incarnation}.{}", applied.sequence);
+    identity.map_or_else(alone, PurgeId::dotted)
 }
 
 /// A request that may be answered.

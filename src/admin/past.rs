@@ -7,9 +7,13 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::problem::Problem;
+use super::query::decoded;
+use super::settle::Told as OnNodes;
+use super::standing::{Standing, Until};
 use super::warm::{Refetched, refetched};
 use super::{Admin, Call, Reply, json};
 use crate::config::Token;
+use crate::replication::Identity as PurgeId;
 use crate::store::{Named, Past};
 use crate::telemetry::rfc3339;
 
@@ -37,6 +41,17 @@ struct Told {
     /// What was fetched again after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     refetch: Option<Refetched>,
+}
+
+/// One purge, with how it stands on the nodes.
+#[derive(Serialize)]
+struct WithStanding {
+    #[serde(flatten)]
+    told: Told,
+    /// How far it has come; `None` where another node took it, or its receipt is not kept any more.
+    state: Option<Until>,
+    #[serde(flatten)]
+    standing: Option<OnNodes>,
 }
 
 #[derive(Debug, Serialize)]
@@ -76,9 +91,8 @@ pub(super) fn one(admin: &Admin, call: &Call<'_>) -> Result<Reply, Problem> {
     if call.query.is_some() {
         return Err(Problem::bad("query", "this takes no query"));
     }
-    let found = sequence(admin, call.name).and_then(|number| admin.control.past_one(number));
-    match found.filter(|past| may_see(call.token, past)) {
-        Some(past) => Ok(json(StatusCode::OK, &told(admin, past))),
+    match find(admin, call.name).filter(|past| may_see(call.token, past)) {
+        Some(past) => Ok(json(StatusCode::OK, &with_standing(admin, call, past))),
         None => Err(Problem::new(
             StatusCode::NOT_FOUND,
             "unknown-purge",
@@ -87,14 +101,29 @@ pub(super) fn one(admin: &Admin, call: &Call<'_>) -> Result<Reply, Problem> {
     }
 }
 
-/// Number of a purge of this node from its id.
-fn sequence(admin: &Admin, id: &str) -> Option<u64> {
-    let (node, number) = id.rsplit_once('.')?;
-    let identity = &admin.identity;
-    (node == format!("{}.{}", identity.name, identity.incarnation)).then(|| number.parse().ok())?
+/// A purge by its number on this node or by its id, with dots or, percent-encoded, with slashes.
+fn find(admin: &Admin, id: &str) -> Option<Past> {
+    if id.bytes().all(|byte| byte.is_ascii_digit()) {
+        return admin.control.past_one(id.parse().ok()?);
+    }
+    admin.control.past_of(&PurgeId::parse(&decoded(id)?)?)
 }
 
-fn may_see(token: &Token, past: &Past) -> bool {
+/// What is known of one purge: with how it stands on the nodes, where this is the node that took it.
+fn with_standing(admin: &Admin, call: &Call<'_>, past: Past) -> WithStanding {
+    let matched = past.swept.then_some(past.matched);
+    let told = told(admin, past);
+    let name = PurgeId::parse(&told.id);
+    let mut standing = name.and_then(|name| admin.control.standing(&name, call.now));
+    let nodes = standing.iter_mut().flat_map(|standing| &mut standing.nodes);
+    for node in nodes.filter(|node| node.name == admin.identity.name) {
+        node.matched = matched;
+    }
+    let state = standing.as_ref().map(Standing::reached);
+    WithStanding { told, state, standing: standing.map(OnNodes::from) }
+}
+
+pub(super) fn may_see(token: &Token, past: &Past) -> bool {
     match &past.sites {
         Some(sites) => sites.iter().all(|site| token.covers_site(site)),
         None => token.sites.is_empty(),
@@ -102,7 +131,7 @@ fn may_see(token: &Token, past: &Past) -> bool {
 }
 
 fn told(admin: &Admin, past: Past) -> Told {
-    let id = admin.purge_id(past.applied);
+    let id = admin.purge_id(past.identity.as_ref(), past.applied);
     Told {
         refetch: refetched(admin, &id),
         id,

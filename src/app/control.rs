@@ -4,14 +4,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use super::{Listening, Shared, StartError};
 use crate::admin::{
-    Admin, Control, Fetch, Identity, ListenerStatus, NodeStatus, Purging, Readiness, StoreClass,
-    Surface, serve,
+    Admin, Control, Fetch, Identity, ListenerStatus, MeshView, NodeStatus, NotTaken, Purging,
+    Readiness, Standing, StoreClass, Surface, Taken, Until, Waiting, serve,
 };
 use crate::audit::Audit;
 use crate::clock::{self, Now};
@@ -23,7 +24,8 @@ use crate::origin::{OriginStatus, UnknownEndpoint};
 use crate::proxy::{AskedPurge, PurgeByMethod, Purged};
 use crate::purge::{Selector, Strength};
 use crate::semantics::Explanation;
-use crate::store::{Applied, Author, CLASSES, Events, Past, Tried, What, try_out};
+use crate::replication::{Identity as PurgeId, Incarnation, Source};
+use crate::store::{Author, CLASSES, Events, Past, Tried, What, try_out};
 use crate::telemetry::{Hot, Load, Weight};
 
 /// The admin and watch listeners, bound.
@@ -92,8 +94,24 @@ impl PurgeByMethod for Admin {
     }
 }
 
+impl Shared {
+    /// Name of a purge that this node numbered.
+    fn own_purge(&self, sequence: u64) -> PurgeId {
+        let node = self.config.node.name.as_str().into();
+        // Our own text of sixteen digits.
+        let incarnation = u64::from_str_radix(&self.incarnation, 16).unwrap_or_default();
+        PurgeId { source: Source { incarnation: Incarnation(incarnation), node }, sequence }
+    }
+}
+
 impl Control for Shared {
-    fn purge(&self, by: Author, selectors: &[Selector], strength: Strength, now: Now) -> Applied {
+    fn purge(
+        &self,
+        by: Author,
+        selectors: &[Selector],
+        strength: Strength,
+        now: Now,
+    ) -> Result<Taken, NotTaken> {
         let applied = self.purges.apply_for(by, selectors, strength, now);
         for selector in selectors {
             self.metrics.store.purges(selector.kind());
@@ -105,7 +123,23 @@ impl Control for Shared {
             strength = strength.label(),
             "purge"
         );
-        applied
+        Ok(Taken { id: self.own_purge(applied.sequence), applied })
+    }
+
+    fn standing(&self, id: &PurgeId, _now: Now) -> Option<Standing> {
+        let node = &self.config.node;
+        let own = *id == self.own_purge(id.sequence) && id.sequence <= self.purges.epoch();
+        own.then(|| Standing::alone(&node.name, &node.pop))
+    }
+
+    fn wait(&self, _id: &PurgeId, _until: Until, _most: Duration) -> Waiting {
+        // A node that is alone is everywhere at once.
+        Box::pin(std::future::ready(()))
+    }
+
+    fn mesh(&self, now: Now) -> MeshView {
+        let node = &self.config.node;
+        MeshView::alone(&node.name, &node.pop, self.purges.lease_holds(now))
     }
 
     fn try_purge(&self, selectors: &[Selector], hottest: usize, now: Now) -> Tried {
@@ -118,6 +152,12 @@ impl Control for Shared {
 
     fn past_one(&self, sequence: u64) -> Option<Past> {
         self.purges.past_one(sequence)
+    }
+
+    fn past_of(&self, id: &PurgeId) -> Option<Past> {
+        let own = *id == self.own_purge(id.sequence);
+        let named = || self.purges.past_named(id);
+        if own { self.purges.past_one(id.sequence).or_else(named) } else { named() }
     }
 
     fn reset(&self, now: Now) -> u64 {

@@ -186,6 +186,8 @@ pub struct Admin {
     pub purge_selectors: usize,
     /// Purges that are remembered with their authors.
     pub purge_history: usize,
+    /// How long and how many purges are waited for.
+    pub purge_waits: PurgeWaits,
     /// Values of `Idempotency-Key` that are remembered of each token.
     pub idempotency_keys: usize,
     /// Largest request body in bytes.
@@ -208,6 +210,24 @@ pub struct Admin {
     pub audit: Option<AuditFile>,
 }
 
+/// Bounds on waiting until a purge has reached other nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PurgeWaits {
+    /// Time for who does not say how long.
+    pub usual: Duration,
+    /// Longest that somebody may ask for.
+    pub longest: Duration,
+    /// How many wait at once.
+    pub places: usize,
+}
+
+impl Default for PurgeWaits {
+    fn default() -> Self {
+        let (usual, longest) = (Duration::from_secs(5), Duration::from_secs(300));
+        Self { usual, longest, places: 128 }
+    }
+}
+
 /// Files of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditFile {
@@ -227,6 +247,7 @@ impl Default for Admin {
             purges_per_second: 10_000,
             purge_selectors: 1000,
             purge_history: 1000,
+            purge_waits: PurgeWaits::default(),
             idempotency_keys: 1000,
             body_bytes: 1024 * 1024,
             events: 1000,

@@ -216,7 +216,7 @@ impl Group {
 }
 
 /// Entries and records that amount to the same.
-fn taken_apart(saved: &Saved) -> (Vec<Entry>, VecDeque<Arc<Record>>) {
+pub(super) fn taken_apart(saved: &Saved) -> (Vec<Entry>, VecDeque<Arc<Record>>) {
     let mut base = Vector::new(saved.vector.retired());
     let mut left = VecDeque::new();
     for (source, mark) in saved.vector.marks() {
