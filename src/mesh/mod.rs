@@ -11,14 +11,19 @@
 mod links;
 mod peers;
 
+mod core;
 mod disk;
 mod handle;
+mod node;
 mod payload;
+mod view;
 
 pub use links::{Heard, LinkIdentity, Links, MeshError};
 pub use peers::{LinkState, MemberState, PeerView};
 
+pub use core::{Localise, Surroundings};
 pub use handle::{
-    Busy, DiskView, Issued, LeaseView, MeshView, NodeReceipt, NodeView, ReceiptState, ReceiptView,
-    SourceView, Until, Waited, WitnessView,
+    Busy, DiskView, Issued, LeaseView, LinkView, MeshView, NodeReceipt, NodeView, ReceiptState,
+    ReceiptView, Until, Waited, WitnessView,
 };
+pub use node::Mesh;

@@ -14,6 +14,7 @@ use prometheus::{
 use super::breaker::{BreakerFamilies, BreakerMetrics};
 use super::codings::CodingMetrics;
 use super::collect::Shelf;
+use super::mesh::MeshMetrics;
 use super::process;
 use super::sites::{SiteMetrics, Sites};
 use super::stripes::Counter;
@@ -37,6 +38,8 @@ pub struct Metrics {
     pub sites: Vec<SiteMetrics>,
     /// Origins, at their positions in the configuration.
     pub origins: Vec<OriginMetrics>,
+    /// The node's part in the mesh.
+    pub mesh: MeshMetrics,
     /// The access log.
     pub log: LogMetrics,
     /// The node as a whole.
@@ -516,6 +519,7 @@ impl Metrics {
             codings: CodingMetrics::new(&shelf),
             sites,
             origins: config.origins.iter().map(|own| origins.of(&own.name, places)).collect(),
+            mesh: MeshMetrics::new(&shelf, config),
             log: LogMetrics {
                 written: shelf.counter("atoll_access_log_records_total", "Records written."),
                 dropped: shelf.counter(

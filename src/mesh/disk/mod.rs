@@ -213,10 +213,10 @@ impl Disk {
 }
 
 impl Drop for Disk {
-    /// What waits is written still.
+    /// What waits is written still. A disk that has failed may not even come back from a write.
     fn drop(&mut self) {
         self.jobs = None;
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = self.thread.take().filter(|_| self.is_healthy()) {
             let _ = thread.join();
         }
     }

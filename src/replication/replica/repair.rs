@@ -72,6 +72,13 @@ impl Replica {
         }
     }
 
+    /// Records that somebody has and this node has not, as far as it knows.
+    #[must_use]
+    pub fn missing(&self) -> u64 {
+        let wants = self.repair.wants.iter();
+        wants.map(|(source, wanted)| wanted.goal.saturating_sub(self.reached(source).sequence)).sum()
+    }
+
     pub(super) fn say_holding(&mut self, to: &Name) {
         let holding = self.holding();
         self.send(to, Message::Vector(holding));
