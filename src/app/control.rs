@@ -15,7 +15,7 @@ use crate::admin::{
     Readiness, Standing, StoreClass, Surface, Taken, Until, Waiting, serve,
 };
 use crate::audit::Audit;
-use crate::clock::Now;
+use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::health::Order;
 use crate::listener::Drain;
@@ -175,7 +175,7 @@ impl Control for Shared {
     fn readiness(&self) -> Readiness {
         Readiness {
             listening: self.listening.load(Ordering::Acquire),
-            caught_up: self.purges.lease(),
+            caught_up: self.purges.lease_holds(clock::now()),
             draining: *self.drain.borrow() != Drain::Open,
         }
     }
@@ -187,7 +187,7 @@ impl Control for Shared {
         NodeStatus {
             epoch: self.purges.epoch(),
             purge_rows: self.purges.rows() as u64,
-            lease: self.purges.lease(),
+            lease: self.purges.lease_holds(clock::now()),
             store_budget_bytes: self.store.budget_bytes(),
             store: (0..CLASSES)
                 .map(|size_class| {

@@ -111,7 +111,7 @@ impl Edge {
     fn tell(&self, told: &mut Explanation, subject: &Subject<'_>, asked: Facts, now: Now) {
         let request = subject.request;
         // In the order of a request: the clock, the lease, the epoch, the store and the rows.
-        let (lease, epoch) = self.purges.moment();
+        let (lease, epoch) = self.purges.moment(now);
         let peek = self.store.peek(subject.key, &request.headers, &self.purges, epoch);
         let fill_key = self.store.fill_key(subject.key, &request.headers);
         let foretold = self.foretell(subject, &peek, fill_key, lease, now);

@@ -165,7 +165,7 @@ impl Worker {
     fn arrived_meanwhile(&self, ask: &Ask, epoch: u64) -> bool {
         let edge = &self.edge;
         let lookup = edge.store.lookup(&ask.key, &ask.request.headers, &edge.purges, epoch);
-        let (found, decision) = self.decide(ask, lookup, edge.purges.lease(), clock::now());
+        let (found, decision) = self.decide(ask, lookup, edge.purges.lease_holds(clock::now()), clock::now());
         found.is_some() && matches!(decision, Decision::Hit { .. } | Decision::HitStale)
     }
 
@@ -260,7 +260,7 @@ impl Worker {
         // A fill that began after this request was there has missed no purge that it knew of.
         // What must be confirmed on each use, or is stale on arrival, is the answer to the one
         // request that brought it: the origin did not see this one (RFC 9111 section 4).
-        let lease = edge.purges.lease() || waiting.fill.number >= since;
+        let lease = edge.purges.lease_holds(clock::now()) || waiting.fill.number >= since;
         let decision = decide(&ask.request, found, true, &ask.policy, lease, clock::now(), 1.0);
         matches!(decision, Decision::Hit { .. } | Decision::HitStale)
     }

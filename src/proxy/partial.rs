@@ -86,7 +86,7 @@ impl Worker {
         if lookup_allowed(&ask.request, &ask.policy).is_err() {
             return Err(record);
         }
-        let (lease, epoch) = self.edge.purges.moment();
+        let (lease, epoch) = self.edge.purges.moment(now);
         let usable = |head: &Head, verdict| {
             may_serve_on_error(&ask.request, &head.terms, verdict, &ask.policy, lease, now)
         };

@@ -176,7 +176,7 @@ impl Worker {
         let mut looks = Looks { since: self.edge.fills.next_number(), refused: None };
         for _ in 0..LOOKS {
             // In this order: the clock, the lease, the epoch, the store and the rows.
-            let (lease, epoch) = self.edge.purges.moment();
+            let (lease, epoch) = self.edge.purges.moment(now);
             let lookup =
                 self.edge.store.lookup(&ask.key, &ask.request.headers, &self.edge.purges, epoch);
             let exact = self.decide(ask, lookup, lease, now);
