@@ -9,11 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::standing::{MeshView, NotTaken, Standing, Taken, Until};
 
 use crate::audit::Audit;
 use crate::clock::Now;
 use crate::health::Order;
+use crate::mesh::{Busy, Issued, MeshView, ReceiptView, Until};
 use crate::message::{Refusal, RequestHead};
 use crate::origin::{OriginStatus, UnknownEndpoint};
 use crate::purge::{Selector, Strength};
@@ -33,13 +33,13 @@ pub trait Control: Send + Sync + 'static {
         selectors: &[Selector],
         strength: Strength,
         now: Now,
-    ) -> Result<Taken, NotTaken>;
+    ) -> Result<Issued, Busy>;
 
     /// How a purge that this node took stands, as long as that is remembered.
-    fn standing(&self, id: &PurgeId, now: Now) -> Option<Standing>;
+    fn receipt(&self, id: &PurgeId, now: Now) -> Option<ReceiptView>;
 
     /// Waits until a purge that this node took has come so far, at most for `most`. What it came to is
-    /// told by [`Control::standing`] then.
+    /// told by [`Control::receipt`] then.
     fn wait(&self, id: &PurgeId, until: Until, most: Duration) -> Waiting;
 
     /// How the mesh looks from here.

@@ -289,7 +289,7 @@ impl View {
             told.sites.as_ref().is_some_and(|sites| sites.iter().all(|site| own.contains(site)))
         });
         Some(Told {
-            id: purge_id(&self.identity, told.identity.as_ref(), told.applied),
+            id: purge_id(&self.identity, told.identity.as_deref(), told.applied),
             epoch: told.applied.epoch,
             at,
             token: own.then(|| told.by.token.clone()),

@@ -14,6 +14,7 @@ mod explain;
 mod facades;
 mod health;
 mod hooks;
+mod mesh;
 mod origins;
 mod past;
 mod problem;
@@ -46,10 +47,7 @@ pub use facades::Purging;
 pub use hooks::Knock;
 pub use problem::Problem;
 pub use server::{Surface, serve};
-pub use standing::{
-    LeaseView, LinkView, LogView, MarkView, MemberView, MeshView, NodeStanding, NodeState, NotTaken,
-    Standing, Taken, Until, WitnessView,
-};
+pub use standing::{mesh_alone, receipt_alone};
 use site::AdminSite;
 
 use crate::audit::{Act, Written};
@@ -142,7 +140,7 @@ pub struct Seen {
 type Then = fn(&Admin, &Call<'_>, Seen) -> Result<Work, Problem>;
 
 /// Every route; `docs/openapi.yaml` describes the same.
-pub static ROUTES: [Route; 20] = [
+pub static ROUTES: [Route; 21] = [
     Route { method: Method::GET, path: "/metrics", access: Access::Open(health::metrics) },
     Route { method: Method::GET, path: "/healthz", access: Access::Open(health::alive) },
     Route { method: Method::GET, path: "/readyz", access: Access::Open(health::ready) },
@@ -220,6 +218,11 @@ pub static ROUTES: [Route; 20] = [
         method: Method::GET,
         path: "/v1/status",
         access: Access::Scoped(Scope::Read, status::status),
+    },
+    Route {
+        method: Method::GET,
+        path: "/v1/mesh",
+        access: Access::Scoped(Scope::Read, mesh::view),
     },
     Route {
         method: Method::GET,
@@ -504,7 +507,7 @@ impl Admin {
     }
 
     /// Id of a purge that is remembered.
-    fn purge_id(&self, identity: Option<&PurgeId>, applied: Applied) -> String {
+    fn purge_id(&self, identity: Option<&str>, applied: Applied) -> String {
         purge_id(&self.identity, identity, applied)
     }
 
@@ -548,10 +551,10 @@ fn proven(head: &http::request::Parts, surface: Surface) -> Option<ProvenAct> {
 }
 
 /// Id of a purge as this API writes it: its name in the mesh, or as a node that is alone numbered it.
-fn purge_id(node: &Identity, identity: Option<&PurgeId>, applied: Applied) -> String {
+fn purge_id(node: &Identity, identity: Option<&str>, applied: Applied) -> String {
     let Identity { name, incarnation, .. } = node;
     let alone = || format!("{name}.{incarnation}.{}", applied.sequence);
-    identity.map_or_else(alone, PurgeId::dotted)
+    identity.and_then(PurgeId::parse).map_or_else(alone, |identity| identity.dotted())
 }
 
 /// A request that may be answered.

@@ -8,8 +8,7 @@ use serde::Serialize;
 
 use super::problem::Problem;
 use super::query::decoded;
-use super::settle::Told as OnNodes;
-use super::standing::{Standing, Until};
+use super::standing::{Level, Standing};
 use super::warm::{Refetched, refetched};
 use super::{Admin, Call, Reply, json};
 use crate::config::Token;
@@ -35,7 +34,7 @@ struct Told {
     selectors: Vec<ToldSelector>,
     /// Number of all.
     count: usize,
-    /// `None` until a sweep has walked the store.
+    /// `None` until a sweep has walked the store, and where several purges came into force together.
     matched: Option<u64>,
     freed: Option<u64>,
     /// What was fetched again after it.
@@ -49,9 +48,9 @@ struct WithStanding {
     #[serde(flatten)]
     told: Told,
     /// How far it has come; `None` where another node took it, or its receipt is not kept any more.
-    state: Option<Until>,
+    state: Option<Level>,
     #[serde(flatten)]
-    standing: Option<OnNodes>,
+    standing: Option<Standing>,
 }
 
 #[derive(Debug, Serialize)]
@@ -111,16 +110,17 @@ fn find(admin: &Admin, id: &str) -> Option<Past> {
 
 /// What is known of one purge: with how it stands on the nodes, where this is the node that took it.
 fn with_standing(admin: &Admin, call: &Call<'_>, past: Past) -> WithStanding {
-    let matched = past.swept.then_some(past.matched);
+    let serves = admin.serves_without_lease(past.sites.as_deref());
     let told = told(admin, past);
-    let name = PurgeId::parse(&told.id);
-    let mut standing = name.and_then(|name| admin.control.standing(&name, call.now));
+    let matched = told.matched;
+    let receipt = PurgeId::parse(&told.id).and_then(|id| admin.control.receipt(&id, call.now));
+    let mut standing = receipt.map(|receipt| Standing::of(receipt, serves));
     let nodes = standing.iter_mut().flat_map(|standing| &mut standing.nodes);
     for node in nodes.filter(|node| node.name == admin.identity.name) {
         node.matched = matched;
     }
     let state = standing.as_ref().map(Standing::reached);
-    WithStanding { told, state, standing: standing.map(OnNodes::from) }
+    WithStanding { told, state, standing }
 }
 
 pub(super) fn may_see(token: &Token, past: &Past) -> bool {
@@ -131,7 +131,9 @@ pub(super) fn may_see(token: &Token, past: &Past) -> bool {
 }
 
 fn told(admin: &Admin, past: Past) -> Told {
-    let id = admin.purge_id(past.identity.as_ref(), past.applied);
+    let id = admin.purge_id(past.identity.as_deref(), past.applied);
+    // Of purges that came into force together nobody can tell which one matched.
+    let counted = past.swept && !past.shares_epoch;
     Told {
         refetch: refetched(admin, &id),
         id,
@@ -142,8 +144,8 @@ fn told(admin: &Admin, past: Past) -> Told {
         mode: past.strength.label(),
         selectors: past.selectors.into_iter().map(ToldSelector::new).collect(),
         count: past.count,
-        matched: past.swept.then_some(past.matched),
-        freed: past.swept.then_some(past.freed_bytes),
+        matched: counted.then_some(past.matched),
+        freed: counted.then_some(past.freed_bytes),
     }
 }
 

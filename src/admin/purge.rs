@@ -14,11 +14,12 @@ use super::problem::Problem;
 use super::repeat;
 use super::resolve::{Scope, not_covered};
 use super::settle::{Done, Patience, Receipt, Refetch};
-use super::standing::{NotTaken, Taken, Until};
+use super::standing::Level;
 use super::{Admin, Call, Seen, Work, json, milliseconds, warm};
 use crate::audit::Act;
 use crate::clock;
 use crate::config::{Scope as TokenScope, Token, format_duration, parse_duration};
+use crate::mesh::{Busy, Issued};
 use crate::message::RequestHead;
 use crate::purge::{Selector, Strength};
 use crate::store::Author;
@@ -271,8 +272,8 @@ fn apply(
     })?;
     let by = Author { token: call.token.name.as_str().into(), address: call.client };
     let taken = admin.control.purge(by, selectors, strength, call.now).map_err(not_taken)?;
-    let Taken { id: name, applied } = taken;
-    let id = name.dotted();
+    let Issued { identity, applied } = taken;
+    let id = identity.dotted();
     tracing::info!(
         token = %call.token.name, from = %call.client, id, epoch = applied.epoch,
         mode = strength.label(), selectors = selectors.len(), first = ?selectors.first(), "purged"
@@ -282,32 +283,36 @@ fn apply(
         id,
         epoch: applied.epoch,
         took_ms,
-        state: Until::Local,
-        told: None,
+        state: Level::Local,
+        standing: None,
         matched: None,
         freed: None,
         refetch: None,
         audit: None,
-        name,
+        name: identity,
+        serves: admin.serves_without_lease(sites_of(selectors).as_deref()),
         seen: Arc::default(),
     })
 }
 
+/// The sites that a purge is about; `None` where it is about all.
+fn sites_of(selectors: &[Selector]) -> Option<Vec<Arc<str>>> {
+    selectors.iter().map(|selector| selector.site().cloned()).collect()
+}
+
 /// Why the mesh does not take a purge.
-fn not_taken(why: NotTaken) -> Problem {
+fn not_taken(why: Busy) -> Problem {
     match why {
-        NotTaken::TooMany { again } => {
+        Busy::TooMany { again } => {
             let detail = "this node purges faster than the mesh takes it (`mesh.purge_rate`)";
             Problem::wait("mesh-rate", detail, again)
         }
-        NotTaken::NotHere => {
+        Busy::Barred => {
             let detail = "by the roster of the mesh this node issues no purges: ask another";
             Problem::forbidden("not-an-issuer", detail)
         }
-        NotTaken::TooLong => {
-            let detail = "the selectors together are longer than one record of the mesh may be: send \
-                          them in several purges";
-            Problem::bad("too-many", detail)
+        Busy::TooLong => {
+            Problem::bad("value", "a selector is longer than one record of the mesh may be")
         }
     }
 }
@@ -370,9 +375,9 @@ fn patience(admin: &Admin, written: &Written) -> Result<Patience, Problem> {
     let usual = Patience::usual(&admin.waiting);
     let until = match written.wait.as_deref() {
         None => usual.until,
-        Some("local") => Until::Local,
-        Some("acknowledged") => Until::Acknowledged,
-        Some("everywhere") => Until::Everywhere,
+        Some("local") => Level::Local,
+        Some("acknowledged") => Level::Acknowledged,
+        Some("everywhere") => Level::Everywhere,
         Some(_) => {
             let detail = "`wait` is \"local\", \"acknowledged\" or \"everywhere\"";
             return Err(Problem::field("value", "wait", detail));

@@ -15,12 +15,16 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::problem::Problem;
-use super::standing::{NodeState, NodeStanding, Standing, Until};
-use super::{Admin, milliseconds, unwritten};
+use super::standing::{Level, Standing};
+use super::{Admin, unwritten};
 use crate::audit::{self, Act};
 use crate::clock;
 use crate::config::{PurgeWaits, format_duration};
+use crate::mesh::Until;
 use crate::replication::Identity as PurgeId;
+
+/// Pause before a purge is looked at again that came further, but not far enough.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Nodes that are named in a sentence.
 const NAMED: usize = 5;
@@ -33,10 +37,10 @@ pub(super) struct Receipt {
     pub(super) epoch: u64,
     pub(super) took_ms: f64,
     /// How far it has come: what was asked for, or less.
-    pub(super) state: Until,
+    pub(super) state: Level,
     /// How it stands on the nodes; not told to who does not wait.
     #[serde(flatten)]
-    pub(super) told: Option<Told>,
+    pub(super) standing: Option<Standing>,
     /// Stored responses that matched; not known until the sweep has walked the store.
     pub(super) matched: Option<u64>,
     /// Bytes that were given back; not known until the sweep has walked the store.
@@ -49,6 +53,9 @@ pub(super) struct Receipt {
     pub(super) audit: Option<bool>,
     #[serde(skip)]
     pub(super) name: PurgeId,
+    /// It is about a site that is served without a lease, too.
+    #[serde(skip)]
+    pub(super) serves: bool,
     /// The furthest that was ever seen, by all who ask for the same purge: what the mesh has
     /// forgotten is answered from here.
     #[serde(skip)]
@@ -64,33 +71,6 @@ pub(super) struct Refetch {
     pub(super) warm_up: Option<String>,
 }
 
-/// How a purge stands, as it is written.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Told {
-    /// Milliseconds after which a majority of the witnesses had it.
-    acknowledged_ms: Option<f64>,
-    applied: usize,
-    fenced: usize,
-    unknown: usize,
-    /// By PoP and name.
-    pub(super) nodes: Vec<NodeStanding>,
-}
-
-impl From<Standing> for Told {
-    fn from(standing: Standing) -> Self {
-        let Standing { acknowledged, mut nodes } = standing;
-        nodes.sort_by(|a, b| (&a.pop, &a.name).cmp(&(&b.pop, &b.name)));
-        let count = |label| nodes.iter().filter(|node| node.state.label() == label).count();
-        Self {
-            acknowledged_ms: acknowledged.map(milliseconds),
-            applied: count("applied"),
-            fenced: count("fenced"),
-            unknown: count("unknown"),
-            nodes,
-        }
-    }
-}
-
 /// A purge that is in force here, and what is still to be done before it is answered.
 #[derive(Debug)]
 pub struct Done {
@@ -103,14 +83,14 @@ pub struct Done {
 /// How far a purge has to come, and within which time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Patience {
-    pub(super) until: Until,
+    pub(super) until: Level,
     pub(super) most: Duration,
 }
 
 impl Patience {
     /// That of a sender who says nothing, and of formats that have no word for it.
     pub(super) fn usual(waits: &PurgeWaits) -> Self {
-        Self { until: Until::Acknowledged, most: waits.usual }
+        Self { until: Level::Acknowledged, most: waits.usual }
     }
 }
 
@@ -124,17 +104,15 @@ impl Admin {
             None => None,
         };
         let receipt = receipt.noted(written);
-        if patience.until == Until::Local {
+        if patience.until == Level::Local {
             return Ok(receipt);
         }
         let full = !self.await_standing(&receipt, patience).await;
-        let standing = self.control.standing(&receipt.name, clock::now());
-        let standing = receipt.furthest(standing);
-        let reached = standing.as_ref().map_or(Until::Local, Standing::reached);
+        let standing = receipt.furthest(self.standing(&receipt));
+        let reached = standing.as_ref().map_or(Level::Local, Standing::reached);
         let receipt = Receipt { state: reached.min(patience.until), ..receipt };
         if reached >= patience.until {
-            let told = standing.map(Told::from);
-            return Ok(Receipt { told, ..receipt });
+            return Ok(Receipt { standing, ..receipt });
         }
         let waited = clock::now().since(begun);
         tracing::warn!(id = receipt.id, ?reached, wanted = ?patience.until, ?waited, "a purge is late");
@@ -143,14 +121,40 @@ impl Admin {
 
     /// Waits where that is needed; `false` where as many wait as may.
     async fn await_standing(&self, receipt: &Receipt, patience: Patience) -> bool {
-        let Patience { until, most } = patience;
-        match self.control.standing(&receipt.name, clock::now()) {
-            Some(standing) if standing.reached() < until => {}
+        let until = match patience.until {
+            Level::Local | Level::Acknowledged => Until::Acknowledged,
+            Level::Everywhere => Until::Everywhere,
+        };
+        match self.standing(receipt) {
+            Some(standing) if standing.reached() < patience.until => {}
             Some(_) | None => return true,
         }
         let Ok(_place) = self.waits.try_acquire() else { return false };
-        self.control.wait(&receipt.name, until, most).await;
+        let comes = async {
+            // What the mesh takes for everywhere may be less than that to a site that is served
+            // without a lease; then it is looked at again.
+            loop {
+                self.control.wait(&receipt.name, until, patience.most).await;
+                let now = self.standing(receipt);
+                if now.is_none_or(|now| now.reached() >= patience.until) {
+                    break;
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        let _ = tokio::time::timeout(patience.most, comes).await;
         true
+    }
+
+    fn standing(&self, receipt: &Receipt) -> Option<Standing> {
+        let told = self.control.receipt(&receipt.name, clock::now());
+        told.map(|told| Standing::of(told, receipt.serves))
+    }
+
+    /// Whether one of these sites, of all where there are none, is served by nodes without a lease.
+    pub(super) fn serves_without_lease(&self, sites: Option<&[Arc<str>]>) -> bool {
+        let mut own = self.sites.iter().filter(|site| site.serves_without_lease);
+        own.any(|site| sites.is_none_or(|sites| sites.contains(&site.name)))
     }
 }
 
@@ -179,7 +183,7 @@ fn late(receipt: Receipt, standing: Option<Standing>, patience: Patience, full: 
         (true, _) => "at once, and as many purges are waited for as may".to_owned(),
         (false, _) => format!("within {time}"),
     };
-    let (code, detail) = if receipt.state == Until::Local {
+    let (code, detail) = if receipt.state == Level::Local {
         let detail = format!(
             "the purge {id} is in force on this node, but was not acknowledged by a majority of the \
              witnesses {within}; elsewhere it may or may not take effect: repeat it"
@@ -193,8 +197,7 @@ fn late(receipt: Receipt, standing: Option<Standing>, patience: Patience, full: 
         );
         ("not-everywhere", detail)
     };
-    let told = standing.map(Told::from);
-    let more = match serde_json::to_value(Receipt { told, ..receipt }) {
+    let more = match serde_json::to_value(Receipt { standing, ..receipt }) {
         Ok(Value::Object(more)) => more,
         Ok(_) | Err(_) => Map::new(),
     };
@@ -203,11 +206,9 @@ fn late(receipt: Receipt, standing: Option<Standing>, patience: Patience, full: 
 
 /// The nodes that nobody can speak for, in words.
 fn missing(standing: Option<&Standing>) -> String {
-    let nodes = standing.map(|standing| standing.nodes.as_slice()).unwrap_or_default();
-    let unknown = || nodes.iter().filter(|node| node.state == NodeState::Unknown);
-    let mut names: Vec<&str> = unknown().take(NAMED).map(|node| node.name.as_str()).collect();
-    let more = unknown().count().saturating_sub(names.len());
-    let more = format!("{more} more");
+    let unknown = || standing.into_iter().flat_map(Standing::unknown);
+    let mut names: Vec<&str> = unknown().take(NAMED).collect();
+    let more = format!("{} more", unknown().count().saturating_sub(NAMED));
     if unknown().count() > NAMED {
         names.push(&more);
     }

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::audit::Audit;
 use crate::health::Order;
+use crate::mesh::{Busy, Issued, MeshView, ReceiptView, Until};
 use crate::message::{Refusal, RequestHead};
 use crate::origin::{OriginStatus, UnknownEndpoint};
 use crate::purge::{Secret, Selector, Strength};
@@ -30,9 +31,9 @@ pub(super) struct Played {
     events: Arc<Events>,
     audit: Audit,
     /// How every purge stands in the played mesh; `None`: nothing is remembered of any.
-    pub(super) standing: watch::Sender<Option<Standing>>,
+    pub(super) standing: watch::Sender<Option<ReceiptView>>,
     /// Why purges are not taken, where they are not.
-    pub(super) refuses: Mutex<Option<NotTaken>>,
+    pub(super) refuses: Mutex<Option<Busy>>,
 }
 
 /// The incarnation of the played node.
@@ -48,7 +49,7 @@ impl Default for Played {
             draining: Mutex::default(),
             events: Events::new(16),
             audit: Audit::off(),
-            standing: watch::Sender::new(Some(Standing::alone("n1", "p1"))),
+            standing: watch::Sender::new(Some(receipt_alone(&played(1), "p1"))),
             refuses: Mutex::default(),
         }
     }
@@ -66,16 +67,16 @@ impl Control for Played {
         selectors: &[Selector],
         strength: Strength,
         now: Now,
-    ) -> Result<Taken, NotTaken> {
+    ) -> Result<Issued, Busy> {
         if let Some(why) = *self.refuses.lock().unwrap() {
             return Err(why);
         }
         self.purges.lock().unwrap().push((selectors.to_vec(), strength));
         let applied = self.table.apply_for(by, selectors, strength, now);
-        Ok(Taken { id: played(applied.sequence), applied })
+        Ok(Issued { identity: played(applied.sequence), applied })
     }
 
-    fn standing(&self, id: &PurgeId, _now: Now) -> Option<Standing> {
+    fn receipt(&self, id: &PurgeId, _now: Now) -> Option<ReceiptView> {
         let own = *id == played(id.sequence) && id.sequence <= self.table.epoch();
         self.standing.borrow().clone().filter(|_| own)
     }
@@ -84,15 +85,18 @@ impl Control for Played {
         let (mut standing, id) = (self.standing.subscribe(), id.clone());
         Box::pin(async move {
             assert_eq!(id, played(id.sequence));
-            let far = |standing: &Option<Standing>| {
-                standing.as_ref().is_none_or(|standing| standing.reached() >= until)
+            let far = |receipt: &Option<ReceiptView>| {
+                receipt.as_ref().is_none_or(|receipt| match until {
+                    Until::Acknowledged => receipt.acknowledged_ms.is_some(),
+                    Until::Everywhere => receipt.everywhere,
+                })
             };
             let _ = tokio::time::timeout(most, standing.wait_for(far)).await;
         })
     }
 
     fn mesh(&self, _now: Now) -> MeshView {
-        MeshView::alone("n1", "p1", true)
+        mesh_alone(&played(7), "p1", 7)
     }
 
     fn try_purge(&self, selectors: &[Selector], _hottest: usize, _now: Now) -> Tried {

@@ -11,14 +11,15 @@ use tokio::runtime::Runtime;
 
 use super::{Listening, Shared, StartError};
 use crate::admin::{
-    Admin, Control, Fetch, Identity, ListenerStatus, MeshView, NodeStatus, NotTaken, Purging,
-    Readiness, Standing, StoreClass, Surface, Taken, Until, Waiting, serve,
+    Admin, Control, Fetch, Identity, ListenerStatus, NodeStatus, Purging, Readiness, StoreClass,
+    Surface, Waiting, mesh_alone, receipt_alone, serve,
 };
 use crate::audit::Audit;
 use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::health::Order;
 use crate::listener::Drain;
+use crate::mesh::{Busy, Issued, MeshView, ReceiptView, Until};
 use crate::message::{Refusal, RequestHead};
 use crate::origin::{OriginStatus, UnknownEndpoint};
 use crate::proxy::{AskedPurge, PurgeByMethod, Purged};
@@ -111,7 +112,7 @@ impl Control for Shared {
         selectors: &[Selector],
         strength: Strength,
         now: Now,
-    ) -> Result<Taken, NotTaken> {
+    ) -> Result<Issued, Busy> {
         let applied = self.purges.apply_for(by, selectors, strength, now);
         for selector in selectors {
             self.metrics.store.purges(selector.kind());
@@ -123,13 +124,12 @@ impl Control for Shared {
             strength = strength.label(),
             "purge"
         );
-        Ok(Taken { id: self.own_purge(applied.sequence), applied })
+        Ok(Issued { identity: self.own_purge(applied.sequence), applied })
     }
 
-    fn standing(&self, id: &PurgeId, _now: Now) -> Option<Standing> {
-        let node = &self.config.node;
+    fn receipt(&self, id: &PurgeId, _now: Now) -> Option<ReceiptView> {
         let own = *id == self.own_purge(id.sequence) && id.sequence <= self.purges.epoch();
-        own.then(|| Standing::alone(&node.name, &node.pop))
+        own.then(|| receipt_alone(id, &self.config.node.pop))
     }
 
     fn wait(&self, _id: &PurgeId, _until: Until, _most: Duration) -> Waiting {
@@ -137,9 +137,10 @@ impl Control for Shared {
         Box::pin(std::future::ready(()))
     }
 
-    fn mesh(&self, now: Now) -> MeshView {
-        let node = &self.config.node;
-        MeshView::alone(&node.name, &node.pop, self.purges.lease_holds(now))
+    fn mesh(&self, _now: Now) -> MeshView {
+        let epoch = self.purges.epoch();
+        let last = self.past(1, &|_| true).first().map_or(0, |past| past.applied.sequence);
+        mesh_alone(&self.own_purge(last), &self.config.node.pop, epoch)
     }
 
     fn try_purge(&self, selectors: &[Selector], hottest: usize, now: Now) -> Tried {
@@ -156,7 +157,7 @@ impl Control for Shared {
 
     fn past_of(&self, id: &PurgeId) -> Option<Past> {
         let own = *id == self.own_purge(id.sequence);
-        let named = || self.purges.past_named(id);
+        let named = || self.purges.past_named(&id.to_string());
         if own { self.purges.past_one(id.sequence).or_else(named) } else { named() }
     }
 

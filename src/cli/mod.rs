@@ -9,6 +9,7 @@ mod events;
 mod explain;
 mod greeting;
 mod inspect;
+mod mesh;
 mod origins;
 mod purge;
 mod purges;
@@ -76,6 +77,7 @@ enum Command {
     Events(events::Events),
     Explain(explain::Explain),
     Inspect(inspect::Inspect),
+    Mesh(mesh::Mesh),
     Warm(warm::Warm),
     Origins(origins::Origins),
     Top(top::Top),
@@ -106,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Events(events) => events.run(),
         Command::Explain(explain) => explain.run(),
         Command::Inspect(inspect) => inspect.run(),
+        Command::Mesh(mesh) => mesh.run(),
         Command::Warm(warm) => warm.run(),
         Command::Origins(origins) => origins.run(),
         Command::Top(top) => top.run(),
@@ -225,6 +228,9 @@ mod tests {
             "audit verify audit.log audit.log.1",
             "purge --replay audit.log --replay audit.log.1 --since 2026-11-22 --json",
             "purge --all --guard 20",
+            "mesh",
+            "mesh --json --admin http://127.0.0.1:9080",
+            "mesh status --json",
             "origins",
             "origins --json",
             "origins set main [2001:db8::1]:443 drain --json",

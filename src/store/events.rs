@@ -125,8 +125,8 @@ pub struct WarmUp {
 pub struct PurgeTold {
     /// Its number and its epoch.
     pub applied: Applied,
-    /// Its name in the mesh; `None` where this node took it and is alone.
-    pub identity: Option<Identity>,
+    /// Its name in the mesh, where that gave it one.
+    pub identity: Option<Box<str>>,
     /// Who asked for it.
     pub by: Author,
     /// Its strength.
@@ -213,8 +213,9 @@ impl Events {
     /// Tells a purge in its parts.
     pub(super) fn purged(
         &self,
-        (applied, identity): (Applied, Option<Identity>),
+        applied: Applied,
         by: &Author,
+        identity: Option<&str>,
         at: SystemTime,
         strength: Strength,
         parts: Vec<Box<[Named]>>,
@@ -222,7 +223,8 @@ impl Events {
         let count = parts.iter().map(|part| part.len()).sum();
         let sites = sites(&parts);
         for selectors in parts {
-            let (by, sites, identity) = (by.clone(), sites.clone(), identity.clone());
+            let (by, sites) = (by.clone(), sites.clone());
+            let identity = identity.map(Into::into);
             let told = PurgeTold { applied, identity, by, strength, selectors, count, sites };
             self.publish(What::Purge(told), at);
         }
@@ -341,7 +343,7 @@ mod tests {
             let by = Author { token: "t".into(), address: IpAddr::from([127, 0, 0, 1]) };
             let applied = Applied { sequence: 1, epoch: 1 };
             let all = parts(&[tag("s", &long)]);
-            events.purged((applied, None), &by, SystemTime::UNIX_EPOCH, Strength::Hard, all);
+            events.purged(applied, &by, None, SystemTime::UNIX_EPOCH, Strength::Hard, all);
         }
         assert!(events.ring().bytes <= 16 * EVENT_BYTES);
         assert_eq!(events.newest() - events.earliest(), 1);

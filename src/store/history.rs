@@ -11,7 +11,6 @@ use std::time::SystemTime;
 
 use super::Applied;
 use crate::purge::{Selector, Strength};
-use crate::replication::Identity;
 
 /// Selectors of one purge that are kept.
 const SELECTORS: usize = 32;
@@ -32,8 +31,8 @@ pub struct Author {
 pub struct Past {
     /// Its number and its epoch.
     pub applied: Applied,
-    /// Its name in the mesh; `None` where this node took it and is alone.
-    pub identity: Option<Identity>,
+    /// Its name in the mesh, where that gave it one.
+    pub identity: Option<Box<str>>,
     /// Others were put in force at the same epoch, so nobody can tell what this one matched.
     pub shares_epoch: bool,
     /// Who asked for it.
@@ -168,9 +167,9 @@ impl History {
         self.past.iter().rev().filter(|past| pass(past)).take(most).cloned().collect()
     }
 
-    /// The one of this name in the mesh, looked for among the newest first.
-    pub(super) fn named(&self, identity: &Identity) -> Option<Past> {
-        let named = |past: &&Past| past.identity.as_ref() == Some(identity);
+    /// The one with this name in the mesh.
+    pub(super) fn named(&self, identity: &str) -> Option<Past> {
+        let named = |past: &&Past| past.identity.as_deref() == Some(identity);
         self.past.iter().rev().find(named).cloned()
     }
 

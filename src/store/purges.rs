@@ -28,7 +28,7 @@ use crate::purge::{
     Bearer, Found, RecentUrls, Row, RowKey, Secret, Selector, Selectors, Strength, Table,
 };
 pub use apply::Batched;
-use crate::replication::{Identity, Source};
+use crate::replication::Source;
 use crate::semantics::Verdict;
 
 /// Rows that are dropped under one lock: readers wait no longer than for these.
@@ -280,9 +280,9 @@ impl Purges {
         self.history().find(sequence)
     }
 
-    /// The purge of this name in the mesh, where it is remembered.
+    /// The purge with this name in the mesh, where it is remembered.
     #[must_use]
-    pub fn past_named(&self, identity: &Identity) -> Option<Past> {
+    pub fn past_named(&self, identity: &str) -> Option<Past> {
         self.history().named(identity)
     }
 

@@ -317,6 +317,10 @@ fn read_admin(mut table: Table<'_>, folder: &Path, admin: &mut AdminDraft) {
     table.count("purges_per_second", &mut admin.rest.purges_per_second, 1..=1_000_000);
     table.count("purge_selectors", &mut admin.rest.purge_selectors, 1..=100_000);
     table.count("purge_history", &mut admin.rest.purge_history, 0..=100_000);
+    let waits = &mut admin.rest.purge_waits;
+    table.time("purge_wait", &mut waits.usual, 0..=3_600_000);
+    table.time("purge_wait_longest", &mut waits.longest, 0..=3_600_000);
+    table.count("purge_waits", &mut waits.places, 0..=200);
     table.count("idempotency_keys", &mut admin.rest.idempotency_keys, 0..=100_000);
     table.size("body_bytes", &mut admin.rest.body_bytes, 1024..=64 << 20);
     table.count("events", &mut admin.rest.events, 16..=100_000);

@@ -8,7 +8,6 @@ use super::super::order::{self, Cell as _};
 use super::{Applied, Purges};
 use crate::clock::Now;
 use crate::purge::{Place, Row, RowKey, Selector, Strength};
-use crate::replication::Identity;
 
 /// Rows and URLs that are written under one lock: readers wait no longer than for these.
 const WRITTEN_AT_ONCE: usize = 1000;
@@ -19,7 +18,7 @@ pub struct Batched {
     /// Who asked for it; `None` where it is not to be remembered.
     pub by: Option<Author>,
     /// Its name in the mesh.
-    pub identity: Option<Identity>,
+    pub identity: Option<Box<str>>,
     /// What it names.
     pub selectors: Vec<Selector>,
     /// Its strength.
@@ -30,7 +29,7 @@ pub struct Batched {
 #[derive(Clone, Copy)]
 struct One<'a> {
     by: Option<&'a Author>,
-    identity: Option<&'a Identity>,
+    identity: Option<&'a str>,
     selectors: &'a [Selector],
     strength: Strength,
 }
@@ -39,7 +38,7 @@ impl Batched {
     fn borrowed(&self) -> One<'_> {
         One {
             by: self.by.as_ref(),
-            identity: self.identity.as_ref(),
+            identity: self.identity.as_deref(),
             selectors: &self.selectors,
             strength: self.strength,
         }
@@ -103,8 +102,7 @@ impl Purges {
                 let Some(by) = one.by else { continue };
                 let applied = Applied { sequence, epoch };
                 let parts = parts(one.selectors);
-                let named = (applied, one.identity.cloned());
-                events.purged(named, by, now.wall, one.strength, parts);
+                events.purged(applied, by, one.identity, now.wall, one.strength, parts);
             }
         }
         last
@@ -113,7 +111,7 @@ impl Purges {
     fn remember(&self, applied: Applied, one: &One<'_>, shared: bool, now: Now) {
         let Some(by) = one.by else { return };
         let mut past = Past::new(applied, by.clone(), now.wall, one.strength, one.selectors);
-        past.identity = one.identity.cloned();
+        past.identity = one.identity.map(Into::into);
         past.shares_epoch = shared;
         self.history().note(past);
     }
