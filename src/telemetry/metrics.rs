@@ -16,6 +16,7 @@ use super::codings::CodingMetrics;
 use super::collect::Shelf;
 use super::mesh::MeshMetrics;
 use super::process;
+use super::leases::LeaseMetrics;
 use super::sites::{SiteMetrics, Sites};
 use super::stripes::Counter;
 use crate::config::Config;
@@ -34,6 +35,8 @@ pub struct Metrics {
     pub store: StoreMetrics,
     /// Coded copies of stored responses.
     pub codings: CodingMetrics,
+    /// Requests without a lease.
+    pub leases: LeaseMetrics,
     /// Sites, at their positions in the configuration.
     pub sites: Vec<SiteMetrics>,
     /// Origins, at their positions in the configuration.
@@ -517,6 +520,7 @@ impl Metrics {
             doors: DoorMetrics::new(&shelf),
             store: StoreMetrics::new(&shelf),
             codings: CodingMetrics::new(&shelf),
+            leases: LeaseMetrics::new(&shelf, config.sites.iter().map(|site| &*site.name)),
             sites,
             origins: config.origins.iter().map(|own| origins.of(&own.name, places)).collect(),
             mesh: MeshMetrics::new(&shelf, config),
