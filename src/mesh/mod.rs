@@ -5,8 +5,21 @@
 //! over a link. What the messages mean is decided in `replication`; here they are carried, and
 //! may get lost: the protocol repairs.
 
+mod doors;
+mod frame;
+mod gossip;
+mod greet;
+mod hello;
+mod link;
 mod links;
+mod membership;
 mod peers;
+mod queue;
+mod rule;
+mod shared;
+mod sockets;
+mod tls;
+mod traffic;
 
 pub use links::{Heard, LinkIdentity, Links, MeshError};
 pub use peers::{LinkState, MemberState, PeerView};
