@@ -32,7 +32,9 @@ use http::HeaderValue;
 use http::header::HeaderName;
 use ipnet::IpNet;
 
-pub use certificates::{CertificateFacts, inspect_certificate, read_pair};
+pub use certificates::{
+    CertificateFacts, MeshCredentials, inspect_certificate, read_mesh_credentials, read_pair,
+};
 pub use error::{Problem, Problems, Severity};
 pub use facades::{Facades, Service};
 pub use flags::Flags;

@@ -5,12 +5,21 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
+use super::frame::Kind;
 use super::peers::PeerView;
-use crate::config;
-use crate::replication::{Message, Name};
+use super::shared::{Phase, Shared, Word};
+use super::tls::Identity;
+use super::{doors, membership, sockets, traffic};
+use crate::replication::{Message, Name, encode};
 use crate::telemetry::Metrics;
+use crate::{clock, config};
+
+/// Datagrams of membership that may wait.
+const WORDS: usize = 1024;
 
 /// Who this node is on its links.
 #[derive(Clone, Debug)]
@@ -66,9 +75,10 @@ impl std::error::Error for MeshError {
     }
 }
 
-/// All links of a node.
+/// All links of a node. They close when this is dropped.
 #[derive(Debug)]
 pub struct Links {
+    shared: Arc<Shared>,
     address: SocketAddr,
 }
 
@@ -84,25 +94,44 @@ impl Links {
         heard: mpsc::Sender<Heard>,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, MeshError> {
-        let _ = (node, heard, metrics);
-        Ok(Arc::new(Self { address: config.listen }))
+        let identity =
+            Identity::open(config, &node.name, clock::now()).map_err(MeshError::Identity)?;
+        let fail = |error| MeshError::Listen { address: config.listen, error };
+        let listener = sockets::listen(config.listen).map_err(fail)?;
+        let address = listener.local_addr().map_err(fail)?;
+        let mut advertise = config.advertise.unwrap_or(address);
+        if advertise.port() == 0 {
+            advertise.set_port(address.port());
+        }
+        let (words, spoken) = mpsc::channel(WORDS);
+        let shared = Shared::new(config, node, advertise, identity, (heard, words), metrics);
+        let shared = Arc::new(shared);
+        tokio::spawn(oversee(tasks(&shared, config, listener, spoken)));
+        Ok(Arc::new(Self { shared, address }))
     }
 
     /// Queues a message for a peer; never waits. Beyond the bound of the peer's queue it is dropped and
-    /// counted, and so is what is said to a node that is not in the roster.
+    /// counted, and so is what is said to a node that can't be reached or is not in the roster.
     pub fn say(&self, to: &Name, message: &Message) {
-        let _ = (to, message);
+        let (what, class) = traffic::of(message);
+        match self.shared.peer(to) {
+            Some(peer) => {
+                self.shared.say(peer, class, Kind::Message, what, encode(message).into());
+            }
+            None => self.shared.dropped(class, 1),
+        }
     }
 
     /// Reads certificate, key and authorities anew. New connections use them; those that stand stay.
+    /// Changed files are noticed without this within a second.
     ///
     /// # Errors
     /// When they cannot be used; the former ones stay in force.
     pub fn reload_identity(&self) -> Result<(), MeshError> {
-        Ok(())
+        self.shared.identity.reload(clock::now()).map_err(MeshError::Identity)
     }
 
-    /// Where peers can connect.
+    /// Where this node listens for peers.
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
         self.address
@@ -111,9 +140,46 @@ impl Links {
     /// Every other node of the roster with how its link stands.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerView> {
-        Vec::new()
+        self.shared.peers.values().map(|peer| peer.view()).collect()
     }
 
-    /// Leaves the mesh and closes all links.
-    pub fn close(&self) {}
+    /// Tells the others that this node leaves, writes what still waits, and closes all links.
+    pub fn close(&self) {
+        self.shared.advance(Phase::Leaving);
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Everything that runs until the links are closed.
+fn tasks(
+    shared: &Arc<Shared>,
+    config: &config::Mesh,
+    listener: TcpListener,
+    spoken: mpsc::Receiver<Word>,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(doors::accept(Arc::clone(shared), listener));
+    let words = Arc::new(tokio::sync::Mutex::new(spoken));
+    tasks.spawn(membership::keep(Arc::clone(shared), config.membership.clone(), words));
+    for peer in shared.peers.values() {
+        tasks.spawn(doors::keep(Arc::clone(shared), Arc::clone(peer)));
+    }
+    for seed in &config.seeds {
+        tasks.spawn(doors::ask_seed(Arc::clone(shared), seed.clone()));
+    }
+    tasks
+}
+
+/// Sees the end of each task.
+async fn oversee(mut tasks: JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a task of the mesh ended by a panic");
+        }
+    }
 }

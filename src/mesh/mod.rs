@@ -8,8 +8,21 @@
 //! `Mesh` is this node among the others: it owns the protocol core and does what that asks for: it
 //! says things, applies purges, publishes the lease, and keeps the log on disk.
 
+mod doors;
+mod frame;
+mod gossip;
+mod greet;
+mod hello;
+mod link;
 mod links;
+mod membership;
 mod peers;
+mod queue;
+mod rule;
+mod shared;
+mod sockets;
+mod tls;
+mod traffic;
 
 mod core;
 mod disk;

@@ -14,6 +14,7 @@ use prometheus::{
 use super::breaker::{BreakerFamilies, BreakerMetrics};
 use super::codings::CodingMetrics;
 use super::collect::Shelf;
+use super::links::LinkMetrics;
 use super::mesh::MeshMetrics;
 use super::process;
 use super::leases::LeaseMetrics;
@@ -35,6 +36,8 @@ pub struct Metrics {
     pub store: StoreMetrics,
     /// Coded copies of stored responses.
     pub codings: CodingMetrics,
+    /// Links to other nodes.
+    pub links: LinkMetrics,
     /// Requests without a lease.
     pub leases: LeaseMetrics,
     /// Sites, at their positions in the configuration.
@@ -520,6 +523,7 @@ impl Metrics {
             doors: DoorMetrics::new(&shelf),
             store: StoreMetrics::new(&shelf),
             codings: CodingMetrics::new(&shelf),
+            links: LinkMetrics::new(&shelf),
             leases: LeaseMetrics::new(&shelf, config.sites.iter().map(|site| &*site.name)),
             sites,
             origins: config.origins.iter().map(|own| origins.of(&own.name, places)).collect(),
