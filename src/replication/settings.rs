@@ -1,6 +1,5 @@
 //! What the core is told at its start, and the two ends of it: events in, actions out.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use super::lease::Lease;
 use super::message::Message;
 use super::quorum::WitnessSet;
 use super::record::Record;
+use super::roster::Roster;
 
 /// What a node is told. All of it bounds or paces something.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub struct Settings {
     /// Its name.
     pub me: Name,
     /// Every node with its PoP, itself included.
-    pub roster: BTreeMap<Name, Name>,
+    pub roster: Roster,
     /// The witnesses as configured; a newer set that is heard of takes its place.
     pub witnesses: WitnessSet,
     /// How long a lease is, for those who ask this node. A property of the witness set.
@@ -59,10 +59,10 @@ pub struct Settings {
 impl Settings {
     /// Defaults for a node among others.
     #[must_use]
-    pub fn new(me: Name, roster: BTreeMap<Name, Name>, witnesses: WitnessSet) -> Self {
+    pub fn new(me: Name, roster: impl Into<Roster>, witnesses: WitnessSet) -> Self {
         Self {
             me,
-            roster,
+            roster: roster.into(),
             witnesses,
             lease: Duration::from_millis(1_800),
             ask_every: Duration::from_millis(500),
@@ -104,7 +104,7 @@ pub enum Event {
         ticket: u64,
     },
     /// The roster has changed.
-    Roster(BTreeMap<Name, Name>),
+    Roster(Roster),
     /// The operator wants these witnesses.
     Witnesses(Vec<Name>),
 }

@@ -139,7 +139,7 @@ impl Replica {
         }
         let ended = |source: &Source| {
             let heard = self.changes.heard.get(&source.node);
-            let gone = !self.settings.roster.contains_key(&source.node);
+            let gone = !self.settings.roster.contains(&source.node);
             *source != self.issuer.source
                 && (gone || heard.is_some_and(|heard| heard.source != *source))
         };

@@ -193,7 +193,7 @@ impl Replica {
     pub(super) fn hear_applied(&mut self, from: &Name, identity: &Identity, now: Now) {
         let mut receipts = self.issuer.receipts.iter_mut();
         if let Some(receipt) = receipts.find(|receipt| receipt.identity == *identity)
-            && self.settings.roster.contains_key(from)
+            && self.settings.roster.contains(from)
         {
             receipt.applied.entry(from.clone()).or_insert(now.boot);
         }
@@ -250,25 +250,12 @@ impl Replica {
 
     /// Sends a record to whom it goes at once.
     fn spread(&mut self, record: &Arc<Record>) {
-        let mut pops: BTreeMap<&Name, Vec<&Name>> = BTreeMap::new();
-        for (name, pop) in &self.settings.roster {
-            pops.entry(pop).or_default().push(name);
-        }
-        let own = self.settings.roster.get(&self.settings.me);
         let witnesses = self.sets.last_key_value().into_iter().flat_map(|(_, set)| set.everyone());
         let mut to: BTreeMap<Name, bool> = witnesses.map(|name| (name.clone(), false)).collect();
-        for (pop, mut names) in pops {
-            if Some(pop) == own {
-                to.extend(names.into_iter().map(|name| (name.clone(), false)));
-                continue;
-            }
-            let inside = names.len() > self.settings.relays;
-            for _ in 0..self.settings.relays.min(names.len()) {
-                let Some(relay) = self.dice.pick(&names).copied() else { break };
-                names.retain(|name| *name != relay);
-                to.insert(relay.clone(), inside);
-            }
-        }
+        let Settings { roster, me, relays, .. } = &self.settings;
+        to.extend(roster.beside(me).map(|name| (name.clone(), false)));
+        let relays = roster.relays(me, *relays, |left| self.dice.below(left));
+        to.extend(relays.into_iter().map(|(name, inside)| (name.clone(), inside)));
         for (name, pass_on) in to {
             self.send(&name, Message::Record { record: record.clone(), pass_on });
         }

@@ -258,10 +258,9 @@ impl Replica {
         if !pass_on {
             return;
         }
-        let own = |name: &&Name| {
-            self.is_own_pop(name) && *name != from && **name != record.identity.source.node
-        };
-        let inside: Vec<Name> = self.settings.roster.keys().filter(own).cloned().collect();
+        let others = |name: &&Name| *name != from && **name != record.identity.source.node;
+        let beside = self.settings.roster.beside(&self.settings.me);
+        let inside: Vec<Name> = beside.filter(others).cloned().collect();
         for name in inside {
             self.send(&name, Message::Record { record: record.clone(), pass_on: false });
         }

@@ -277,13 +277,10 @@ impl Replica {
 
     fn beat(&mut self) {
         let me = &self.settings.me;
-        let others = |own: bool| -> Vec<Name> {
-            let peers = self.settings.roster.keys();
-            peers.filter(|name| *name != me && self.is_own_pop(name) == own).cloned().collect()
-        };
-        let (near, far) = (others(true), others(false));
-        let mut to: Vec<Name> =
-            [self.dice.pick(&near), self.dice.pick(&far)].into_iter().flatten().cloned().collect();
+        let roster = &self.settings.roster;
+        let near = roster.near(me, |others| self.dice.below(others));
+        let far = roster.far(me, |others| self.dice.below(others));
+        let mut to: Vec<Name> = [near, far].into_iter().flatten().cloned().collect();
         if self.witnesses().contains(&self.settings.me) {
             to.extend(self.witnesses().everyone().cloned());
         }
