@@ -40,7 +40,8 @@ pub struct Settings {
     pub waiting_records: usize,
     /// Records handed over at once.
     pub batch_records: usize,
-    /// Bytes handed over at once.
+    /// Bytes handed over at once, as a message has them; the last record may go over, and a frame holds
+    /// [`FRAME_BYTES`](super::FRAME_BYTES).
     pub batch_bytes: usize,
     /// Time after which what was asked for is asked for again, elsewhere.
     pub ask_again: Duration,
@@ -54,6 +55,8 @@ pub struct Settings {
     pub retire_after: Duration,
     /// Receipts that are kept.
     pub receipts: usize,
+    /// Nodes that all of them together name; the oldest go where there are more.
+    pub receipt_nodes: usize,
 }
 
 impl Settings {
@@ -73,14 +76,15 @@ impl Settings {
             log_records: 1_000_000,
             log_bytes: 256 << 20,
             waiting_records: 256,
-            batch_records: 4_096,
-            batch_bytes: 1 << 20,
+            batch_records: 32_768,
+            batch_bytes: 3 << 20,
             ask_again: Duration::from_millis(300),
             rate: 2_000,
             burst: 10_000,
             sources: 1_024,
             retire_after: Duration::from_secs(600),
             receipts: 4_096,
+            receipt_nodes: 1_000_000,
         }
     }
 }

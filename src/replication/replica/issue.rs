@@ -92,6 +92,8 @@ pub(super) struct Issuer {
     last: Mark,
     acknowledgements: BTreeMap<(Name, Incarnation), (Mark, Testimony)>,
     receipts: VecDeque<Receipt>,
+    /// Nodes that all receipts together name.
+    named: usize,
     told: Option<Duration>,
     pace: Pace,
     /// Others' records as they spread, by issuer.
@@ -105,6 +107,7 @@ impl Issuer {
             last: Mark::default(),
             acknowledgements: BTreeMap::new(),
             receipts: VecDeque::new(),
+            named: 0,
             told: None,
             pace: Pace::new(settings, now),
             paces: BTreeMap::new(),
@@ -117,6 +120,48 @@ impl Issuer {
 
     pub(super) fn receipts(&self) -> usize {
         self.receipts.len()
+    }
+
+    fn receipt(&self, identity: &Identity) -> Option<usize> {
+        let newest = self.receipts.back()?;
+        // Those of one source stand together in their order, and mostly the newest source's are
+        // looked for.
+        if newest.identity.source == identity.source {
+            let back = newest.identity.sequence.checked_sub(identity.sequence)?;
+            let back = usize::try_from(back).ok()?;
+            let place = self.receipts.len().checked_sub(1)?.checked_sub(back)?;
+            return self
+                .receipts
+                .get(place)
+                .is_some_and(|found| found.identity == *identity)
+                .then_some(place);
+        }
+        self.receipts.iter().rposition(|receipt| receipt.identity == *identity)
+    }
+
+    fn keep_receipt(&mut self, receipt: Receipt, settings: &Settings) {
+        self.named += receipt.applied.len();
+        self.receipts.push_back(receipt);
+        self.drop_oldest(settings);
+    }
+
+    fn note_applied(&mut self, identity: &Identity, node: &Name, settings: &Settings, now: Now) {
+        let place = self.receipt(identity);
+        let Some(receipt) = place.and_then(|place| self.receipts.get_mut(place)) else { return };
+        let before = receipt.applied.len();
+        receipt.applied.entry(node.clone()).or_insert(now.boot);
+        self.named += receipt.applied.len() - before;
+        self.drop_oldest(settings);
+    }
+
+    /// The newest stays, however many it names: those are in the roster.
+    fn drop_oldest(&mut self, settings: &Settings) {
+        while self.receipts.len() > settings.receipts.max(1)
+            || self.named > settings.receipt_nodes && self.receipts.len() > 1
+        {
+            let Some(oldest) = self.receipts.pop_front() else { return };
+            self.named -= oldest.applied.len();
+        }
     }
 
     /// Whether another record of this issuer may be applied as it comes.
@@ -160,7 +205,7 @@ impl Replica {
     /// What is known of a purge of this node, as long as it is remembered.
     #[must_use]
     pub fn receipt(&self, identity: &Identity) -> Option<&Receipt> {
-        self.issuer.receipts.iter().find(|receipt| receipt.identity == *identity)
+        self.issuer.receipts.get(self.issuer.receipt(identity)?)
     }
 
     pub(super) fn hear_acknowledgement(
@@ -191,11 +236,8 @@ impl Replica {
     }
 
     pub(super) fn hear_applied(&mut self, from: &Name, identity: &Identity, now: Now) {
-        let mut receipts = self.issuer.receipts.iter_mut();
-        if let Some(receipt) = receipts.find(|receipt| receipt.identity == *identity)
-            && self.settings.roster.contains(from)
-        {
-            receipt.applied.entry(from.clone()).or_insert(now.boot);
+        if self.settings.roster.contains(from) {
+            self.issuer.note_applied(identity, from, &self.settings, now);
         }
     }
 
@@ -242,10 +284,7 @@ impl Replica {
         let applied = BTreeMap::from([(self.settings.me.clone(), now.boot)]);
         let identity = identity.clone();
         let receipt = Receipt { identity, issued: now.boot, acknowledged: None, applied };
-        self.issuer.receipts.push_back(receipt);
-        if self.issuer.receipts.len() > self.settings.receipts {
-            self.issuer.receipts.pop_front();
-        }
+        self.issuer.keep_receipt(receipt, &self.settings);
     }
 
     /// Sends a record to whom it goes at once.
@@ -269,19 +308,18 @@ impl Replica {
 
     fn count_acknowledgements(&mut self, now: Now) {
         let source = self.issuer.source.clone();
-        let furthest = self.issuer.acknowledgements.values().map(|(mark, _)| mark.sequence).max();
-        let open: Vec<Identity> = (self.issuer.receipts.iter())
-            .filter(|receipt| receipt.acknowledged.is_none())
-            .map(|receipt| receipt.identity.clone())
-            .filter(|identity| identity.source == source && Some(identity.sequence) <= furthest)
-            .collect();
-        for identity in open {
+        // They are acknowledged in their order, so the open ones are the newest.
+        let open = self.issuer.receipts.iter().rev().take_while(|receipt| {
+            receipt.acknowledged.is_none() && receipt.identity.source == source
+        });
+        let first = self.issuer.receipts.len() - open.count();
+        for place in first.. {
+            let Some(receipt) = self.issuer.receipts.get(place) else { return };
+            let identity = receipt.identity.clone();
             if !self.is_acknowledged(identity.sequence) {
                 return;
             }
-            let receipts = &mut self.issuer.receipts;
-            if let Some(receipt) = receipts.iter_mut().find(|receipt| receipt.identity == identity)
-            {
+            if let Some(receipt) = self.issuer.receipts.get_mut(place) {
                 receipt.acknowledged = Some(now.boot);
             }
             self.out.push(Action::Acknowledged(identity));

@@ -129,7 +129,7 @@ impl Replica {
             Event::Tick => self.tick(now),
             Event::Message { from, message } => self.hear(&from, message, now),
             Event::Persisted { ticket } => self.persisted(ticket),
-            Event::Roster(roster) => self.settings.roster = roster,
+            Event::Roster(roster) => self.enter_roster(roster),
             Event::Witnesses(members) => self.want_witnesses(members, now),
         }
         self.hear_self(now);

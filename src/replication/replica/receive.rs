@@ -153,7 +153,7 @@ impl Replica {
             batch.extend(followers);
         }
         self.apply(&batch, now);
-        sources.iter().for_each(|source| self.want_rest(from, source, now));
+        self.want_rest(from, &sources, now);
     }
 
     /// Applies records whose marks are noted already.
