@@ -89,7 +89,7 @@ impl Log {
         *self = Self::new(self.most_records, self.most_bytes);
     }
 
-    /// The records of `source` after `after`, as many as are allowed.
+    /// The records of `source` after `after`, as many as are allowed; the last may go over the bytes.
     #[must_use]
     pub fn after(&self, source: &Source, after: u64, most: usize, most_bytes: usize) -> Piece {
         let Some(run) = self.runs.get(source) else { return Piece::Gone };
@@ -101,7 +101,7 @@ impl Log {
         let mut left = most_bytes;
         let piece = run.iter().skip(skip).take(most).take_while(|record| {
             let fits = left > 0;
-            left = left.saturating_sub(record.weight_bytes());
+            left = left.saturating_sub(record.wire_bytes());
             fits
         });
         Piece::Records(piece.cloned().collect())

@@ -153,7 +153,7 @@ impl Replica {
             batch.extend(followers);
         }
         self.apply(&batch, now);
-        sources.iter().for_each(|source| self.want_rest(from, source, now));
+        self.want_rest(from, &sources, now);
     }
 
     /// Applies records whose marks are noted already.
@@ -258,10 +258,9 @@ impl Replica {
         if !pass_on {
             return;
         }
-        let own = |name: &&Name| {
-            self.is_own_pop(name) && *name != from && **name != record.identity.source.node
-        };
-        let inside: Vec<Name> = self.settings.roster.keys().filter(own).cloned().collect();
+        let others = |name: &&Name| *name != from && **name != record.identity.source.node;
+        let beside = self.settings.roster.beside(&self.settings.me);
+        let inside: Vec<Name> = beside.filter(others).cloned().collect();
         for name in inside {
             self.send(&name, Message::Record { record: record.clone(), pass_on: false });
         }

@@ -152,6 +152,12 @@ proptest! {
     }
 
     #[test]
+    fn a_record_takes_as_much_as_it_says(records in proptest::collection::vec(records(), 0..9)) {
+        let bytes: usize = records.iter().map(|record| record.wire_bytes()).sum();
+        prop_assert_eq!(encode(&Message::Records(records)).len(), 5 + bytes);
+    }
+
+    #[test]
     fn no_beginning_of_a_message_is_one(message in prop_oneof![spread(), attested()]) {
         let frame = encode(&message);
         for end in 0..frame.len() {
