@@ -31,8 +31,8 @@ use super::peers::PeerView;
 use crate::clock::{self, Now};
 use crate::purge::{Selector, Strength};
 use crate::replication::{
-    Action, Entry, Event, Have, Holding, Identity, Lease, Meaning, Message, Mutation, Name, Notice,
-    Record, Refusal, Replica, Reset, ResetWhy, Scope, Settings, Source, Start, Vector, meaning,
+    Action, Entry, Event, Identity, Lease, Meaning, Message, Mutation, Name, Notice, Record,
+    Refusal, Replica, Reset, ResetWhy, Scope, Settings, Source, Start, meaning,
 };
 use crate::store::{Applied, Author, Batched, Events, Purges, What};
 use crate::telemetry::Metrics;
@@ -120,8 +120,6 @@ pub(super) struct Heard {
     pub(super) at: Duration,
     /// Its life, and the last number that it gave in it.
     pub(super) issued: Option<(Source, u64)>,
-    /// Records that were missing there.
-    pub(super) lag: Option<u64>,
 }
 
 /// Faults in the protocol, of late.
@@ -286,7 +284,7 @@ impl Core {
 
     /// What a record does here, as it was read or as wide as its frame says.
     fn meant(&self, record: &Record, read: Option<payload::Purge>) -> Batched {
-        let identity = Some(record.identity.clone());
+        let identity = Some(record.identity.to_string().into());
         let selector = match meaning(record, |_| read, Mutation::None) {
             Meaning::Exact(payload::Purge { by, strength, selectors, .. }) => {
                 let here = |selector| (self.around.localise)(selector);
@@ -402,20 +400,12 @@ impl Core {
         match &what {
             Told::Applied(identity) => self.applied_there(&from, identity, now),
             Told::Records(number) => self.around.metrics.mesh.repaired.inc_by(*number),
-            Told::Beat { .. } | Told::Same | Told::Other | Told::Holds(_) => {}
+            Told::Beat(..) | Told::Other => {}
         }
-        let own = self.replica.vector();
-        let lag = match &what {
-            Told::Same => Some(0),
-            Told::Beat { digest, .. } if *digest == half(own.digest()) => Some(0),
-            Told::Holds(theirs) => Some(lacks(theirs, own)),
-            Told::Beat { .. } | Told::Applied(_) | Told::Records(_) | Told::Other => None,
-        };
         let heard = self.peers.entry(from).or_default();
         heard.at = now.boot;
-        heard.lag = lag.or(heard.lag);
-        if let Told::Beat { issued, .. } = what {
-            heard.issued = Some(issued);
+        if let Told::Beat(source, sequence) = what {
+            heard.issued = Some((source, sequence));
         }
     }
 
@@ -554,29 +544,22 @@ struct Overheard {
 enum Told {
     Applied(Identity),
     Records(u64),
-    Beat { issued: (Source, u64), digest: u64 },
-    Same,
-    Holds(Vector),
+    Beat(Source, u64),
     Other,
 }
 
 impl Overheard {
     fn of(event: &Event) -> Option<Self> {
         let Event::Message { from, message } = event else { return None };
-        let holds = |holding: &Holding| Told::Holds(holding.vector.clone());
         let what = match message {
             Message::Applied(identity) => Told::Applied(identity.clone()),
             Message::Records(records) => Told::Records(records.len() as u64),
-            Message::Beat(beat) => Told::Beat {
-                issued: (beat.source.clone(), beat.mark.sequence),
-                digest: beat.digest,
-            },
-            Message::Answer { have: Have::Same, .. } => Told::Same,
-            Message::Vector(holding)
-            | Message::Beyond(holding)
-            | Message::Adopt { holding, .. }
-            | Message::Answer { have: Have::Holding(holding), .. } => holds(holding),
+            Message::Beat(beat) => Told::Beat(beat.source.clone(), beat.mark.sequence),
             Message::Record { .. }
+            | Message::Vector(_)
+            | Message::Beyond(_)
+            | Message::Adopt { .. }
+            | Message::Answer { .. }
             | Message::Compare
             | Message::Want(_)
             | Message::Acknowledge { .. }
@@ -590,19 +573,6 @@ impl Overheard {
         };
         Some(Self { from: from.clone(), what })
     }
-}
-
-/// How many records of `own` are not in `theirs`.
-fn lacks(theirs: &Vector, own: &Vector) -> u64 {
-    let behind = |(source, mark): (&Source, &crate::replication::Mark)| {
-        mark.sequence.saturating_sub(theirs.mark(source).sequence)
-    };
-    own.marks().map(behind).sum()
-}
-
-/// As much of a digest as a beat bears.
-fn half(digest: u128) -> u64 {
-    u64::try_from(digest >> 64).unwrap_or(0)
 }
 
 fn reason(why: ResetWhy) -> &'static str {

@@ -1,10 +1,10 @@
-//! What the rest of the process sees of the mesh: plain values.
+//! What the rest of the process sees of the mesh: plain values, for the admin API to show.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::peers::{LinkState, MemberState};
-use crate::replication::{Identity, Name};
+use serde::Serialize;
+
+use crate::replication::Identity;
 use crate::store::Applied;
 
 /// A purge that this node has issued. It is in force here.
@@ -17,11 +17,11 @@ pub struct Issued {
     pub applied: Applied,
 }
 
-/// Why a purge was not issued.
+/// Why a purge was not issued. Nothing of it was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Busy {
-    /// More than the mesh's rate allows one node, or the node has to begin anew after a fault;
-    /// worth trying again after this.
+    /// More than the mesh's rate allows one node, or the node begins anew after a fault; worth
+    /// trying again after this.
     TooMany {
         /// When there is room again.
         again: Duration,
@@ -37,12 +37,12 @@ pub enum Busy {
 pub enum Until {
     /// A majority of the witnesses holds it.
     Acknowledged,
-    /// That, and every node of the roster has applied it or is fenced.
+    /// Every node of the roster has applied it or is fenced.
     Everywhere,
 }
 
 /// What came of waiting.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Waited {
     /// Whether it came as far as was wanted.
     pub reached: bool,
@@ -51,46 +51,41 @@ pub struct Waited {
 }
 
 /// How a purge that this node issued stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ReceiptView {
-    /// Its name in the mesh.
-    pub identity: Identity,
-    /// How long ago it was issued.
-    pub age: Duration,
+    /// Its name in the mesh, `node/incarnation/sequence`.
+    pub identity: String,
+    /// Age of the purge.
+    pub age_ms: f64,
     /// How long after it was issued a majority of the witnesses was known to hold it.
-    pub acknowledged: Option<Duration>,
+    pub acknowledged_ms: Option<f64>,
+    /// Whether every node of the roster has applied it or is fenced.
+    pub everywhere: bool,
     /// Every node of the roster, by PoP and name.
     pub nodes: Vec<NodeReceipt>,
 }
 
-impl ReceiptView {
-    /// Whether it has come so far.
-    #[must_use]
-    pub fn has_reached(&self, until: Until) -> bool {
-        let settled = |node: &NodeReceipt| node.state != ReceiptState::Unknown;
-        let everywhere = || self.nodes.iter().all(settled);
-        self.acknowledged.is_some() && (until == Until::Acknowledged || everywhere())
-    }
-}
-
 /// How a purge stands on one node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NodeReceipt {
     /// Name of the node.
-    pub name: Name,
+    pub name: String,
     /// Its PoP.
-    pub pop: Name,
+    pub pop: String,
     /// How the purge stands there.
     pub state: ReceiptState,
-    /// Why it is not known to be applied.
+    /// How long after it was issued the node was heard to have applied it.
+    pub applied_ms: Option<f64>,
+    /// Why it is not known to be applied, in a few words.
     pub why: Option<&'static str>,
 }
 
 /// How a purge stands on a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ReceiptState {
-    /// The node said so, this long after the purge was issued.
-    Applied(Duration),
+    /// The node said so.
+    Applied,
     /// The node has not said so, but cannot hold a lease that does not know the purge: where its
     /// sites revalidate without a lease, nothing is answered from memory unasked.
     Fenced,
@@ -98,18 +93,32 @@ pub enum ReceiptState {
     Unknown,
 }
 
+/// How a link stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkState {
+    /// This is the node itself.
+    Own,
+    /// It carries messages.
+    Up,
+    /// It is being dialled.
+    Connecting,
+    /// It is down.
+    Down,
+}
+
 /// The mesh as this node sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MeshView {
     /// This node's name.
-    pub me: Name,
+    pub me: String,
     /// Its PoP.
-    pub pop: Name,
-    /// The life under which it numbers its purges.
-    pub incarnation: u64,
-    /// The last number that it gave.
-    pub issued: u64,
-    /// Whether it has held a lease in this life of the process.
+    pub pop: String,
+    /// The life under which it numbers its purges, in hexadecimal.
+    pub incarnation: String,
+    /// Whether it issues purges.
+    pub issues: bool,
+    /// Whether it has ever held a lease in this life.
     pub caught_up: bool,
     /// Its lease.
     pub lease: LeaseView,
@@ -117,10 +126,10 @@ pub struct MeshView {
     pub witnesses: WitnessView,
     /// Every node of the roster, by PoP and name, itself included.
     pub nodes: Vec<NodeView>,
-    /// Up to where it has applied each source's records.
-    pub vector: Vec<(Identity, u128)>,
-    /// Digest of the vector: equal ones mean that two nodes have applied the same.
-    pub digest: u128,
+    /// What it has applied, source by source.
+    pub vector: Vec<SourceView>,
+    /// Digest of the vector: equal ones mean that two nodes have applied the same. Hexadecimal.
+    pub digest: String,
     /// Steps of retirement that the vector is after.
     pub retired: u64,
     /// Records that are known to be missing here.
@@ -140,86 +149,82 @@ pub struct MeshView {
 }
 
 /// A node's lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LeaseView {
     /// Whether it holds.
     pub held: bool,
-    /// How long it still runs; none where it does not hold.
-    pub left: Option<Duration>,
-    /// Age of the oldest question that it rests on; none where it does not hold.
-    pub age: Option<Duration>,
-    /// For how long there has been none; none where it holds.
-    pub without: Option<Duration>,
+    /// How long it still runs; 0 where it does not hold.
+    pub left_ms: f64,
+    /// Age of the oldest question that it rests on; none without a lease.
+    pub age_ms: Option<f64>,
     /// Times that it was lost.
     pub lost: u64,
 }
 
 /// The witnesses, as this node knows them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WitnessView {
     /// Number of the set.
     pub set: u64,
     /// Its members.
-    pub members: Vec<Name>,
+    pub members: Vec<String>,
     /// Those that are taking over, while the set changes.
-    pub joining: Option<Vec<Name>>,
-    /// The generation that this node goes by; none before it knows one.
-    pub generation: Option<u64>,
+    pub joining: Option<Vec<String>>,
+    /// The generation that this node goes by, in hexadecimal; none before it knows one.
+    pub generation: Option<String>,
     /// Whether this node counts as a witness now.
     pub serving: bool,
 }
 
 /// A node of the roster, as seen from here.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NodeView {
     /// Its name.
-    pub name: Name,
+    pub name: String,
     /// Its PoP.
-    pub pop: Name,
-    /// Whether it is this node.
-    pub here: bool,
-    /// Whether it issues purges.
-    pub issues: bool,
+    pub pop: String,
     /// Whether it is in the newest set of witnesses.
     pub witness: bool,
-    /// The link to it; none to the node itself.
-    pub link: Option<LinkView>,
+    /// How the link to it stands.
+    pub link: LinkState,
+    /// Address of the link, where it is known.
+    pub address: Option<String>,
+    /// How long the link has been up.
+    pub up_ms: Option<f64>,
+    /// Round trip of the link, where it was measured.
+    pub rtt_ms: Option<f64>,
+    /// What membership says of it: `alive`, `suspect`, `down`, `unknown`.
+    pub member: String,
+    /// Messages that wait to be sent.
+    pub queued: usize,
+    /// Messages that found no room.
+    pub dropped: u64,
     /// When it was last heard.
-    pub heard: Option<Duration>,
+    pub heard_ms_ago: Option<f64>,
     /// The last of its own purges that it said it had issued, in the life that it is in.
     pub issued: Option<u64>,
     /// How many of those are missing here.
-    pub missing: Option<u64>,
-    /// How many records that this node has were missing there when it last said what it has.
     pub lag: Option<u64>,
 }
 
-/// A link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LinkView {
-    /// How it stands.
-    pub state: LinkState,
-    /// Where the peer listens, where that is known.
-    pub address: Option<SocketAddr>,
-    /// How long it has been up.
-    pub up: Option<Duration>,
-    /// Round trip, where it was measured.
-    pub round_trip: Option<Duration>,
-    /// What membership says of the peer.
-    pub member: MemberState,
-    /// Bytes that wait to be sent.
-    pub queued_bytes: usize,
-    /// Messages that found no room.
-    pub dropped: u64,
+/// Up to where a source's records were applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SourceView {
+    /// The node that issued them.
+    pub node: String,
+    /// The life that it issued them in, in hexadecimal.
+    pub incarnation: String,
+    /// Sequence of the last.
+    pub sequence: u64,
 }
 
 /// The log on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DiskView {
     /// Whether what is written is safe. Once it was not, this witness acknowledges nothing more.
     pub healthy: bool,
     /// Length of the file.
     pub bytes: u64,
-    /// Writes that wait.
+    /// Entries that wait to be written.
     pub queued: usize,
 }

@@ -32,11 +32,11 @@ mod payload;
 mod view;
 
 pub use links::{Heard, LinkIdentity, Links, MeshError};
-pub use peers::{LinkState, MemberState, PeerView};
+pub use peers::{LinkState as PeerState, MemberState, PeerView};
 
 pub use core::{Localise, Surroundings};
 pub use handle::{
-    Busy, DiskView, Issued, LeaseView, LinkView, MeshView, NodeReceipt, NodeView, ReceiptState,
-    ReceiptView, Until, Waited, WitnessView,
+    Busy, DiskView, Issued, LeaseView, LinkState, MeshView, NodeReceipt, NodeView, ReceiptState,
+    ReceiptView, SourceView, Until, Waited, WitnessView,
 };
 pub use node::Mesh;

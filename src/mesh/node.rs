@@ -183,7 +183,10 @@ impl Mesh {
         // Whichever way this ends, how it stands is what counts.
         let _ = tokio::time::timeout(timeout, far).await;
         let receipt = self.receipt(identity, clock::now());
-        let reached = receipt.as_ref().is_some_and(|receipt| receipt.has_reached(until));
+        let reached = receipt.as_ref().is_some_and(|receipt| match until {
+            Until::Acknowledged => receipt.acknowledged_ms.is_some(),
+            Until::Everywhere => receipt.everywhere,
+        });
         Waited { reached, receipt }
     }
 

@@ -1,14 +1,15 @@
 //! How the mesh and its purges look from this node.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::core::{Core, Roster};
 use super::disk::Disk;
 use super::handle::{
-    DiskView, LeaseView, LinkView, MeshView, NodeReceipt, NodeView, ReceiptState, ReceiptView, Until,
-    WitnessView,
+    DiskView, LeaseView, LinkState, MeshView, NodeReceipt, NodeView, ReceiptState, ReceiptView,
+    SourceView, Until, WitnessView,
 };
-use super::peers::{LinkState, PeerView};
+use super::peers::{LinkState as PeerState, PeerView};
 use crate::clock::Now;
 use crate::replication::{Event, Identity, Name, NodeState, Receipt};
 
@@ -21,10 +22,13 @@ impl Core {
     /// Whether a purge has come so far; `None` where it is not remembered.
     pub(super) fn has_reached(&self, identity: &Identity, until: Until, now: Now) -> Option<bool> {
         let receipt = self.replica.receipt(identity)?;
-        let settled = |name: &Name| receipt.state(name, now) != NodeState::Unknown;
         let acknowledged = receipt.acknowledged.is_some();
-        let everywhere = || self.roster.keys().all(settled);
-        Some(acknowledged && (until == Until::Acknowledged || everywhere()))
+        Some(acknowledged && (until == Until::Acknowledged || self.is_everywhere(receipt, now)))
+    }
+
+    fn is_everywhere(&self, receipt: &Receipt, now: Now) -> bool {
+        let settled = |name: &Name| receipt.state(name, now) != NodeState::Unknown;
+        receipt.acknowledged.is_some() && self.roster.keys().all(settled)
     }
 
     pub(super) fn receipt(
@@ -37,69 +41,41 @@ impl Core {
         let mut nodes: Vec<NodeReceipt> = self
             .roster
             .iter()
-            .map(|(name, (pop, _))| {
-                let (state, why) = self.state_there(receipt, name, peers, now);
-                NodeReceipt { name: name.clone(), pop: pop.clone(), state, why }
-            })
+            .map(|(name, (pop, _))| node_receipt(receipt, (name, pop), peers, now))
             .collect();
         nodes.sort_by(|one, next| (&one.pop, &one.name).cmp(&(&next.pop, &next.name)));
+        let after = |at: Duration| millis(at.saturating_sub(receipt.issued));
         Some(ReceiptView {
-            identity: identity.clone(),
-            age: now.boot.saturating_sub(receipt.issued),
-            acknowledged: receipt.acknowledged.map(|at| at.saturating_sub(receipt.issued)),
+            identity: identity.to_string(),
+            age_ms: after(now.boot),
+            acknowledged_ms: receipt.acknowledged.map(after),
+            everywhere: self.is_everywhere(receipt, now),
             nodes,
         })
     }
 
-    fn state_there(
-        &self,
-        receipt: &Receipt,
-        name: &Name,
-        peers: &[PeerView],
-        now: Now,
-    ) -> (ReceiptState, Option<&'static str>) {
-        let link = || peers.iter().find(|peer| peer.name == *name).map(|peer| peer.state);
-        let why = || match link() {
-            Some(LinkState::Up) => "it has not answered yet",
-            Some(LinkState::Connecting) => "its link is being dialled",
-            Some(LinkState::Down) | None => "its link is down",
-        };
-        match receipt.state(name, now) {
-            NodeState::Applied(after) => (ReceiptState::Applied(after), None),
-            NodeState::Fenced => (ReceiptState::Fenced, Some(why())),
-            NodeState::Unknown => (ReceiptState::Unknown, Some(why())),
-        }
-    }
-
     pub(super) fn view(&self, peers: &[PeerView], now: Now) -> MeshView {
-        let (source, issued) = self.replica.issued();
+        let (source, _) = self.replica.issued();
         let (vector, sizes) = (self.replica.vector(), self.replica.sizes());
-        let witnesses = self.replica.witnesses();
         let me = &self.settings.me;
-        let pop = self.roster.get(me).map_or_else(|| "".into(), |(pop, _)| pop.clone());
         MeshView {
-            me: me.clone(),
-            pop,
-            incarnation: source.incarnation.0,
-            issued,
+            me: me.to_string(),
+            pop: self.roster.get(me).map(|(pop, _)| pop.to_string()).unwrap_or_default(),
+            incarnation: hex(source.incarnation.0),
+            issues: self.issues(),
             caught_up: self.standing.caught_up,
             lease: self.lease_view(now),
-            witnesses: WitnessView {
-                set: witnesses.number,
-                members: witnesses.members.clone(),
-                joining: witnesses.joining.clone(),
-                generation: self.replica.generation(),
-                serving: self.replica.is_serving(),
-            },
+            witnesses: self.witness_view(),
             nodes: self.nodes(peers, now),
             vector: vector
                 .marks()
-                .map(|(source, mark)| {
-                    let identity = Identity { source: source.clone(), sequence: mark.sequence };
-                    (identity, mark.chain)
+                .map(|(source, mark)| SourceView {
+                    node: source.node.to_string(),
+                    incarnation: hex(source.incarnation.0),
+                    sequence: mark.sequence,
                 })
                 .collect(),
-            digest: vector.digest(),
+            digest: format!("{:032x}", vector.digest()),
             retired: vector.retired().count,
             missing: self.replica.missing(),
             waiting: sizes.waiting,
@@ -113,56 +89,82 @@ impl Core {
 
     fn lease_view(&self, now: Now) -> LeaseView {
         let lease = self.standing.lease.filter(|lease| lease.holds(now));
-        let ago = |at: Duration| now.boot.saturating_sub(at);
+        let left = lease.map_or(Duration::ZERO, |lease| lease.until.saturating_sub(now.boot));
         LeaseView {
             held: lease.is_some(),
-            left: lease.map(|lease| lease.until.saturating_sub(now.boot)),
-            age: lease.map(|lease| ago(lease.asked.boot)),
-            without: match (lease, self.standing.lease) {
-                (Some(_), _) => None,
-                // It has run out, and the next tick says so.
-                (None, Some(over)) => Some(ago(over.until)),
-                (None, None) => Some(ago(self.standing.since)),
-            },
+            left_ms: millis(left),
+            age_ms: lease.map(|lease| millis(now.boot.saturating_sub(lease.asked.boot))),
             lost: self.standing.lost,
         }
     }
 
-    fn nodes(&self, peers: &[PeerView], now: Now) -> Vec<NodeView> {
+    fn witness_view(&self) -> WitnessView {
         let set = self.replica.witnesses();
-        let own = self.replica.issued();
-        let node = |(name, (pop, issues)): (&Name, &(Name, bool))| {
-            let here = *name == self.settings.me;
-            let heard = self.peers.get(name);
-            let issued = heard.and_then(|heard| heard.issued.as_ref());
-            let missing = issued.map(|(source, last)| {
-                last.saturating_sub(self.replica.vector().mark(source).sequence)
-            });
-            NodeView {
-                name: name.clone(),
-                pop: pop.clone(),
-                here,
-                issues: *issues,
-                witness: set.contains(name),
-                link: peers.iter().find(|peer| peer.name == *name).map(|peer| link(peer, now)),
-                heard: heard.map(|heard| now.boot.saturating_sub(heard.at)),
-                issued: if here { Some(own.1) } else { issued.map(|(_, last)| *last) },
-                missing: if here { Some(0) } else { missing },
-                lag: if here { Some(0) } else { heard.and_then(|heard| heard.lag) },
-            }
-        };
-        let mut nodes: Vec<NodeView> = self.roster.iter().map(node).collect();
+        let names = |names: &Vec<Name>| names.iter().map(Name::to_string).collect();
+        WitnessView {
+            set: set.number,
+            members: names(&set.members),
+            joining: set.joining.as_ref().map(names),
+            generation: self.replica.generation().map(hex),
+            serving: self.replica.is_serving(),
+        }
+    }
+
+    fn nodes(&self, peers: &[PeerView], now: Now) -> Vec<NodeView> {
+        let mut nodes: Vec<NodeView> = self
+            .roster
+            .iter()
+            .map(|(name, (pop, _))| {
+                let peer = peers.iter().find(|peer| peer.name == *name);
+                self.node(name, pop, peer, now)
+            })
+            .collect();
         nodes.sort_by(|one, next| (&one.pop, &one.name).cmp(&(&next.pop, &next.name)));
         nodes
     }
 
+    fn node(&self, name: &Name, pop: &Name, peer: Option<&PeerView>, now: Now) -> NodeView {
+        let here = *name == self.settings.me;
+        let (source, last) = self.replica.issued();
+        let heard = self.peers.get(name);
+        let issued = match heard.and_then(|heard| heard.issued.as_ref()) {
+            _ if here => Some((source, last)),
+            issued => issued.map(|(source, last)| (source, *last)),
+        };
+        let missing = |(source, last): (&_, u64)| {
+            last.saturating_sub(self.replica.vector().mark(source).sequence)
+        };
+        let link = match peer.map(|peer| peer.state) {
+            _ if here => LinkState::Own,
+            Some(PeerState::Up) => LinkState::Up,
+            Some(PeerState::Connecting) => LinkState::Connecting,
+            Some(PeerState::Down) | None => LinkState::Down,
+        };
+        let member = peer.map_or(if here { "alive" } else { "unknown" }, |peer| peer.member.label());
+        let since = |at: Duration| millis(now.boot.saturating_sub(at));
+        NodeView {
+            name: name.to_string(),
+            pop: pop.to_string(),
+            witness: self.replica.witnesses().contains(name),
+            link,
+            address: peer.and_then(|peer| peer.address).map(|address| address.to_string()),
+            up_ms: peer.and_then(|peer| peer.up_since).map(since),
+            rtt_ms: peer.and_then(|peer| peer.round_trip).map(millis),
+            member: member.to_owned(),
+            queued: peer.map_or(0, |peer| peer.queued_bytes),
+            dropped: peer.map_or(0, |peer| peer.dropped),
+            heard_ms_ago: heard.map(|heard| since(heard.at)),
+            issued: issued.map(|(_, last)| last),
+            lag: issued.map(missing),
+        }
+    }
+
     /// Another roster, and other witnesses.
     pub(super) fn reconfigure(&mut self, roster: Roster, witnesses: Vec<Name>) {
-        let changed = self.roster != roster;
-        self.roster = roster;
-        if changed {
-            let pops: std::collections::BTreeMap<Name, Name> =
-                self.roster.iter().map(|(name, (pop, _))| (name.clone(), pop.clone())).collect();
+        if self.roster != roster {
+            let pops: BTreeMap<Name, Name> =
+                roster.iter().map(|(name, (pop, _))| (name.clone(), pop.clone())).collect();
+            self.roster = roster;
             self.settings.roster = pops.clone().into();
             self.peers.retain(|name, _| self.roster.contains_key(name));
             self.handle(Event::Roster(pops.into()));
@@ -175,18 +177,35 @@ impl Core {
     }
 }
 
-fn link(peer: &PeerView, now: Now) -> LinkView {
-    LinkView {
-        state: peer.state,
-        address: peer.address,
-        up: peer.up_since.map(|since| now.boot.saturating_sub(since)),
-        round_trip: peer.round_trip,
-        member: peer.member,
-        queued_bytes: peer.queued_bytes,
-        dropped: peer.dropped,
-    }
+fn node_receipt(
+    receipt: &Receipt,
+    (name, pop): (&Name, &Name),
+    peers: &[PeerView],
+    now: Now,
+) -> NodeReceipt {
+    let link = peers.iter().find(|peer| peer.name == *name).map(|peer| peer.state);
+    let why = match link {
+        Some(PeerState::Up) => "it has not answered yet",
+        Some(PeerState::Connecting) => "its link is being made",
+        Some(PeerState::Down) | None => "its link is down",
+    };
+    let (state, applied, why) = match receipt.state(name, now) {
+        NodeState::Applied(after) => (ReceiptState::Applied, Some(after), None),
+        NodeState::Fenced => (ReceiptState::Fenced, None, Some(why)),
+        NodeState::Unknown => (ReceiptState::Unknown, None, Some(why)),
+    };
+    let (name, pop) = (name.to_string(), pop.to_string());
+    NodeReceipt { name, pop, state, applied_ms: applied.map(millis), why }
 }
 
 fn disk_view(disk: &Disk) -> DiskView {
     DiskView { healthy: disk.is_healthy(), bytes: disk.bytes(), queued: disk.queued() }
+}
+
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+fn hex(number: u64) -> String {
+    format!("{number:016x}")
 }
