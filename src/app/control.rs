@@ -18,7 +18,6 @@ use crate::audit::Audit;
 use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::health::Order;
-use crate::listener::Drain;
 use crate::mesh::{Busy, Issued, MeshView, ReceiptView, Until};
 use crate::message::{Refusal, RequestHead};
 use crate::origin::{OriginStatus, UnknownEndpoint};
@@ -113,7 +112,14 @@ impl Control for Shared {
         strength: Strength,
         now: Now,
     ) -> Result<Issued, Busy> {
-        let applied = self.purges.apply_for(by, selectors, strength, now);
+        let issued = match &self.mesh {
+            Some(mesh) => mesh.purge(&by, selectors, strength, now)?,
+            None => {
+                let applied = self.purges.apply_for(by, selectors, strength, now);
+                Issued { identity: self.own_purge(applied.sequence), applied }
+            }
+        };
+        let applied = issued.applied;
         for selector in selectors {
             self.metrics.store.purges(selector.kind());
         }
@@ -124,20 +130,30 @@ impl Control for Shared {
             strength = strength.label(),
             "purge"
         );
-        Ok(Issued { identity: self.own_purge(applied.sequence), applied })
+        Ok(issued)
     }
 
-    fn receipt(&self, id: &PurgeId, _now: Now) -> Option<ReceiptView> {
+    fn receipt(&self, id: &PurgeId, now: Now) -> Option<ReceiptView> {
+        if let Some(mesh) = &self.mesh {
+            return mesh.receipt(id, now);
+        }
         let own = *id == self.own_purge(id.sequence) && id.sequence <= self.purges.epoch();
         own.then(|| receipt_alone(id, &self.config.node.pop))
     }
 
-    fn wait(&self, _id: &PurgeId, _until: Until, _most: Duration) -> Waiting {
+    fn wait(&self, id: &PurgeId, until: Until, most: Duration) -> Waiting {
         // A node that is alone is everywhere at once.
-        Box::pin(std::future::ready(()))
+        let Some(mesh) = self.mesh.clone() else { return Box::pin(std::future::ready(())) };
+        let id = id.clone();
+        Box::pin(async move {
+            mesh.wait(&id, until, most).await;
+        })
     }
 
-    fn mesh(&self, _now: Now) -> MeshView {
+    fn mesh(&self, now: Now) -> MeshView {
+        if let Some(mesh) = &self.mesh {
+            return mesh.view(now);
+        }
         let epoch = self.purges.epoch();
         let last = self.past(1, &|_| true).first().map_or(0, |past| past.applied.sequence);
         mesh_alone(&self.own_purge(last), &self.config.node.pop, epoch)
@@ -156,7 +172,7 @@ impl Control for Shared {
     }
 
     fn past_of(&self, id: &PurgeId) -> Option<Past> {
-        let own = *id == self.own_purge(id.sequence);
+        let own = self.mesh.is_none() && *id == self.own_purge(id.sequence);
         let named = || self.purges.past_named(&id.to_string());
         if own { self.purges.past_one(id.sequence).or_else(named) } else { named() }
     }
@@ -174,11 +190,7 @@ impl Control for Shared {
     }
 
     fn readiness(&self) -> Readiness {
-        Readiness {
-            listening: self.listening.load(Ordering::Acquire),
-            caught_up: self.purges.lease_holds(clock::now()),
-            draining: *self.drain.borrow() != Drain::Open,
-        }
+        readiness(self)
     }
 
     fn status(&self) -> NodeStatus {
@@ -266,5 +278,17 @@ impl Control for Shared {
 
     fn observe(&self) {
         super::upkeep::measure(self);
+        self.tell_ready();
+    }
+}
+
+/// Whether the node takes traffic. It has caught up once it has held a lease: where it loses one
+/// later, its sites do as their policies say, and taking every node of a mesh that lost its
+/// witnesses away from its clients would help nobody.
+pub(super) fn readiness(shared: &Shared) -> Readiness {
+    Readiness {
+        listening: shared.listening.load(Ordering::Acquire),
+        caught_up: shared.mesh.as_ref().is_none_or(|mesh| mesh.is_caught_up()),
+        draining: shared.draining(),
     }
 }

@@ -5,11 +5,13 @@
 //! control       one small runtime: admin, DNS, probes, signals
 //! upkeep        a thread: evicts what is over budget, measures memory
 //! sweep         a thread: gives memory back after purges
+//! mesh          where there is one: a runtime for its links, a thread for its protocol, one for its log
 //! codings       a thread, where a policy codes: makes coded copies of stored responses
 //! ```
 
 mod control;
 mod demo;
+mod mesh;
 mod signals;
 mod upkeep;
 mod warm;
@@ -31,6 +33,7 @@ use crate::config::Config;
 use crate::listener::{
     BindError, CertificateError, Certificates, Context, Drain, TlsAcceptorState, bind,
 };
+use crate::mesh::{Mesh, MeshError};
 use crate::origin::{OriginConfigError, Origins};
 use crate::proxy::{Edge, Proxy};
 use crate::purge::Secret;
@@ -60,6 +63,8 @@ pub struct Listening {
     pub admin: Option<SocketAddr>,
     /// Listener with only metrics and probes.
     pub watch: Option<SocketAddr>,
+    /// Where the other nodes of the mesh connect.
+    pub mesh: Option<SocketAddr>,
     /// SHA-256 of the certificate in hexadecimal, where TLS uses one made at start.
     pub self_made: Option<String>,
 }
@@ -89,6 +94,8 @@ pub enum StartError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// The node cannot take its place in the mesh.
+    Mesh(MeshError),
     /// The process log cannot be started.
     Log(LogError),
     /// The access log cannot be opened or a thread cannot be started.
@@ -111,6 +118,7 @@ impl fmt::Display for StartError {
             Self::Audit { path, error } => {
                 write!(out, "the audit log {} cannot be used: {error}", path.display())
             }
+            Self::Mesh(error) => write!(out, "{error}"),
             Self::Log(error) => write!(out, "{error}"),
             Self::System(error) => write!(out, "{error}"),
         }
@@ -133,6 +141,8 @@ pub(crate) struct Shared {
     own: Proxy,
     log: AccessLog,
     audit: Audit,
+    /// The other nodes, where there are any.
+    mesh: Option<Arc<Mesh>>,
     addresses: Listening,
     incarnation: String,
     started: Now,
@@ -146,6 +156,7 @@ pub(crate) struct Shared {
 pub struct Running {
     shared: Arc<Shared>,
     control: Option<Runtime>,
+    place: Option<mesh::Place>,
     workers: workers::Workers,
 }
 
@@ -181,6 +192,8 @@ impl Running {
             Arc::clone(&metrics),
             Arc::clone(&context.pressure),
         ));
+        let place = mesh::join(&config, &edge, &purges, &events, &metrics)?;
+        addresses.mesh = place.as_ref().and_then(mesh::Place::address);
         let control = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("control")
@@ -212,6 +225,7 @@ impl Running {
             own,
             log,
             audit,
+            mesh: place.as_ref().map(|place| Arc::clone(&place.mesh)),
             addresses,
             drain,
         });
@@ -220,8 +234,8 @@ impl Running {
         let workers = workers::start(&shared, sockets, tls.as_ref(), &context, &purger)
             .map_err(StartError::System)?;
         shared.listening.store(true, Ordering::Release);
-        shared.metrics.node.ready.set(1);
-        Ok(Self { shared, control: Some(control), workers })
+        shared.tell_ready();
+        Ok(Self { shared, control: Some(control), place, workers })
     }
 
     /// Where it listens.
@@ -259,6 +273,9 @@ impl Running {
         if let Some(control) = self.control.take() {
             control.shutdown_timeout(Duration::from_millis(100));
         }
+        if let Some(place) = self.place.take() {
+            place.leave();
+        }
         self.shared.audit.close(LOG_PATIENCE);
         self.shared.log.close(LOG_PATIENCE);
     }
@@ -275,6 +292,11 @@ impl Drop for Running {
 }
 
 impl Shared {
+    /// Shows whether the node takes traffic.
+    fn tell_ready(&self) {
+        self.metrics.node.ready.set(control::readiness(self).ready().into());
+    }
+
     /// Whether draining has begun.
     fn draining(&self) -> bool {
         *self.drain.borrow() != Drain::Open
@@ -328,7 +350,11 @@ fn state(
             history: config.admin.purge_history,
         },
     );
-    let purges = purges.telling(Arc::clone(events)).named(source(config, incarnation));
+    let purges = purges.telling(Arc::clone(events));
+    let purges = match config.mesh {
+        Some(_) => purges,
+        None => purges.named(source(config, incarnation)),
+    };
     (Arc::new(store), Arc::new(purges), Arc::new(fills))
 }
 

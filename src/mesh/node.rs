@@ -22,7 +22,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::core::{Core, Reopen, Roster, Surroundings, Voice, draw, open_disk};
+use super::core::{Core, Localise, Reopen, Roster, Surroundings, Voice, draw, open_disk};
 use super::handle::{Busy, Issued, MeshView, ReceiptView, Until, Waited};
 use super::links::{Heard, LinkIdentity, Links, MeshError};
 use super::payload;
@@ -212,6 +212,11 @@ impl Mesh {
     /// Another roster, and other witnesses, from a configuration that was read anew.
     pub fn reconfigure(&self, config: &config::Mesh) {
         self.first().reconfigure(roster(config), config.witnesses.iter().map(name).collect());
+    }
+
+    /// What selectors mean here, by a configuration that was read anew.
+    pub fn localise_by(&self, localise: Localise) {
+        self.first().around.localise = localise;
     }
 
     /// The links, to have their certificate read anew.

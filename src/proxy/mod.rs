@@ -140,6 +140,12 @@ impl Edge {
         self.routes.site(host)
     }
 
+    /// Name of the site that answers for a host in canonical form.
+    #[must_use]
+    pub fn answering_site(&self, host: &str) -> Option<Arc<str>> {
+        self.config.sites.get(self.routes.site(host)?).map(|site| Arc::clone(&site.name))
+    }
+
     /// The canonical target under which responses to a target of a host are stored.
     #[must_use]
     pub fn stored_target(&self, host: &str, target: String) -> String {
