@@ -37,7 +37,7 @@ use crate::purge::Secret;
 use crate::store::{Events, FillLimits, Fills, PurgeLimits, Purges, Store, StoreLimits, What};
 use crate::telemetry::{AccessLog, LogError, Metrics, RequestIds};
 
-pub use demo::run_with_origin;
+pub use demo::{run_with_origin, with_origin};
 pub use signals::{Ended, run};
 
 /// Share of the memory budget that the store gets, in percent: a full store alone never looks

@@ -13,6 +13,7 @@ mod mesh;
 mod origins;
 mod purge;
 mod purges;
+mod receipt;
 mod remote;
 mod replay;
 mod run;
@@ -159,6 +160,8 @@ mod tests {
             ("run --origin http://a --memory 64k", "\"64KiB\""),
             ("run --origin http://a --workers 0", "0 is not in"),
             ("run --orign http://a", "--origin"),
+            ("demo --pops 9", "1..=5"),
+            ("demo --json", "--pops"),
             ("purge", "--tag"),
             ("purge --all --tag a", "cannot be used with"),
             ("purge --tag a --wait soon", "acknowledged"),
@@ -200,12 +203,18 @@ mod tests {
         for line in [
             "demo",
             "demo --listen 127.0.0.1:0",
+            "demo --pops 3",
+            "demo --pops 3 --json",
             "run --config atoll.toml",
             "run --origin http://a --listen [::1]:80 --listen 127.0.0.1:80 --admin none",
             "run --origin http://a --cert a.pem --key a.key --cert b.pem --key b.key",
             "check atoll.toml",
             "purge --url https://a.example/b --tag x --soft --wait everywhere --timeout 5s --json",
             "purge --all --site main --dry-run",
+            "purge --tag a --wait",
+            "purge --tag a --wait --timeout 10s",
+            "purge --wait=acknowledged --tag a",
+            "purges n/00000000000000ab/7",
             "purge --file list.txt",
             "purge --prefix a.example/b/ --host a.example --glob *.css --check --idempotency-key k",
             "purges",

@@ -165,7 +165,8 @@ impl Worker {
     fn arrived_meanwhile(&self, ask: &Ask, epoch: u64) -> bool {
         let edge = &self.edge;
         let lookup = edge.store.lookup(&ask.key, &ask.request.headers, &edge.purges, epoch);
-        let (found, decision) = self.decide(ask, lookup, edge.purges.lease_holds(clock::now()), clock::now());
+        let (found, decision) =
+            self.decide(ask, lookup, edge.purges.lease_holds(clock::now()), clock::now());
         found.is_some() && matches!(decision, Decision::Hit { .. } | Decision::HitStale)
     }
 
