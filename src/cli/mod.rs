@@ -9,6 +9,7 @@ mod events;
 mod explain;
 mod greeting;
 mod inspect;
+mod mesh;
 mod origins;
 mod purge;
 mod purges;
@@ -83,6 +84,7 @@ enum Command {
     Drain(status::Drain),
     Token(token::Token),
     Audit(audit::Audit),
+    Mesh(mesh::Mesh),
 }
 
 /// Runs the program.
@@ -113,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Drain(drain) => drain.run(),
         Command::Token(token) => token.run(),
         Command::Audit(audit) => audit.run(),
+        Command::Mesh(mesh) => mesh.run(),
     })
 }
 
@@ -179,6 +182,10 @@ mod tests {
             ("token new --scope all", "purge-all"),
             ("check", "FILE"),
             ("audit verify", "FILE"),
+            ("mesh init", "DIR"),
+            ("mesh issue fra-1", "--pop"),
+            ("mesh issue fra_! --pop fra", "a name has"),
+            ("mesh issue fra-1 --pop fra --days 0", "1..=3650"),
             ("audit verify a --anchor 12", "64 hexadecimal"),
             ("purge --replay a --tag b", "cannot be used with"),
             ("purge --replay a --soft", "cannot be used with"),
@@ -223,6 +230,8 @@ mod tests {
             "token new --scope purge --scope read --site main --name deploy",
             "token new --scope purge,read",
             "audit verify audit.log audit.log.1",
+            "mesh init mesh",
+            "mesh issue fra-1 --pop fra --ca mesh --out out --days 30",
             "purge --replay audit.log --replay audit.log.1 --since 2026-11-22 --json",
             "purge --all --guard 20",
             "origins",

@@ -5,6 +5,7 @@
 //! over a link. What the messages mean is decided in `replication`; here they are carried, and
 //! may get lost: the protocol repairs.
 
+mod authority;
 mod doors;
 mod frame;
 mod gossip;
@@ -21,5 +22,9 @@ mod sockets;
 mod tls;
 mod traffic;
 
+#[cfg(test)]
+mod tests;
+
+pub use authority::{AUTHORITY_FILE, AUTHORITY_KEY_FILE, Authority, Issued as IssuedCertificate};
 pub use links::{Heard, LinkIdentity, Links, MeshError};
 pub use peers::{LinkState, MemberState, PeerView};
