@@ -78,7 +78,6 @@ enum Command {
     Events(events::Events),
     Explain(explain::Explain),
     Inspect(inspect::Inspect),
-    Mesh(mesh::Mesh),
     Warm(warm::Warm),
     Origins(origins::Origins),
     Top(top::Top),
@@ -86,6 +85,7 @@ enum Command {
     Drain(status::Drain),
     Token(token::Token),
     Audit(audit::Audit),
+    Mesh(mesh::Mesh),
 }
 
 /// Runs the program.
@@ -109,7 +109,6 @@ pub fn main() -> ExitCode {
         Command::Events(events) => events.run(),
         Command::Explain(explain) => explain.run(),
         Command::Inspect(inspect) => inspect.run(),
-        Command::Mesh(mesh) => mesh.run(),
         Command::Warm(warm) => warm.run(),
         Command::Origins(origins) => origins.run(),
         Command::Top(top) => top.run(),
@@ -117,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Drain(drain) => drain.run(),
         Command::Token(token) => token.run(),
         Command::Audit(audit) => audit.run(),
+        Command::Mesh(mesh) => mesh.run(),
     })
 }
 
@@ -185,6 +185,10 @@ mod tests {
             ("token new --scope all", "purge-all"),
             ("check", "FILE"),
             ("audit verify", "FILE"),
+            ("mesh init", "DIR"),
+            ("mesh issue fra-1", "--pop"),
+            ("mesh issue fra_! --pop fra", "a name has"),
+            ("mesh issue fra-1 --pop fra --days 0", "1..=3650"),
             ("audit verify a --anchor 12", "64 hexadecimal"),
             ("purge --replay a --tag b", "cannot be used with"),
             ("purge --replay a --soft", "cannot be used with"),
@@ -235,6 +239,8 @@ mod tests {
             "token new --scope purge --scope read --site main --name deploy",
             "token new --scope purge,read",
             "audit verify audit.log audit.log.1",
+            "mesh init mesh",
+            "mesh issue fra-1 --pop fra --ca mesh --out out --days 30",
             "purge --replay audit.log --replay audit.log.1 --since 2026-11-22 --json",
             "purge --all --guard 20",
             "mesh",

@@ -13,6 +13,7 @@ mod hook;
 mod limits;
 mod load;
 mod machine;
+mod mesh;
 mod names;
 mod reader;
 mod token;
@@ -31,14 +32,17 @@ use http::HeaderValue;
 use http::header::HeaderName;
 use ipnet::IpNet;
 
-pub use certificates::{CertificateFacts, inspect_certificate, read_pair};
+pub use certificates::{
+    CertificateFacts, MeshCredentials, inspect_certificate, read_mesh_credentials, read_pair,
+};
 pub use error::{Problem, Problems, Severity};
 pub use facades::{Facades, Service};
 pub use flags::Flags;
 pub use hook::{Encoding, Hook, Proof, ProofKind, Secret};
 pub use limits::Limits;
 pub use load::{LARGEST_FILE_BYTES, Loaded, load, read};
-pub use names::{parse_address, parse_host, parse_host_field, parse_server};
+pub use mesh::{LinkLimits, Membership, Mesh, MeshNode, MeshPaces, Seed};
+pub use names::{parse_address, parse_host, parse_host_field, parse_name, parse_server};
 pub use token::{check_token, format_hash, hash_token, new_token};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 
@@ -70,6 +74,8 @@ pub struct Config {
     pub sites: Vec<Site>,
     /// Purges in the wire formats of other caches.
     pub facades: Facades,
+    /// The mesh that this node belongs to; `None` where it is alone.
+    pub mesh: Option<Mesh>,
 }
 
 /// This process in the mesh and on the machine.

@@ -1,10 +1,35 @@
-//! The mesh: this node among others. Links carry what nodes say to one another, the protocol core
-//! (`replication`) says what that means, and the node here does what the core asks for: it applies
-//! purges, publishes the lease, and keeps the log on disk.
+//! The mesh: what nodes say to one another, over links that prove who speaks.
+//!
+//! `Links` holds one connection to every other node of the roster: TCP with mutual TLS 1.3 against the
+//! mesh's own authority. A peer's name is its certificate's, and nothing is believed that does not come
+//! over a link. What the messages mean is decided in `replication`; here they are carried, and
+//! may get lost: the protocol repairs.
 
+mod authority;
+mod doors;
+mod frame;
+mod gossip;
+mod greet;
 mod handle;
+mod hello;
+mod link;
+mod links;
+mod membership;
+mod peers;
+mod queue;
+mod rule;
+mod shared;
+mod sockets;
+mod tls;
+mod traffic;
 
+#[cfg(test)]
+mod tests;
+
+pub use authority::{AUTHORITY_FILE, AUTHORITY_KEY_FILE, Authority, Issued as IssuedCertificate};
+pub use links::{Heard, LinkIdentity, Links, MeshError};
 pub use handle::{
     Busy, DiskView, Issued, LeaseView, LinkState, MeshView, NodeReceipt, NodeView, ReceiptState,
     ReceiptView, SourceView, Until, Waited, WitnessView,
 };
+pub use peers::{LinkState as PeerState, MemberState, PeerView};

@@ -14,6 +14,7 @@ use prometheus::{
 use super::breaker::{BreakerFamilies, BreakerMetrics};
 use super::codings::CodingMetrics;
 use super::collect::Shelf;
+use super::links::LinkMetrics;
 use super::process;
 use super::sites::{SiteMetrics, Sites};
 use super::stripes::Counter;
@@ -33,6 +34,8 @@ pub struct Metrics {
     pub store: StoreMetrics,
     /// Coded copies of stored responses.
     pub codings: CodingMetrics,
+    /// Links to other nodes.
+    pub links: LinkMetrics,
     /// Sites, at their positions in the configuration.
     pub sites: Vec<SiteMetrics>,
     /// Origins, at their positions in the configuration.
@@ -514,6 +517,7 @@ impl Metrics {
             doors: DoorMetrics::new(&shelf),
             store: StoreMetrics::new(&shelf),
             codings: CodingMetrics::new(&shelf),
+            links: LinkMetrics::new(&shelf),
             sites,
             origins: config.origins.iter().map(|own| origins.of(&own.name, places)).collect(),
             log: LogMetrics {
