@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 
-
 use crate::audit::Audit;
 use crate::clock::Now;
 use crate::health::Order;

@@ -21,8 +21,8 @@ use tokio::time::timeout;
 
 use super::body::ReplyBody;
 use super::past::ToldSelector;
-use super::problem::Problem;
 use super::past::may_see;
+use super::problem::Problem;
 use super::{Admin, Call, Control, Reply, purge_id};
 use crate::admin::{Identity, milliseconds};
 use crate::config::Token;

@@ -47,8 +47,8 @@ pub use facades::Purging;
 pub use hooks::Knock;
 pub use problem::Problem;
 pub use server::{Surface, serve};
-pub use standing::{mesh_alone, receipt_alone};
 use site::AdminSite;
+pub use standing::{mesh_alone, receipt_alone};
 
 use crate::audit::{Act, Written};
 use crate::clock::{self, Now};

@@ -177,7 +177,13 @@ mod tests {
             why: None,
         };
         let nodes = states.map(node).to_vec();
-        ReceiptView { identity: String::new(), age_ms: 0.0, acknowledged_ms, everywhere: false, nodes }
+        ReceiptView {
+            identity: String::new(),
+            age_ms: 0.0,
+            acknowledged_ms,
+            everywhere: false,
+            nodes,
+        }
     }
 
     #[test]
@@ -204,6 +210,9 @@ mod tests {
         let told = serde_json::to_value(&standing).unwrap();
         assert_eq!((&told["applied"], &told["nodes"][0]["applied_ms"]), (&1.into(), &0.0.into()));
         let mesh = serde_json::to_value(mesh_alone(&id, "p", 7)).unwrap();
-        assert_eq!((&mesh["nodes"][0]["name"], &mesh["lease"]["held"]), (&"n".into(), &true.into()));
+        assert_eq!(
+            (&mesh["nodes"][0]["name"], &mesh["lease"]["held"]),
+            (&"n".into(), &true.into())
+        );
     }
 }

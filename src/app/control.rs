@@ -23,8 +23,8 @@ use crate::message::{Refusal, RequestHead};
 use crate::origin::{OriginStatus, UnknownEndpoint};
 use crate::proxy::{AskedPurge, PurgeByMethod, Purged};
 use crate::purge::{Selector, Strength};
-use crate::semantics::Explanation;
 use crate::replication::{Identity as PurgeId, Incarnation, Source};
+use crate::semantics::Explanation;
 use crate::store::{Author, CLASSES, Events, Past, Tried, What, try_out};
 use crate::telemetry::{Hot, Load, Weight};
 

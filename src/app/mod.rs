@@ -41,7 +41,7 @@ use crate::replication::{Incarnation, Source};
 use crate::store::{Events, FillLimits, Fills, PurgeLimits, Purges, Store, StoreLimits, What};
 use crate::telemetry::{AccessLog, LogError, Metrics, RequestIds};
 
-pub use demo::run_with_origin;
+pub use demo::{run_with_origin, with_origin};
 pub use signals::{Ended, run};
 
 /// Share of the memory budget that the store gets, in percent: a full store alone never looks

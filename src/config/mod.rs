@@ -41,8 +41,8 @@ pub use flags::Flags;
 pub use hook::{Encoding, Hook, Proof, ProofKind, Secret};
 pub use limits::Limits;
 pub use load::{LARGEST_FILE_BYTES, Loaded, load, read};
-pub use mesh::{LinkLimits, Membership, Mesh, MeshNode, Seed};
-pub use names::{parse_address, parse_host, parse_host_field, parse_server};
+pub use mesh::{LinkLimits, Membership, Mesh, MeshNode, MeshPaces, Seed};
+pub use names::{parse_address, parse_host, parse_host_field, parse_name, parse_server};
 pub use token::{check_token, format_hash, hash_token, new_token};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 

@@ -179,9 +179,13 @@ fn read_header(from: &mut &[u8]) -> Option<Header<Id>> {
     let mut about = || Some((read_id(from)?, from.try_get_u8().ok()?));
     let message = match kind {
         2 => about().map(|(target, probe_number)| Message::PingReq { target, probe_number })?,
-        3 => about().map(|(origin, probe_number)| Message::IndirectPing { origin, probe_number })?,
+        3 => {
+            about().map(|(origin, probe_number)| Message::IndirectPing { origin, probe_number })?
+        }
         4 => about().map(|(target, probe_number)| Message::IndirectAck { target, probe_number })?,
-        5 => about().map(|(origin, probe_number)| Message::ForwardedAck { origin, probe_number })?,
+        5 => {
+            about().map(|(origin, probe_number)| Message::ForwardedAck { origin, probe_number })?
+        }
         0 => Message::Ping(from.try_get_u8().ok()?),
         1 => Message::Ack(from.try_get_u8().ok()?),
         6 => Message::Announce,

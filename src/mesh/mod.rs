@@ -8,10 +8,12 @@
 //! `Mesh` is this node among the others: it owns the protocol core and does what that asks for: it
 //! says things, applies purges, publishes the lease, and keeps the log on disk.
 
+mod authority;
 mod doors;
 mod frame;
 mod gossip;
 mod greet;
+mod handle;
 mod hello;
 mod link;
 mod links;
@@ -31,6 +33,10 @@ mod node;
 mod payload;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
+pub use authority::{AUTHORITY_FILE, AUTHORITY_KEY_FILE, Authority, Issued as IssuedCertificate};
 pub use links::{Heard, LinkIdentity, Links, MeshError};
 pub use peers::{LinkState as PeerState, MemberState, PeerView};
 

@@ -68,6 +68,7 @@ impl Queue {
     }
 
     /// Whether nothing waits.
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.urgent.is_empty() && self.bulk.is_empty()
     }
@@ -110,7 +111,8 @@ impl Queue {
     fn take_part(&mut self, out: &mut BytesMut) -> bool {
         let Some(body) = self.bulk.front() else { return false };
         let rest = body.get(self.cut..).unwrap_or_default();
-        if let Some((part, _)) = rest.split_at_checked(PART_BYTES).filter(|(_, rest)| !rest.is_empty())
+        if let Some((part, _)) =
+            rest.split_at_checked(PART_BYTES).filter(|(_, rest)| !rest.is_empty())
         {
             frame::write(Kind::Part, part, out);
             self.cut += PART_BYTES;
@@ -190,7 +192,8 @@ mod tests {
     fn batches_leave_room_for_what_is_urgent() {
         let mut queue = Queue::new(BOUNDS);
         let piece = Bytes::from(vec![0; 30_000]);
-        let taken = (0..20).filter(|_| queue.push(Kind::Message, Class::Bulk, piece.clone()).is_ok());
+        let taken =
+            (0..20).filter(|_| queue.push(Kind::Message, Class::Bulk, piece.clone()).is_ok());
         assert_eq!(taken.count(), 3);
         for _ in 0..3 {
             assert_eq!(queue.push(Kind::Message, Class::Urgent, piece.clone()), Ok(()));

@@ -80,8 +80,7 @@ impl Shared {
         channels: (mpsc::Sender<Heard>, mpsc::Sender<Word>),
         metrics: Arc<Metrics>,
     ) -> Self {
-        let bounds =
-            Bounds { bytes: config.links.queue_bytes, frames: config.links.queue_frames };
+        let bounds = Bounds { bytes: config.links.queue_bytes, frames: config.links.queue_frames };
         let others = config.nodes.iter().filter(|node| node.name != me.name.as_str());
         let peer = |name: Name, pop: &str| {
             let peer = Peer::new(name.clone(), pop.into(), &me.name, bounds);

@@ -68,6 +68,8 @@ mod purge_selectors;
 #[cfg(test)]
 mod range;
 #[cfg(test)]
+mod receipts;
+#[cfg(test)]
 mod refetch;
 #[cfg(test)]
 mod revalidation;

@@ -11,7 +11,8 @@ use ReceiptState::{Applied, Fenced, Unknown};
 
 /// Six nodes, the node itself first, in an order that is not that of the answer.
 fn mesh(acknowledged: Option<f64>, states: [ReceiptState; 6]) -> Option<ReceiptView> {
-    let names = [("n1", "p1"), ("z2", "zrh"), ("n2", "p1"), ("z1", "zrh"), ("a1", "ams"), ("a2", "ams")];
+    let names =
+        [("n1", "p1"), ("z2", "zrh"), ("n2", "p1"), ("z1", "zrh"), ("a1", "ams"), ("a2", "ams")];
     let node = |((name, pop), state): ((&str, &str), ReceiptState)| NodeReceipt {
         name: name.into(),
         pop: pop.into(),
@@ -77,7 +78,10 @@ async fn a_late_purge_says_what_to_do_and_how_each_node_stands() {
     let detail = told["detail"].as_str().unwrap();
     assert!(detail.contains("may or may not take effect: repeat it"), "{detail}");
     assert!(detail.contains("within 10ms"), "{detail}");
-    assert_eq!((&told["applied"], &told["fenced"], &told["unknown"]), (&json!(4), &json!(0), &json!(2)));
+    assert_eq!(
+        (&told["applied"], &told["fenced"], &told["unknown"]),
+        (&json!(4), &json!(0), &json!(2))
+    );
     let nodes: Vec<(&str, &str, &str)> = told["nodes"]
         .as_array()
         .unwrap()
@@ -94,11 +98,17 @@ async fn a_late_purge_says_what_to_do_and_how_each_node_stands() {
     ];
     assert_eq!(nodes, expected, "by PoP and name");
     assert_eq!(told["nodes"][1]["why"], "link down");
-    assert_eq!((&told["nodes"][0]["applied_ms"], &told["nodes"][1]["applied_ms"]), (&json!(3.5), &Value::Null));
+    assert_eq!(
+        (&told["nodes"][0]["applied_ms"], &told["nodes"][1]["applied_ms"]),
+        (&json!(3.5), &Value::Null)
+    );
     play(&bench, mesh(Some(2.0), NEARLY));
     let told = purge(&bench, "everywhere", "10ms").await.json();
     let detail = told["detail"].as_str().unwrap();
-    assert!(detail.contains("acknowledged, but not everywhere") && detail.contains("a2, z2"), "{detail}");
+    assert!(
+        detail.contains("acknowledged, but not everywhere") && detail.contains("a2, z2"),
+        "{detail}"
+    );
 }
 
 #[tokio::test]
@@ -133,7 +143,11 @@ async fn the_same_again_is_the_same_purge_as_it_stands_now() {
     assert_eq!((second.status, &second.json()["id"]), (200, &first.json()["id"]));
     play(&bench, None);
     let third = again().await;
-    assert_eq!(third.status, 200, "what was acknowledged stays so when the mesh forgot: {}", third.body);
+    assert_eq!(
+        third.status, 200,
+        "what was acknowledged stays so when the mesh forgot: {}",
+        third.body
+    );
     assert_eq!(bench.control.purges.lock().unwrap().len(), 1, "and all was done once");
 }
 
@@ -149,7 +163,11 @@ async fn only_so_many_wait_and_the_rest_are_told_at_once() {
     assert!(answer.body.contains("as many purges are waited for as may"), "{}", answer.body);
     assert_eq!(purge(&bench, "local", "5m").await.status, 200, "who does not wait needs no place");
     play(&bench, mesh(Some(1.0), SETTLED));
-    assert_eq!(purge(&bench, "everywhere", "5m").await.status, 200, "nor does who is there already");
+    assert_eq!(
+        purge(&bench, "everywhere", "5m").await.status,
+        200,
+        "nor does who is there already"
+    );
     drop(held);
     play(&bench, mesh(None, BEGUN));
     let answer = purge(&bench, "acknowledged", "10ms").await;
@@ -160,18 +178,21 @@ async fn only_so_many_wait_and_the_rest_are_told_at_once() {
 #[tokio::test]
 async fn a_site_that_is_served_without_a_lease_has_no_fence() {
     let mut config = test_config();
-    for rule in &mut config.sites[0].rules {
-        let policy = (*rule.policy).clone();
-        let without_lease = crate::semantics::WithoutLease::Serve;
-        rule.policy = Arc::new(crate::semantics::Policy { without_lease, ..policy });
-    }
+    let without_lease = crate::semantics::WithoutLease::Serve;
+    let policy = crate::semantics::Policy { without_lease, ..Default::default() };
+    config.sites[0].rules =
+        vec![crate::config::Rule { path: "/".into(), policy: Arc::new(policy) }];
     let bench = bench_of(config);
     play(&bench, mesh(Some(2.0), SETTLED));
     let told = purge(&bench, "everywhere", "10ms").await;
     assert_eq!((told.status, &told.json()["unknown"]), (503, &json!(1)));
     assert!(told.body.contains("its site is served without a lease"), "{}", told.body);
     let blog = r#"{"site":"blog","tags":["a"],"wait":"everywhere","timeout":"10ms"}"#;
-    assert_eq!(bench.ask("POST", "/v1/purge", "purge", blog).await.status, 200, "the other site has");
+    assert_eq!(
+        bench.ask("POST", "/v1/purge", "purge", blog).await.status,
+        200,
+        "the other site has"
+    );
     let all = r#"{"all":true,"wait":"everywhere","timeout":"10ms"}"#;
     assert_eq!(bench.ask("POST", "/v1/purge", "purge-all", all).await.status, 503);
 }
@@ -205,15 +226,26 @@ async fn one_purge_is_told_with_the_nodes_by_number_and_by_either_form_of_its_na
         let told = bench.ask("GET", &format!("/v1/purges/{id}"), "read", "").await;
         assert_eq!(told.status, 200, "{id}: {}", told.body);
         let told = told.json();
-        assert_eq!((&told["state"], &told["unknown"]), (&json!("acknowledged"), &json!(2)), "{told}");
+        assert_eq!(
+            (&told["state"], &told["unknown"]),
+            (&json!("acknowledged"), &json!(2)),
+            "{told}"
+        );
         assert_eq!(told["nodes"][2]["name"], "n1");
         assert_eq!(told["id"], format!("n1.{LIFE}.1"));
     }
     for id in ["2", "0", "18446744073709551616", "n1", "n1%2f1", "n1%zz", "n2.00000000000000ff.1"] {
-        assert_eq!(bench.ask("GET", &format!("/v1/purges/{id}"), "read", "").await.status, 404, "{id}");
+        assert_eq!(
+            bench.ask("GET", &format!("/v1/purges/{id}"), "read", "").await.status,
+            404,
+            "{id}"
+        );
     }
     assert_eq!(bench.ask("GET", "/v1/purges/1", "blogger", "").await.status, 404, "not its site's");
     play(&bench, None);
     let told = bench.ask("GET", "/v1/purges/1", "read", "").await.json();
-    assert!(told["state"].is_null() && told.get("nodes").is_none(), "nothing is known any more: {told}");
+    assert!(
+        told["state"].is_null() && told.get("nodes").is_none(),
+        "nothing is known any more: {told}"
+    );
 }

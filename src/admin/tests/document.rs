@@ -323,7 +323,8 @@ async fn every_answer_is_one_that_the_document_foresees() {
             // Wrong tokens are few, or the address would be kept waiting.
             let known = if dice.below(60) == 0 { 5 } else { 4 };
             let token = TOKENS[dice.below(known)];
-            let id = ["n1.00000000000000ff.99999", "x", "%00", "...", "n1.00000000000000ff.1"][dice.below(9).min(4)];
+            let id = ["n1.00000000000000ff.99999", "x", "%00", "...", "n1.00000000000000ff.1"]
+                [dice.below(9).min(4)];
             let query = match route.path {
                 "/v1/cache/entry" => {
                     ["?url=https://shop.example/a", "?url=https://blog.example/", "", "?x"]

@@ -106,7 +106,8 @@ async fn every_route_opens_to_its_scope_and_sites_and_to_nobody_else() {
                     true => (case.body, ""),
                     false => ("", case.body),
                 };
-                let path = route.path.replace("{id}", "n1.00000000000000ff.1").replace("{origin}", "back");
+                let path =
+                    route.path.replace("{id}", "n1.00000000000000ff.1").replace("{origin}", "back");
                 let path = path.replace("{address}", "192.0.2.1:80") + query;
                 let token = format!("{name}-{position}");
                 let answer = bench.ask(route.method.as_str(), &path, &token, body).await;

@@ -126,8 +126,11 @@ fn witnesses(mesh: &Value) -> String {
     let none = Value::Null;
     let of = mesh.get("witnesses").unwrap_or(&none);
     let names = |name: &str| {
-        let names: Vec<String> =
-            rows(of, name).iter().filter_map(Value::as_str).map(crate::cli::remote::plain).collect();
+        let names: Vec<String> = rows(of, name)
+            .iter()
+            .filter_map(Value::as_str)
+            .map(crate::cli::remote::plain)
+            .collect();
         names.join(", ")
     };
     let joining = names("joining");
@@ -155,8 +158,7 @@ fn links(mesh: &Value) -> String {
 
 /// The nodes by PoP, as they come.
 fn nodes(mesh: &Value) -> String {
-    const HEAD: [&str; 9] =
-        ["POP", "NODE", "", "LINK", "FOR", "RTT", "LAG", "MEMBER", "QUEUED"];
+    const HEAD: [&str; 9] = ["POP", "NODE", "", "LINK", "FOR", "RTT", "LAG", "MEMBER", "QUEUED"];
     let me = mesh.get("me");
     let mut before = String::new();
     let row = |node: &Value| {
@@ -165,11 +167,8 @@ fn nodes(mesh: &Value) -> String {
         let pop = member(node, "pop");
         let shown = if pop == before { String::new() } else { pop.clone() };
         before = pop;
-        let marks = format!(
-            "{}{}",
-            if own { "*" } else { "" },
-            if is("witness") { "W" } else { "" }
-        );
+        let marks =
+            format!("{}{}", if own { "*" } else { "" }, if is("witness") { "W" } else { "" });
         let link = match node.get("link").and_then(Value::as_str) {
             Some("own") | None => "-".to_owned(),
             Some("down") => "DOWN".to_owned(),
@@ -255,7 +254,8 @@ a1          00000000000000ab  12
         without["lease"] = json!({"held": false, "left_ms": 0.0, "age_ms": null, "lost": 3});
         let expected = "NONE: what is stored is checked with the origin; lost 3 times";
         assert_eq!(lease(&without), expected);
-        let alone = json!({"nodes": [node("a1", "ams", "own")], "lease": {"held": true, "lost": 0}});
+        let alone =
+            json!({"nodes": [node("a1", "ams", "own")], "lease": {"held": true, "lost": 0}});
         assert_eq!(lease(&alone), "held, as by a node that is alone");
         assert_eq!(links(&alone), "1 in 1 PoPs, 0 of 0 links up");
     }

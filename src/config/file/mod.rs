@@ -8,6 +8,7 @@ mod facades;
 mod hook;
 mod key;
 mod limits;
+mod mesh;
 mod origin;
 mod policy;
 mod rules;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 pub(super) use facades::{FacadesDraft, ServiceDraft};
 pub(super) use hook::HookDraft;
+pub(super) use mesh::{MeshDraft, NodeDraft};
 
 use crate::semantics::{Policy, ToldBy};
 
@@ -47,6 +49,7 @@ pub(super) struct Draft {
     pub(super) origin_hosts: Vec<Option<String>>,
     pub(super) sites: Vec<SiteDraft>,
     pub(super) facades: FacadesDraft,
+    pub(super) mesh: Option<MeshDraft>,
 }
 
 /// The admin listener as written.
@@ -105,6 +108,7 @@ impl Draft {
             origin_hosts: Vec::new(),
             sites: Vec::new(),
             facades: FacadesDraft::empty(),
+            mesh: None,
         }
     }
 }
@@ -128,6 +132,7 @@ pub(super) fn read(mut file: Table<'_>, folder: &Path) -> Draft {
     read_origins(&mut file, folder, &mut draft);
     read_sites(&mut file, folder, &mut draft);
     facades::read(file.table("facades"), &mut draft.facades);
+    draft.mesh = mesh::read(file.table("mesh"), folder);
     file.finish();
     draft
 }

@@ -382,5 +382,6 @@ fn config(limits: Limits) -> Config {
         origins: Vec::new(),
         sites: Vec::new(),
         facades: crate::config::Facades::default(),
+        mesh: None,
     }
 }
