@@ -46,11 +46,7 @@ pub(super) struct LeaseCell {
 impl LeaseCell {
     /// One that always holds.
     pub(super) fn always() -> Self {
-        Self {
-            until: AtomicU64::new(ALWAYS),
-            limit: AtomicU64::new(0),
-            furthest: Mutex::new(0),
-        }
+        Self { until: AtomicU64::new(ALWAYS), limit: AtomicU64::new(0), furthest: Mutex::new(0) }
     }
 
     /// Tells a term, or that there is none.

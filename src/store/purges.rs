@@ -27,9 +27,9 @@ use crate::clock::Now;
 use crate::purge::{
     Bearer, Found, RecentUrls, Row, RowKey, Secret, Selector, Selectors, Strength, Table,
 };
-pub use apply::Batched;
 use crate::replication::Source;
 use crate::semantics::Verdict;
+pub use apply::Batched;
 
 /// Rows that are dropped under one lock: readers wait no longer than for these.
 const DROPPED_AT_ONCE: usize = 1000;

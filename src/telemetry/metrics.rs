@@ -14,8 +14,8 @@ use prometheus::{
 use super::breaker::{BreakerFamilies, BreakerMetrics};
 use super::codings::CodingMetrics;
 use super::collect::Shelf;
-use super::process;
 use super::leases::LeaseMetrics;
+use super::process;
 use super::sites::{SiteMetrics, Sites};
 use super::stripes::Counter;
 use crate::config::Config;
