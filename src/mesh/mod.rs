@@ -13,7 +13,6 @@ mod doors;
 mod frame;
 mod gossip;
 mod greet;
-mod handle;
 mod hello;
 mod link;
 mod links;

@@ -296,7 +296,7 @@ impl Worker {
         // A fill that began after this request was there has missed no purge that it knew of.
         // What must be confirmed on each use, or is stale on arrival, is the answer to the one
         // request that brought it: the origin did not see this one (RFC 9111 section 4).
-        let trust = ask.moment.trust_in(&waiting.fill);
+        let trust = ask.moment.trust_in(waiting.fill.number);
         let decision = decide(&ask.request, found, true, &ask.policy, trust, clock::now(), 1.0);
         matches!(decision, Decision::Hit { .. } | Decision::HitStale)
     }

@@ -11,8 +11,8 @@ use crate::clock::{self, Now};
 use crate::listener::{Client, Interim, Request, Response, Upgrade};
 use crate::message::{Body, Refusal};
 use crate::semantics::{
-    self, CacheKey, CacheStatus, Decision, Forward, Hops, Outcome, Policy, Reason,
-    Trust, apply_key_policy, decide_why, lookup_allowed, normalise,
+    self, CacheKey, CacheStatus, Decision, Forward, Hops, Outcome, Policy, Reason, Trust,
+    apply_key_policy, decide_why, lookup_allowed, normalise,
 };
 use crate::store::{Lookup, Stored};
 use crate::telemetry::{Record, RequestId, TraceParent};
@@ -246,7 +246,10 @@ impl Worker {
         lookup: Lookup,
         now: Now,
     ) -> (Option<Arc<Stored>>, Decision) {
-        let trust = ask.moment.trust;
+        let trust = match &lookup {
+            Lookup::Found(stored, _) => ask.moment.trust_in(stored.head().fill),
+            Lookup::Miss | Lookup::VaryMiss => ask.moment.trust,
+        };
         let (found, decision, _) = self.edge.decide(&ask.request, &ask.policy, lookup, trust, now);
         (found, decision)
     }

@@ -28,7 +28,7 @@ use crate::guard::{Buckets, network};
 use crate::listener::{Client, Response};
 use crate::replication::Identity;
 use crate::semantics::{Policy, Request, Trust, lookup_allowed};
-use crate::store::{Fill, read_position};
+use crate::store::read_position;
 use crate::telemetry::{Position, Record};
 
 /// Purges that one request may name.
@@ -53,9 +53,9 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
-    /// How far what a fill brings may answer.
-    pub(super) fn trust_in(self, fill: &Fill) -> Trust {
-        if fill.number >= self.since { Trust::Lease } else { self.trust }
+    /// How far what the fill with this number brings, or has stored, may answer.
+    pub(super) fn trust_in(self, fill: u64) -> Trust {
+        if fill >= self.since { Trust::Lease } else { self.trust }
     }
 
     /// The first fill that may answer, where not every one may.

@@ -188,7 +188,8 @@ impl Fills {
             bytes: AtomicU64::new(0),
             copied: AtomicU64::new(0),
             passing: Mutex::default(),
-            started: AtomicU64::new(0),
+            // What passes bears the number before that of the next one, and there must be one.
+            started: AtomicU64::new(1),
             readers: Arc::default(),
         }
     }
