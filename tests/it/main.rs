@@ -51,6 +51,7 @@ mod large;
 mod lease;
 #[cfg(test)]
 mod limits;
+mod mesh;
 #[cfg(test)]
 mod names;
 #[cfg(test)]

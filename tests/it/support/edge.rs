@@ -467,6 +467,18 @@ impl Edge {
         self.purges().publish_lease(None);
     }
 
+    /// Where the other nodes of its mesh connect.
+    pub(crate) fn mesh(&self) -> SocketAddr {
+        self.addresses.mesh.expect("a node of a mesh")
+    }
+
+    /// Cuts everything off, and waits until its threads are gone.
+    pub(crate) async fn ends(&self) {
+        let running = self.running.lock().unwrap().take().expect("a running edge");
+        let end = tokio::task::spawn_blocking(move || drop(running));
+        super::within("the edge to be gone", end).await.unwrap();
+    }
+
     /// Begins to drain.
     pub(crate) fn drain(&self) {
         self.running.lock().unwrap().as_ref().expect("a running edge").drain();
