@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use support::{Meshwork, message, number, until};
 
-use super::{LinkState, MemberState};
+use super::{PeerState, MemberState};
 use crate::replication::Name;
 use crate::telemetry::LinkClosed;
 
@@ -42,7 +42,7 @@ async fn a_node_that_leaves_and_comes_back_is_linked_again() {
     mesh.open("b", &["a"]).await;
     mesh.linked(&["a", "b"]).await;
     mesh.close("b").await;
-    until("the link is down", || mesh.peer("a", "b").state != LinkState::Up).await;
+    until("the link is down", || mesh.peer("a", "b").state != PeerState::Up).await;
     until("membership knows", || mesh.peer("a", "b").member == MemberState::Down).await;
     // It comes back at another address.
     mesh.open("b", &["a"]).await;
@@ -63,7 +63,7 @@ async fn a_node_that_dies_is_noticed_and_dialled_when_it_is_back() {
     let address = mesh.peer("a", "b").address.expect("told by b");
     // The runtime goes with everything on it, and nobody says goodbye.
     first.shutdown_background();
-    until("the link is down", || mesh.peer("a", "b").state != LinkState::Up).await;
+    until("the link is down", || mesh.peer("a", "b").state != PeerState::Up).await;
     mesh.open_at("b", address, &[]).await;
     mesh.linked(&["a", "b"]).await;
 }
@@ -229,6 +229,6 @@ async fn garbage_closes_its_link_and_no_other() {
         number(&mesh.metrics("a").render(), "atoll_mesh_unknown_total") == 2
     })
     .await;
-    assert_eq!(mesh.peer("a", "c").state, LinkState::Up);
+    assert_eq!(mesh.peer("a", "c").state, PeerState::Up);
     assert_eq!(mesh.peer("a", "b").up_since, since, "nothing of it touched b");
 }

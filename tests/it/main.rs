@@ -51,6 +51,7 @@ mod large;
 mod lease;
 #[cfg(test)]
 mod limits;
+#[cfg(test)]
 mod mesh;
 #[cfg(test)]
 mod names;

@@ -144,13 +144,13 @@ async fn a_purge_on_one_node_is_in_force_on_all_and_each_says_so() {
     let reef = Reef::start().await;
     for edge in reef.nodes.iter().flatten() {
         edge.fill("/a").await;
-        assert!(edge.get("/a").await.cache_status().contains("hit"));
+        assert!(edge.get("/a").await.cache().contains("hit"));
     }
     let receipt = reef.node(0).purge(purge("/a", "everywhere")).await;
     assert_eq!((&receipt["state"], &receipt["nodes"][2]["state"]), (&"everywhere".into(), &"applied".into()), "{receipt}");
     for edge in reef.nodes.iter().flatten() {
         let answer = edge.get("/a").await;
-        assert!(answer.cache_status().contains("fwd="), "{answer:?}");
+        assert!(answer.cache().contains("fwd="), "{answer:?}");
     }
     let views = [reef.view(0).await, reef.view(1).await, reef.view(2).await];
     assert_eq!(views.each_ref().map(|view| sequence(view, "a")), [1, 1, 1]);
@@ -170,7 +170,7 @@ async fn a_long_purge_is_in_force_on_all_as_a_whole() {
     assert_eq!(receipt["state"], "everywhere", "{receipt}");
     assert!(sequence(&reef.view(1).await, "a") > 1, "it takes several records");
     let answer = reef.node(1).get(&last).await;
-    assert!(answer.cache_status().contains("fwd="), "{answer:?}");
+    assert!(answer.cache().contains("fwd="), "{answer:?}");
 }
 
 #[tokio::test]
@@ -180,7 +180,7 @@ async fn one_witness_less_changes_nothing_and_without_two_nothing_is_proved_or_s
     reef.end(2).await;
     let receipt = reef.node(0).purge(purge("/a", "acknowledged")).await;
     assert_eq!(receipt["state"], "acknowledged", "{receipt}");
-    assert!(reef.node(0).get("/kept").await.cache_status().contains("hit"));
+    assert!(reef.node(0).get("/kept").await.cache().contains("hit"));
     // The other one is gone, too: nobody can know what was purged.
     reef.end(1).await;
     holds(reef.node(0), false).await;

@@ -21,7 +21,7 @@ use super::support::{Meshwork, number, until};
 use crate::clock;
 use crate::mesh::frame::{self, FrameReader, Kind};
 use crate::mesh::hello::{self, Hello};
-use crate::mesh::{Authority, LinkState};
+use crate::mesh::{Authority, PeerState};
 use crate::telemetry::LinkRefused;
 
 /// Somebody who connects by hand.
@@ -182,7 +182,7 @@ async fn who_is_no_node_is_refused_and_counted() {
         let before = refused(&mesh, why);
         assert!(node.greet(&mesh, "a").await.is_none(), "{case} is greeted");
         until(&format!("{case} is counted"), || refused(&mesh, why) == before + 1).await;
-        assert_ne!(mesh.peer("a", "c").state, LinkState::Up, "{case}");
+        assert_ne!(mesh.peer("a", "c").state, PeerState::Up, "{case}");
     }
 }
 
@@ -232,6 +232,6 @@ async fn a_seed_that_is_not_whom_the_authority_knows_gets_no_word() {
         )
     };
     until("it is refused", || refused() > 0).await;
-    assert_eq!(mesh.peer("b", "a").state, LinkState::Down);
+    assert_eq!(mesh.peer("b", "a").state, PeerState::Down);
     assert_eq!(number(&others.metrics("b").render(), "atoll_mesh_links_up"), 0);
 }

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::clock;
 use crate::config::{CertificateFiles, LinkLimits, Membership, Mesh, MeshNode, Seed};
-use crate::mesh::{Authority, Heard, LinkIdentity, LinkState, Links, PeerView};
+use crate::mesh::{Authority, Heard, LinkIdentity, PeerState, Links, PeerView};
 use crate::replication::{Identity, Incarnation, Message, Name, Record, Scope, Source};
 use crate::telemetry::{LinkClosed, Metrics, test_config};
 
@@ -167,7 +167,7 @@ impl Meshwork {
         let running = self.running.remove(name).expect("a node that runs");
         running.links.close();
         until("all links are down", || {
-            running.links.peers().iter().all(|peer| peer.state == LinkState::Down)
+            running.links.peers().iter().all(|peer| peer.state == PeerState::Down)
         })
         .await;
     }
@@ -205,7 +205,7 @@ impl Meshwork {
     }
 
     pub(super) async fn linked_one(&self, from: &str, to: &str) {
-        until(&format!("{from} is linked to {to}"), || self.peer(from, to).state == LinkState::Up)
+        until(&format!("{from} is linked to {to}"), || self.peer(from, to).state == PeerState::Up)
             .await;
     }
 

@@ -59,7 +59,6 @@ pub(crate) fn config() -> Config {
         }],
         sites: vec![site("shop"), site("blog")],
         facades: crate::config::Facades::default(),
-        mesh: None,
     }
 }
 
