@@ -60,15 +60,16 @@ pub(super) fn localise(edge: &Arc<Edge>) -> Localise {
                 let target = edge.stored_target(host, target.clone());
                 Some(Selector::Url { site, host: host.clone(), target })
             }
-            Selector::Prefix { host, path, .. } => edge.answering_site(host).map(|site| {
-                Selector::Prefix { site, host: host.clone(), path: path.clone() }
-            }),
+            Selector::Prefix { host, path, .. } => edge
+                .answering_site(host)
+                .map(|site| Selector::Prefix { site, host: host.clone(), path: path.clone() }),
             Selector::Host { host, .. } => {
                 edge.answering_site(host).map(|site| Selector::Host { site, host: host.clone() })
             }
-            Selector::Tag { .. } | Selector::Glob { .. } | Selector::Site { .. } | Selector::All => {
-                None
-            }
+            Selector::Tag { .. }
+            | Selector::Glob { .. }
+            | Selector::Site { .. }
+            | Selector::All => None,
         };
         let here = here.filter(|here| *here != selector);
         [selector].into_iter().chain(here).collect()

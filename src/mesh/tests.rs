@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use support::{Meshwork, message, number, until};
 
-use super::{PeerState, MemberState};
+use super::{MemberState, PeerState};
 use crate::replication::Name;
 use crate::telemetry::LinkClosed;
 

@@ -14,9 +14,9 @@ use prometheus::{
 use super::breaker::{BreakerFamilies, BreakerMetrics};
 use super::codings::CodingMetrics;
 use super::collect::Shelf;
+use super::leases::LeaseMetrics;
 use super::links::LinkMetrics;
 use super::mesh::MeshMetrics;
-use super::leases::LeaseMetrics;
 use super::process;
 use super::sites::{SiteMetrics, Sites};
 use super::stripes::Counter;

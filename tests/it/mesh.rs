@@ -63,8 +63,7 @@ impl Reef {
         let hash = config::format_hash(&config::hash_token(TOKEN));
         let listen = self.addresses[node].map_or("127.0.0.1:0".to_owned(), |at| at.to_string());
         let others = self.addresses.iter().enumerate().filter(|(other, _)| *other != node);
-        let seeds: Vec<String> =
-            others.filter_map(|(_, at)| at.map(|at| at.to_string())).collect();
+        let seeds: Vec<String> = others.filter_map(|(_, at)| at.map(|at| at.to_string())).collect();
         let mut text = format!(
             "[node]\nname = \"{name}\"\npop = \"{}\"\nworkers = 1\nseed = 7\n\
              [memory]\nbudget = \"256MiB\"\n[log]\naccess = \"none\"\nlevel = \"error\"\n\
@@ -147,7 +146,11 @@ async fn a_purge_on_one_node_is_in_force_on_all_and_each_says_so() {
         assert!(edge.get("/a").await.cache().contains("hit"));
     }
     let receipt = reef.node(0).purge(purge("/a", "everywhere")).await;
-    assert_eq!((&receipt["state"], &receipt["nodes"][2]["state"]), (&"everywhere".into(), &"applied".into()), "{receipt}");
+    assert_eq!(
+        (&receipt["state"], &receipt["nodes"][2]["state"]),
+        (&"everywhere".into(), &"applied".into()),
+        "{receipt}"
+    );
     for edge in reef.nodes.iter().flatten() {
         let answer = edge.get("/a").await;
         assert!(answer.cache().contains("fwd="), "{answer:?}");
@@ -187,7 +190,8 @@ async fn one_witness_less_changes_nothing_and_without_two_nothing_is_proved_or_s
     let asked = reef.origin.count("/kept");
     reef.node(0).get("/kept").await;
     assert_eq!(reef.origin.count("/kept"), asked + 1, "the origin has the last word");
-    let answer = reef.node(0).manage("POST", "/v1/purge", Some(purge("/kept", "acknowledged"))).await;
+    let answer =
+        reef.node(0).manage("POST", "/v1/purge", Some(purge("/kept", "acknowledged"))).await;
     let told: Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!((answer.status(), &told["code"]), (503, &"not-acknowledged".into()), "{told}");
     let lost = reef.node(0).metric("atoll_mesh_lease_lost_total").await;
