@@ -6,6 +6,7 @@
 //! may get lost: the protocol repairs.
 
 mod authority;
+pub mod check;
 mod doors;
 mod frame;
 mod gossip;
