@@ -180,55 +180,11 @@ impl Parts {
     }
 }
 
-/// Reads bytes as a stranger's, in pieces cut at `cuts`, and checks what holds of all bytes: no panic,
-/// no memory beyond the bound, the same frames however they arrive. For tests and fuzzing.
-#[cfg(test)]
-pub(super) fn check(bytes: &[u8], cuts: &[usize]) {
-    const MOST: usize = 1000;
-    let whole = read_all(&mut FrameReader::new(MOST), [bytes].into_iter());
-    let mut places: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
-    places.push(0);
-    places.push(bytes.len());
-    places.sort_unstable();
-    let pieces = places.windows(2).map(|pair| &bytes[pair[0]..pair[1]]);
-    assert_eq!(read_all(&mut FrameReader::new(MOST), pieces), whole);
-    let (frames, _) = whole;
-    for frame in frames {
-        assert!(frame.body.len() <= MOST);
-        let mut again = BytesMut::new();
-        let Some(kind) = frame.kind else { continue };
-        write(kind, &frame.body, &mut again);
-        assert_eq!(read_all(&mut FrameReader::new(MOST), [&*again].into_iter()).0, [frame.clone()]);
-        if kind == Kind::Hello {
-            super::hello::check(&frame.body);
-        }
-    }
-    super::hello::check(bytes);
-}
-
-#[cfg(test)]
-fn read_all<'a>(
-    reader: &mut FrameReader,
-    pieces: impl Iterator<Item = &'a [u8]>,
-) -> (Vec<Frame>, Option<FrameError>) {
-    let mut frames = Vec::new();
-    for piece in pieces {
-        reader.room().extend_from_slice(piece);
-        loop {
-            match reader.next() {
-                Ok(Some(frame)) => frames.push(frame),
-                Ok(None) => break,
-                Err(error) => return (frames, Some(error)),
-            }
-        }
-    }
-    (frames, None)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::check::{frames as check, read_all};
     use super::*;
 
     #[test]
@@ -281,12 +237,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_frames_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300), cuts in prop::collection::vec(any::<usize>(), 0..5)) {
-            check(&bytes, &cuts);
+        fn any_bytes_are_frames_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            check(&bytes);
         }
 
         #[test]
-        fn short_frames_of_any_kind_are_read(frames in prop::collection::vec((0_u8..12, prop::collection::vec(any::<u8>(), 0..40)), 0..8), cuts in prop::collection::vec(any::<usize>(), 0..5)) {
+        fn short_frames_of_any_kind_are_read(frames in prop::collection::vec((0_u8..12, prop::collection::vec(any::<u8>(), 0..40)), 0..8)) {
             let mut bytes = Vec::new();
             for (kind, body) in &frames {
                 bytes.extend_from_slice(&u32::try_from(body.len() + 1).unwrap().to_be_bytes());
@@ -296,7 +252,7 @@ mod tests {
             let (read, error) = read_all(&mut FrameReader::new(1000), [&*bytes].into_iter());
             prop_assert_eq!(error, None);
             prop_assert_eq!(read.len(), frames.len());
-            check(&bytes, &cuts);
+            check(&bytes);
         }
     }
 }

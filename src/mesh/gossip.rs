@@ -267,6 +267,7 @@ fn read_updates(data: &mut &[u8], none: bool) -> Option<Vec<Member<Id>>> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::check;
     use super::*;
 
     fn id(name: &str) -> Id {
@@ -361,11 +362,8 @@ mod tests {
                 let at = at % bytes.len();
                 bytes[at] = byte;
             }
-            if let Some(sifted) = sifted(&bytes) {
-                prop_assert!(sifted.bytes.len() <= bytes.len());
-                prop_assert_eq!(super::tests::sifted(&sifted.bytes).map(|again| again.bytes), Some(sifted.bytes));
-            }
-            sifted(&bytes[..cut % bytes.len()]);
+            check::datagram(&bytes);
+            check::datagram(&bytes[..cut % bytes.len()]);
         }
     }
 }

@@ -9,6 +9,7 @@
 //! says things, applies purges, publishes the lease, and keeps the log on disk.
 
 mod authority;
+pub mod check;
 mod doors;
 mod frame;
 mod gossip;

@@ -79,7 +79,9 @@ impl Edge {
             Trust::Regardless => true,
             Trust::NoLease => false,
         };
-        self.metrics.leases.without(ask.site, from_memory);
+        if let Some(site) = self.config.sites.get(ask.site) {
+            self.metrics.leases.without(&site.name, from_memory);
+        }
     }
 }
 

@@ -1,8 +1,12 @@
 //! Counts of requests that came while purges may have been missed, or that named a purge.
 
-use prometheus::IntCounter;
+use prometheus::{IntCounter, IntCounterVec};
 
 use super::collect::Shelf;
+
+/// What a site does, in the words of its policy.
+const ASKED: &str = "revalidate";
+const SERVED: &str = "serve";
 
 /// What came of the purges that a request named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +47,7 @@ impl Position {
 /// Counts by site, and by what came of named purges.
 #[derive(Debug)]
 pub struct LeaseMetrics {
-    /// By site: asked the origin, went on from memory.
-    without: Vec<[IntCounter; 2]>,
+    without: IntCounterVec,
     positions: Vec<(Position, IntCounter)>,
 }
 
@@ -55,26 +58,25 @@ impl LeaseMetrics {
             "Requests that came without a lease, by what the site does then.",
             &["site", "without_lease"],
         );
-        let of_site = |site: &str| {
-            ["revalidate", "serve"].map(|done| without.with_label_values(&[site, done]))
-        };
+        // Rows are there from the start, so that rates can be taken from zero.
+        for site in sites {
+            for done in [ASKED, SERVED] {
+                without.with_label_values(&[site, done]);
+            }
+        }
         let positions = shelf.counters(
             "atoll_purge_positions_total",
             "Requests that named purges, by whether those are in force here.",
             &["result"],
         );
         let position = |found: Position| (found, positions.with_label_values(&[found.label()]));
-        Self {
-            without: sites.map(of_site).collect(),
-            positions: Position::ALL.into_iter().map(position).collect(),
-        }
+        Self { without, positions: Position::ALL.into_iter().map(position).collect() }
     }
 
     /// Counts a request of a site that came without a lease.
-    pub fn without(&self, site: usize, from_memory: bool) {
-        if let Some([asked, served]) = self.without.get(site) {
-            if from_memory { served.inc() } else { asked.inc() }
-        }
+    pub fn without(&self, site: &str, from_memory: bool) {
+        let done = if from_memory { SERVED } else { ASKED };
+        self.without.with_label_values(&[site, done]).inc();
     }
 
     /// Counts what came of the purges that a request named.

@@ -250,7 +250,7 @@ pub(super) fn message(number: u64, bytes: usize) -> Message {
 
 /// Records that somebody has missed.
 pub(super) fn batch(count: u64, bytes: usize) -> Message {
-    Message::Records((0..count).map(|number| record(number, bytes)).collect())
+    Message::Records((1..=count).map(|number| record(number, bytes)).collect())
 }
 
 /// Waits for a condition.

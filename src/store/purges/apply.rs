@@ -52,6 +52,10 @@ impl Purges {
     }
 
     /// As [`Purges::apply`], remembered for those who ask what was purged.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "whoever asks for a purge gives its author away"
+    )]
     pub fn apply_for(
         &self,
         by: Author,
