@@ -25,11 +25,8 @@ const TELL_AGAIN: Duration = Duration::from_millis(200);
 /// How long they are told again; afterwards repair has them.
 const TELL_FOR: Duration = Duration::from_secs(30);
 
-/// Purges told again at once; and nodes, to which one is.
+/// Purges told again at once.
 const TOLD_AGAIN: usize = 64;
-
-/// After this, who has not said that it applied a purge is told again.
-const SILENT_FOR: Duration = Duration::from_secs(1);
 
 /// A purge may be this long, so that one frame holds many.
 const PAYLOAD_BYTES: usize = 60 << 10;
@@ -149,16 +146,11 @@ impl Issuer {
     }
 
     fn note_applied(&mut self, identity: &Identity, node: &Name, settings: &Settings, now: Now) {
-        let Some(place) = self.receipt(identity) else { return };
-        // Records are applied in their order: who has this one has those before it.
-        let before = self.receipts.iter_mut().take(place + 1).rev();
-        let before = before.take_while(|receipt| {
-            receipt.identity.source == identity.source && !receipt.applied.contains_key(node)
-        });
-        for receipt in before {
-            receipt.applied.insert(node.clone(), now.boot);
-            self.named += 1;
-        }
+        let place = self.receipt(identity);
+        let Some(receipt) = place.and_then(|place| self.receipts.get_mut(place)) else { return };
+        let before = receipt.applied.len();
+        receipt.applied.entry(node.clone()).or_insert(now.boot);
+        self.named += receipt.applied.len() - before;
         self.drop_oldest(settings);
     }
 
@@ -270,7 +262,6 @@ impl Replica {
         if !is_due(&mut self.issuer.told, TELL_AGAIN, now) {
             return;
         }
-        self.tell_silent(now);
         let open = self.issuer.receipts.iter().filter(|receipt| {
             let age = now.boot.saturating_sub(receipt.issued);
             receipt.acknowledged.is_none()
@@ -286,31 +277,6 @@ impl Replica {
                 let record = record.clone();
                 self.send(&witness, Message::Record { record, pass_on: false });
             }
-        }
-    }
-
-    /// Tells those again who have not said that they applied the newest purge of some age: what they
-    /// said may be lost, or they skipped it by a reset. What they say of it holds for those before.
-    fn tell_silent(&mut self, now: Now) {
-        let age = |receipt: &&Receipt| now.boot.saturating_sub(receipt.issued);
-        let newest = self.issuer.receipts.iter().rev().find(|receipt| age(receipt) >= SILENT_FOR);
-        let roster = &self.settings.roster;
-        let Some(receipt) = newest.filter(|receipt| {
-            age(receipt) < TELL_FOR
-                && receipt.identity.source == self.issuer.source
-                && receipt.applied.len() < roster.len()
-        }) else {
-            return;
-        };
-        let wanted = self.log.record(&receipt.identity).filter(|record| record.receipt);
-        let Some(record) = wanted.cloned() else { return };
-        // Who is never there must not keep the others from being told.
-        let first = self.dice.below(roster.len());
-        let around = roster.names().skip(first).chain(roster.names().take(first));
-        let silent = around.filter(|name| !receipt.applied.contains_key(name));
-        let silent: Vec<Name> = silent.take(TOLD_AGAIN).cloned().collect();
-        for name in silent {
-            self.send(&name, Message::Record { record: record.clone(), pass_on: false });
         }
     }
 

@@ -120,22 +120,9 @@ impl Replica {
                     self.pass_on(from, record, pass_on);
                 }
             }
-            Taken::Known if *from == source.node => self.say_again(record),
+            Taken::Known if *from == source.node => self.acknowledge(&source),
             Taken::Known => {}
             Taken::Other => self.refuse(record, now),
-        }
-    }
-
-    /// Its issuer tells a record again: what was said to it may be lost.
-    fn say_again(&mut self, record: &Record) {
-        self.acknowledge(&record.identity.source);
-        self.say_applied(record);
-    }
-
-    fn say_applied(&mut self, record: &Record) {
-        if record.receipt && record.identity.source.node != self.settings.me {
-            let issuer = record.identity.source.node.clone();
-            self.send(&issuer, Message::Applied(record.identity.clone()));
         }
     }
 
@@ -180,7 +167,10 @@ impl Replica {
         sources.dedup();
         for record in records {
             self.log.push(record.clone());
-            self.say_applied(record);
+            if record.receipt && record.identity.source.node != self.settings.me {
+                let issuer = record.identity.source.node.clone();
+                self.send(&issuer, Message::Applied(record.identity.clone()));
+            }
         }
         let acknowledgements =
             sources.into_iter().filter_map(|source| self.acknowledgement(source)).collect();

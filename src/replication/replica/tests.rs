@@ -179,35 +179,6 @@ fn a_receipt_tells_who_has_applied_and_who_is_unknown() {
 }
 
 #[test]
-fn who_is_silent_about_a_purge_is_told_again_and_answers_for_those_before() {
-    let (mut issuer, mut other) = (node(3, |_| {}), node(4, |_| {}));
-    let [first, second] = [b"1", b"2"].map(|payload| purge(&mut issuer, payload, Now::at(2)).0);
-    for record in [&first, &second] {
-        hear(&mut other, "n3", spread(record));
-    }
-    let told = |actions: &[Action]| {
-        let sent = actions.iter().filter_map(|action| match action {
-            Action::Send { to, message } if to.as_str() == "n4" => Some(message.clone()),
-            _ => None,
-        });
-        let mut records = sent.filter(|message| matches!(message, Message::Record { .. }));
-        records.next()
-    };
-    assert_eq!(told(&issuer.handle(Event::Tick, 7, Now::at(2))), None, "it may be on its way");
-    let again = told(&issuer.handle(Event::Tick, 7, Now::at(3)));
-    assert_eq!(again, Some(spread(&second)));
-    let said = hear(&mut other, "n3", spread(&second));
-    let applied = Message::Applied(second.identity.clone());
-    assert!(said.iter().any(
-        |action| matches!(action, Action::Send { to, message } if to.as_str() == "n3" && *message == applied)
-    ));
-    hear(&mut issuer, "n4", applied);
-    let receipt = issuer.receipt(&first.identity).unwrap();
-    assert!(matches!(receipt.state(&"n4".into(), Now::at(3)), NodeState::Applied(_)));
-    assert_eq!(told(&issuer.handle(Event::Tick, 7, Now::at(4))), None);
-}
-
-#[test]
 fn receipts_name_so_many_nodes_and_the_newest_ones_stay() {
     let mut issuer = node(3, |settings| settings.receipt_nodes = 4);
     let records = [b"1", b"2", b"3"].map(|payload| purge(&mut issuer, payload, Now::at(2)).0);
