@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use crate::paths::Loss;
+pub use crate::tally::Said;
 use crate::tally::{
-    ACKNOWLEDGE, APPLIED, BEAT, COMPARE, LEASE, RECORD, RECORDS, Said, Tally, VECTOR, WANT,
+    ACKNOWLEDGE, APPLIED, BEAT, COMPARE, LEASE, RECORD, RECORDS, Tally, VECTOR, WANT,
 };
 pub use crate::world::Size;
 use crate::world::{NEVER, World};
