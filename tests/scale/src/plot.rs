@@ -44,7 +44,7 @@ pub fn draw(figures: &[Figures]) -> String {
         ("acknowledged p50", "#999999", |figure| figure.acknowledged.p50),
     ]);
     let messages = curves(&[
-        ("all, receipts apart", "#b2182b", |figure| figure.purge.messages),
+        ("all", "#b2182b", |figure| figure.purge.messages),
         ("spread", "#2166ac", |figure| figure.spread.messages),
         ("repair", "#1b7837", |figure| figure.repair.messages),
     ]);
