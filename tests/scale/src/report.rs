@@ -47,13 +47,13 @@ pub fn tables(figures: &[Figures]) -> String {
     }
     text.push_str(
         "\n| PoPs x nodes | loss | beats: messages/s | bytes/s | leases: messages/s | bytes/s | \
-         busiest node: messages/s | events | seconds | MiB |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
+         busiest node: messages/s | events | seconds |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
     );
     for figure in figures {
         let _ = writeln!(
             text,
-            "| {} | {} | {:.1} | {:.0} | {:.1} | {:.0} | {:.0} | {} | {:.0} | {:.0} |",
+            "| {} | {} | {:.1} | {:.0} | {:.1} | {:.0} | {:.0} | {} | {:.0} |",
             size(figure),
             figure.run.loss.told(),
             figure.beats.messages,
@@ -63,7 +63,6 @@ pub fn tables(figures: &[Figures]) -> String {
             figure.busiest,
             figure.events,
             figure.seconds,
-            figure.memory,
         );
     }
     text

@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use crate::paths::Loss;
+pub use crate::tally::Said;
 use crate::tally::{
-    ACKNOWLEDGE, APPLIED, BEAT, COMPARE, LEASE, RECORD, RECORDS, Said, Tally, VECTOR, WANT,
+    ACKNOWLEDGE, APPLIED, BEAT, COMPARE, LEASE, RECORD, RECORDS, Tally, VECTOR, WANT,
 };
-use crate::world::{NEVER, World};
 pub use crate::world::Size;
+use crate::world::{NEVER, World};
 
 const SECOND: u64 = 1_000_000;
 
@@ -84,8 +85,6 @@ pub struct Figures {
     pub events: u64,
     /// Wall-clock seconds that it took.
     pub seconds: f64,
-    /// Memory of the process at its most, in MiB.
-    pub memory: f64,
 }
 
 /// Runs it.
@@ -102,7 +101,8 @@ pub fn run(run: &Run) -> Figures {
         let more = said.of(kinds).plus(idle.times(-1.0));
         more.times(1.0 / (run.purges * run.size.all()) as f64)
     };
-    let idle = |kinds: &[usize]| quiet.of(kinds).times(1.0 / (run.idle as f64 * run.size.all() as f64));
+    let idle =
+        |kinds: &[usize]| quiet.of(kinds).times(1.0 / (run.idle as f64 * run.size.all() as f64));
     let times = Measured::of(&world);
     let spread = because(&[RECORD]);
     let repair = because(&[RECORDS, COMPARE, VECTOR, WANT]);
@@ -129,7 +129,6 @@ pub fn run(run: &Run) -> Figures {
         resets: world.resets,
         events: world.events,
         seconds: begun.elapsed().as_secs_f64(),
-        memory: memory(),
     }
 }
 

@@ -1,8 +1,9 @@
 //! Runs the mesh at sizes, prints tables, and draws the plot.
 
 use std::process::ExitCode;
+use std::sync::Mutex;
 
-use atoll_scale::figures::{Figures, Run, Size, run};
+use atoll_scale::figures::{Figures, Run, Size, memory, run};
 use atoll_scale::paths::Loss;
 use atoll_scale::{catch_up, plot, report, vectors};
 
@@ -79,24 +80,42 @@ fn wanted(arguments: &[String]) -> Option<Wanted> {
     Some(wanted)
 }
 
-fn measure(wanted: &Wanted) -> ExitCode {
-    let mut all: Vec<Figures> = Vec::new();
-    for size in &wanted.sizes {
-        for loss in &wanted.losses {
-            let nodes = size.all();
-            // Small meshes are quick, and need more for the same certainty.
-            let (purges, idle) = match nodes {
-                0..1_000 => (200, 60),
-                1_000..10_000 => (100, 20),
-                _ => (24, 6),
-            };
-            let purges = wanted.purges.unwrap_or(purges);
-            let run = run(&Run { size: *size, loss: *loss, purges, idle, seed: wanted.seed });
-            eprintln!("{} x {}, loss {}: {run:?}", size.pops, size.nodes, loss.told());
-            all.push(run);
+/// Runs everything, as many at once as there are cores, the largest first.
+fn run_all(wanted: &Wanted) -> Vec<Figures> {
+    let of_size = |size: &Size| wanted.losses.iter().map(|loss| (*size, *loss)).collect::<Vec<_>>();
+    let runs: Vec<(Size, Loss)> = wanted.sizes.iter().flat_map(of_size).collect();
+    let left = Mutex::new((0..runs.len()).collect::<Vec<usize>>());
+    let done = Mutex::new(Vec::new());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let Some(number) = left.lock().unwrap().pop() else { return };
+                    let (size, loss) = runs[number];
+                    // Small meshes are quick, and need more for the same certainty.
+                    let (purges, idle) = match size.all() {
+                        0..1_000 => (200, 60),
+                        1_000..10_000 => (100, 20),
+                        _ => (12, 5),
+                    };
+                    let purges = wanted.purges.unwrap_or(purges);
+                    let figures = run(&Run { size, loss, purges, idle, seed: wanted.seed });
+                    eprintln!("{figures:?}");
+                    done.lock().unwrap().push((number, figures));
+                }
+            });
         }
-    }
+    });
+    let mut done = done.into_inner().unwrap();
+    done.sort_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, figures)| figures).collect()
+}
+
+fn measure(wanted: &Wanted) -> ExitCode {
+    let all = run_all(wanted);
     println!("{}", report::tables(&all));
+    println!("{:.0} MiB of memory at the most.\n", memory());
     for loss in &wanted.losses {
         let of_loss: Vec<Figures> =
             all.iter().filter(|figure| figure.run.loss == *loss).cloned().collect();

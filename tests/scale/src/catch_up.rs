@@ -54,11 +54,14 @@ pub fn run(records: u64) -> CatchUp {
     let before = memory();
     let begun = Instant::now();
     let mut took = Took::default();
-    let mut way: VecDeque<(usize, Message)> =
-        VecDeque::from([(1, Message::Vector(Holding { vector: issuer.vector().clone(), step: None }))]);
+    let mut way: VecDeque<(usize, Message)> = VecDeque::from([(
+        1,
+        Message::Vector(Holding { vector: issuer.vector().clone(), step: None }),
+    )]);
     while let Some((to, message)) = way.pop_front() {
         let message = took.over_the_wire(message);
-        let (replica, from) = if to == 0 { (&mut issuer, &names[1]) } else { (&mut other, &names[0]) };
+        let (replica, from) =
+            if to == 0 { (&mut issuer, &names[1]) } else { (&mut other, &names[0]) };
         for action in hear(replica, from, message) {
             match action {
                 Action::Send { message, .. } => way.push_back((1 - to, message)),

@@ -44,7 +44,7 @@ pub fn draw(figures: &[Figures]) -> String {
         ("acknowledged p50", "#999999", |figure| figure.acknowledged.p50),
     ]);
     let messages = curves(&[
-        ("all, receipts apart", "#b2182b", |figure| figure.purge.messages),
+        ("all", "#b2182b", |figure| figure.purge.messages),
         ("spread", "#2166ac", |figure| figure.spread.messages),
         ("repair", "#1b7837", |figure| figure.repair.messages),
     ]);
@@ -54,7 +54,13 @@ pub fn draw(figures: &[Figures]) -> String {
         2.0 * WIDTH,
         HEIGHT + 16.0
     );
-    panel(&mut svg, 0.0, "ms until a purge is in force", &times, &[(100.0, "p50 wanted"), (250.0, "p99 wanted")]);
+    panel(
+        &mut svg,
+        0.0,
+        "ms until a purge is in force",
+        &times,
+        &[(100.0, "p50 wanted"), (250.0, "p99 wanted")],
+    );
     panel(&mut svg, WIDTH, "messages per node and purge", &messages, &[(4.0, "wanted")]);
     let _ = writeln!(
         svg,
@@ -71,11 +77,7 @@ fn panel(svg: &mut String, left: f64, title: &str, curves: &[Curve], goals: &[(f
     // From 5 to 50,000 nodes, by powers of ten.
     let x = |nodes: f64| left + LEFT + (nodes.log10() - 0.7) / 4.0 * (WIDTH - LEFT - RIGHT);
     let y = |value: f64| HEIGHT - BOTTOM - value / most * (HEIGHT - BOTTOM - TOP);
-    let _ = writeln!(
-        svg,
-        "<text x=\"{}\" y=\"18\" font-size=\"13\">{title}</text>",
-        left + LEFT
-    );
+    let _ = writeln!(svg, "<text x=\"{}\" y=\"18\" font-size=\"13\">{title}</text>", left + LEFT);
     let step = [0.5, 1.0, 50.0, 100.0, 200.0, 500.0].into_iter().find(|step| most / step <= 9.0);
     let step = step.unwrap_or(1_000.0);
     let mut value = 0.0;
@@ -83,7 +85,11 @@ fn panel(svg: &mut String, left: f64, title: &str, curves: &[Curve], goals: &[(f
         let _ = writeln!(
             svg,
             "<line x1=\"{0}\" y1=\"{1}\" x2=\"{2}\" y2=\"{1}\" stroke=\"#e5e5e5\"/><text x=\"{3}\" y=\"{4}\" text-anchor=\"end\">{value}</text>",
-            left + LEFT, y(value), left + WIDTH - RIGHT, left + LEFT - 6.0, y(value) + 4.0
+            left + LEFT,
+            y(value),
+            left + WIDTH - RIGHT,
+            left + LEFT - 6.0,
+            y(value) + 4.0
         );
         value += step;
     }
@@ -105,7 +111,10 @@ fn panel(svg: &mut String, left: f64, title: &str, curves: &[Curve], goals: &[(f
         let _ = writeln!(
             svg,
             "<line x1=\"{0}\" y1=\"{1}\" x2=\"{2}\" y2=\"{1}\" stroke=\"black\" stroke-dasharray=\"2 4\"/><text x=\"{2}\" y=\"{3}\" text-anchor=\"end\" fill=\"#555555\">{name}</text>",
-            left + LEFT, y(*value), left + WIDTH - RIGHT, y(*value) - 4.0
+            left + LEFT,
+            y(*value),
+            left + WIDTH - RIGHT,
+            y(*value) - 4.0
         );
     }
     curves.iter().for_each(|curve| line(svg, curve, &x, &y));
@@ -115,7 +124,9 @@ fn panel(svg: &mut String, left: f64, title: &str, curves: &[Curve], goals: &[(f
         let _ = writeln!(
             svg,
             "<text x=\"{across}\" y=\"{}\" fill=\"{}\">{}</text>",
-            TOP - 2.0, curve.colour, curve.name
+            TOP - 2.0,
+            curve.colour,
+            curve.name
         );
     }
 }
@@ -127,9 +138,15 @@ fn line(svg: &mut String, curve: &Curve, x: &impl Fn(f64) -> f64, y: &impl Fn(f6
     let _ = writeln!(
         svg,
         "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.8\" stroke-dasharray=\"{}\"/>",
-        path.join(" "), curve.colour, curve.dashes
+        path.join(" "),
+        curve.colour,
+        curve.dashes
     );
     for (x, y) in points {
-        let _ = writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.6\" fill=\"{}\"/>", curve.colour);
+        let _ = writeln!(
+            svg,
+            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.6\" fill=\"{}\"/>",
+            curve.colour
+        );
     }
 }

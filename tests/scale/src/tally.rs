@@ -58,7 +58,6 @@ impl Tally {
     pub(crate) fn of(&self, kinds: &[usize]) -> Said {
         kinds.iter().fold(Said::default(), |sum, kind| sum.plus(self.0[*kind]))
     }
-
 }
 
 fn kind(message: &Message) -> usize {

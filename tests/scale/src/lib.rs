@@ -1,8 +1,8 @@
 //! The mesh at scale: as much of atoll as it takes, and a world around it.
 
-#[path = "../../src/clock.rs"]
+#[path = "../../../src/clock.rs"]
 pub mod clock;
-#[path = "../../src/replication/mod.rs"]
+#[path = "../../../src/replication/mod.rs"]
 pub mod replication;
 
 pub mod catch_up;
