@@ -34,6 +34,7 @@ use crate::listener::{
 use crate::origin::{OriginConfigError, Origins};
 use crate::proxy::{Edge, Proxy};
 use crate::purge::Secret;
+use crate::replication::{Incarnation, Source};
 use crate::store::{Events, FillLimits, Fills, PurgeLimits, Purges, Store, StoreLimits, What};
 use crate::telemetry::{AccessLog, LogError, Metrics, RequestIds};
 
@@ -170,7 +171,8 @@ impl Running {
 
         let (drain, draining) = watch::channel(Drain::Open);
         let context = Context::new(Arc::clone(&limits), Arc::clone(&metrics), draining);
-        let (store, purges, fills) = state(&config, &events);
+        let incarnation = incarnation();
+        let (store, purges, fills) = state(&config, &incarnation, &events);
         let edge = Arc::new(Edge::new(
             Arc::clone(&config),
             Arc::clone(&store),
@@ -186,7 +188,6 @@ impl Running {
             .build()
             .map_err(StartError::System)?;
         let doors = control::bind(&config, &control, &mut addresses)?;
-        let incarnation = incarnation();
         let audit = audit(&config, &incarnation, &metrics)?;
         let own = Proxy::of_the_house(
             Arc::clone(&edge),
@@ -227,6 +228,12 @@ impl Running {
     #[must_use]
     pub fn addresses(&self) -> &Listening {
         &self.shared.addresses
+    }
+
+    /// The purges in force and the lease, for whoever embeds an edge.
+    #[must_use]
+    pub fn purges(&self) -> &Arc<Purges> {
+        &self.shared.purges
     }
 
     /// Begins to drain: readiness goes false, then accepting ends, then connections as their
@@ -292,7 +299,11 @@ impl Shared {
 }
 
 /// The shared state, within its shares of the memory budget.
-fn state(config: &Config, events: &Arc<Events>) -> (Arc<Store>, Arc<Purges>, Arc<Fills>) {
+fn state(
+    config: &Config,
+    incarnation: &str,
+    events: &Arc<Events>,
+) -> (Arc<Store>, Arc<Purges>, Arc<Fills>) {
     let limits = &config.limits;
     let budget = config.memory.budget_bytes;
     let store = Store::new(StoreLimits {
@@ -317,8 +328,14 @@ fn state(config: &Config, events: &Arc<Events>) -> (Arc<Store>, Arc<Purges>, Arc
             history: config.admin.purge_history,
         },
     );
-    let purges = purges.telling(Arc::clone(events));
+    let purges = purges.telling(Arc::clone(events)).named(source(config, incarnation));
     (Arc::new(store), Arc::new(purges), Arc::new(fills))
+}
+
+/// Under whose name the purges of a node without a mesh are numbered.
+fn source(config: &Config, incarnation: &str) -> Source {
+    let incarnation = Incarnation(u64::from_str_radix(incarnation, 16).unwrap_or_default());
+    Source { incarnation, node: config.node.name.as_str().into() }
 }
 
 /// The audit log of this life of the node.

@@ -20,7 +20,8 @@ pub struct Issued {
 /// Why a purge was not issued. Nothing of it was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Busy {
-    /// More than the mesh's rate allows one node; worth trying again after this.
+    /// More than the mesh's rate allows one node, or the node begins anew after a fault; worth
+    /// trying again after this.
     TooMany {
         /// When there is room again.
         again: Duration,

@@ -4,8 +4,13 @@
 //! mesh's own authority. A peer's name is its certificate's, and nothing is believed that does not come
 //! over a link. What the messages mean is decided in `replication`; here they are carried, and
 //! may get lost: the protocol repairs.
+//!
+//! `Mesh` is this node among the others: it owns the protocol core and does what that asks for: it
+//! says things, applies purges, publishes the lease, and keeps the log on disk.
 
 mod authority;
+mod core;
+mod disk;
 mod doors;
 mod frame;
 mod gossip;
@@ -15,6 +20,8 @@ mod hello;
 mod link;
 mod links;
 mod membership;
+mod node;
+mod payload;
 mod peers;
 mod queue;
 mod rule;
@@ -22,14 +29,17 @@ mod shared;
 mod sockets;
 mod tls;
 mod traffic;
+mod view;
 
 #[cfg(test)]
 mod tests;
 
 pub use authority::{AUTHORITY_FILE, AUTHORITY_KEY_FILE, Authority, Issued as IssuedCertificate};
-pub use links::{Heard, LinkIdentity, Links, MeshError};
+pub use core::{Localise, Surroundings};
 pub use handle::{
     Busy, DiskView, Issued, LeaseView, LinkState, MeshView, NodeReceipt, NodeView, ReceiptState,
     ReceiptView, SourceView, Until, Waited, WitnessView,
 };
+pub use links::{Heard, LinkIdentity, Links, MeshError};
+pub use node::Mesh;
 pub use peers::{LinkState as PeerState, MemberState, PeerView};

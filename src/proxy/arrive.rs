@@ -354,14 +354,8 @@ impl Worker {
         let purges = &self.edge.purges;
         purges.verdict(stale.head(), purges.epoch()).is_some_and(|verdict| {
             let terms = &stale.head().terms;
-            may_serve_on_error(
-                &ask.request,
-                terms,
-                verdict,
-                &ask.policy,
-                purges.lease_holds(now),
-                now,
-            ) && self.is_at_hand(ask, stale, now)
+            may_serve_on_error(&ask.request, terms, verdict, ask.moment.trust, now)
+                && self.is_at_hand(ask, stale, now)
         })
     }
 

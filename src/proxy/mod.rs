@@ -24,15 +24,17 @@ mod purge;
 mod rules;
 mod segments;
 mod serve;
+mod trust;
 mod tunnel;
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::clock::Now;
 use crate::config::Config;
-use crate::guard::{Guard, Rates};
+use crate::guard::{Buckets, Guard, Rates};
 use crate::listener::{Client, Handler, Interim, PressureGauge, Request, Response};
 use crate::message::{Refusal, RequestHead};
 use crate::origin::WorkerOrigins;
@@ -43,6 +45,7 @@ use crate::semantics::{
 use crate::store::{Fills, Purges, Store};
 use crate::telemetry::{Metrics, Recorder, RequestId, RequestIds};
 use dice::Dice;
+use trust::Moment;
 
 pub use purge::{AskedPurge, PurgeByMethod, Purged};
 
@@ -69,6 +72,8 @@ pub struct Edge {
     hinted: Vec<AtomicBool>,
     /// How fast clients may ask, where that is limited.
     rates: Option<Rates>,
+    /// How often clients may have the origin asked by naming purges.
+    position_rates: Buckets<IpAddr>,
     /// Whether any rules say who may ask, or how often.
     guards: bool,
     /// The proxies in front of any listener.
@@ -105,6 +110,8 @@ impl Edge {
         let rates = Rates::new(rules, config.limits.rate_limit_clients, secret);
         let trusted = config.listeners.iter().flat_map(|listener| &listener.trusted_proxies);
         let proxies = Networks::listed(trusted);
+        purges.positions().bound_waiters(config.limits.position_waiters);
+        let position_rates = trust::rates(config.limits.positions_per_client);
         Self {
             config,
             routes,
@@ -121,6 +128,7 @@ impl Edge {
             guard: Guard::default(),
             hinted,
             rates,
+            position_rates,
             guards,
             proxies,
         }
@@ -248,6 +256,8 @@ pub(crate) struct Ask {
     interim: Interim,
     /// Its id.
     id: RequestId,
+    /// What it was judged by when it had come.
+    moment: Moment,
 }
 
 impl Ask {

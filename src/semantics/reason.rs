@@ -32,6 +32,8 @@ pub enum Reason {
     StaleWindow,
     /// This node may have missed a purge.
     NoLease,
+    /// The request names a purge that is not in force here.
+    Behind,
     /// A purge asked for the origin's word.
     CheckPurged,
     /// The origin said `no-cache`.
@@ -46,7 +48,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::PolicyPass,
         Self::Ambiguous,
         Self::Method,
@@ -60,6 +62,7 @@ impl Reason {
         Self::StaleAccepted,
         Self::StaleWindow,
         Self::NoLease,
+        Self::Behind,
         Self::CheckPurged,
         Self::NoCache,
         Self::RequestDirective,
@@ -80,6 +83,7 @@ impl Reason {
             Self::StaleAccepted
             | Self::StaleWindow
             | Self::NoLease
+            | Self::Behind
             | Self::CheckPurged
             | Self::NoCache
             | Self::Stale
@@ -104,6 +108,7 @@ impl Reason {
             Self::StaleAccepted => "max-stale",
             Self::StaleWindow => "stale-while-revalidate",
             Self::NoLease => "no-lease",
+            Self::Behind => "purge-position",
             Self::CheckPurged => "purged-check",
             Self::NoCache => "no-cache",
             Self::RequestDirective => "request-directive",
@@ -137,6 +142,7 @@ impl Reason {
                 "a stored response is stale, but not for longer than `stale-while-revalidate`"
             }
             Self::NoLease => "this node may have missed a purge",
+            Self::Behind => "the request names a purge that is not in force here",
             Self::CheckPurged => "a purge asks for the origin's word before any further use",
             Self::NoCache => "the origin wants to be asked before each use (`no-cache`)",
             Self::RequestDirective => {

@@ -42,7 +42,7 @@ use moka::sync::Cache;
 pub use events::{Event, Events, PurgeTold, Since, WarmUp, What};
 pub use fills::{
     Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills, Passing,
-    Room, UnderWay,
+    Room, UnderWay, Wish,
 };
 pub use history::{Author, Named, Past};
 pub use lease::LeaseTerm;

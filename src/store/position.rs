@@ -74,14 +74,20 @@ impl Positions {
 
     /// Waits until a record is in force here, `most` at longest. Says whether it is.
     pub async fn wait_for(&self, identity: &Identity, most: Duration) -> bool {
-        if self.has(identity) {
+        self.wait_for_all(std::slice::from_ref(identity), most).await
+    }
+
+    /// The same of several records together.
+    pub async fn wait_for_all(&self, identities: &[Identity], most: Duration) -> bool {
+        let all = || identities.iter().all(|identity| self.has(identity));
+        if all() {
             return true;
         }
         let Some(_place) = Place::take(self) else { return false };
         let mut moved = self.moved.subscribe();
         let applied = async {
             // Subscribed before it is looked at: what is noted in between wakes.
-            while !self.has(identity) {
+            while !all() {
                 if moved.changed().await.is_err() {
                     return;
                 }
@@ -89,7 +95,7 @@ impl Positions {
         };
         // Whichever way this ends, what is in force counts.
         let _ = tokio::time::timeout(most, applied).await;
-        self.has(identity)
+        all()
     }
 }
 
@@ -118,5 +124,78 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn identity(sequence: u64) -> Identity {
+        read_position(&format!("n1/00000000000000ab/{sequence}")).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_applied() {
+        let positions = Positions::default();
+        assert!(!positions.has(&identity(1)));
+        positions.note(&identity(1).source, 7);
+        positions.note(&identity(1).source, 3);
+        assert!(positions.has(&identity(7)) && !positions.has(&identity(8)));
+        let other = read_position("n1/00000000000000ac/1").unwrap();
+        assert!(!positions.has(&other), "another life has applied nothing");
+        positions.retain(|source| *source == other.source);
+        assert!(!positions.has(&identity(1)));
+    }
+
+    #[test]
+    fn a_name_is_read_with_slashes_and_with_dots() {
+        for text in ["fra.1/00000000000000ab/7", "fra.1.00000000000000ab.7"] {
+            let found = read_position(text).map(|identity| identity.to_string());
+            assert_eq!(found.as_deref(), Some("fra.1/00000000000000ab/7"), "{text}");
+        }
+        for text in ["", "7", "ab.7", "n1.ab.7", "n1.00000000000000ab.0", "n1.00000000000000ab."] {
+            assert_eq!(read_position(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sources_are_bounded() {
+        let positions = Positions::default();
+        for number in 0..SOURCES as u64 + 5 {
+            let source = Source { incarnation: crate::replication::Incarnation(number), node: "n".into() };
+            positions.note(&source, 1);
+        }
+        assert_eq!(positions.applied.read().unwrap().len(), SOURCES);
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_woken_when_it_is_in_force() {
+        let positions = Arc::new(Positions::default());
+        let waiter = {
+            let positions = Arc::clone(&positions);
+            tokio::spawn(async move {
+                positions.wait_for(&identity(2), Duration::from_secs(60)).await
+            })
+        };
+        while positions.waiting.load(Ordering::Acquire) == 0 {
+            tokio::task::yield_now().await;
+        }
+        positions.note(&identity(1).source, 1);
+        positions.note(&identity(1).source, 2);
+        assert!(waiter.await.unwrap());
+        assert_eq!(positions.waiting.load(Ordering::Acquire), 0);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_longer_than_he_may_nor_beyond_the_places() {
+        let positions = Positions::default();
+        assert!(!positions.wait_for(&identity(1), Duration::from_millis(5)).await);
+        positions.bound_waiters(0);
+        assert!(!positions.wait_for(&identity(1), Duration::from_secs(3600)).await);
+        positions.note(&identity(1).source, 1);
+        assert!(positions.wait_for(&identity(1), Duration::ZERO).await);
     }
 }

@@ -15,7 +15,9 @@ use super::breaker::{BreakerFamilies, BreakerMetrics};
 use super::codings::CodingMetrics;
 use super::collect::Shelf;
 use super::links::LinkMetrics;
+use super::mesh::MeshMetrics;
 use super::process;
+use super::leases::LeaseMetrics;
 use super::sites::{SiteMetrics, Sites};
 use super::stripes::Counter;
 use crate::config::Config;
@@ -36,10 +38,14 @@ pub struct Metrics {
     pub codings: CodingMetrics,
     /// Links to other nodes.
     pub links: LinkMetrics,
+    /// Requests without a lease.
+    pub leases: LeaseMetrics,
     /// Sites, at their positions in the configuration.
     pub sites: Vec<SiteMetrics>,
     /// Origins, at their positions in the configuration.
     pub origins: Vec<OriginMetrics>,
+    /// The node's part in the mesh.
+    pub mesh: MeshMetrics,
     /// The access log.
     pub log: LogMetrics,
     /// The node as a whole.
@@ -518,8 +524,10 @@ impl Metrics {
             store: StoreMetrics::new(&shelf),
             codings: CodingMetrics::new(&shelf),
             links: LinkMetrics::new(&shelf),
+            leases: LeaseMetrics::new(&shelf, config.sites.iter().map(|site| &*site.name)),
             sites,
             origins: config.origins.iter().map(|own| origins.of(&own.name, places)).collect(),
+            mesh: MeshMetrics::new(&shelf, config),
             log: LogMetrics {
                 written: shelf.counter("atoll_access_log_records_total", "Records written."),
                 dropped: shelf.counter(

@@ -48,6 +48,8 @@ mod keys;
 #[cfg(test)]
 mod large;
 #[cfg(test)]
+mod lease;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod names;

@@ -170,3 +170,58 @@ impl Purges {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::purge::Secret;
+    use crate::replication::{Identity, Incarnation, Source};
+    use crate::store::{Events, What};
+
+    fn batched(tag: &str, identity: Option<&str>) -> Batched {
+        let by = Author { token: "deploy".into(), address: IpAddr::from([192, 0, 2, 1]) };
+        Batched {
+            by: identity.map(|_| by),
+            identity: identity.map(Into::into),
+            selectors: vec![Selector::Tag { site: "s".into(), tag: tag.into() }],
+            strength: Strength::Hard,
+        }
+    }
+
+    #[test]
+    fn a_batch_moves_the_epoch_once_and_each_of_it_is_remembered() {
+        let events = Events::new(16);
+        let purges = Purges::new(Secret(1, 2), 1000).telling(Arc::clone(&events));
+        let batch = [batched("a", Some("n/1/1")), batched("b", None), batched("c", Some("n/1/2"))];
+        let applied = purges.apply_batch(&batch, Now::at(1));
+        assert_eq!(applied, Applied { sequence: 3, epoch: 1 });
+        assert_eq!((purges.epoch(), purges.rows()), (1, 3));
+        let past = purges.past_named("n/1/2").unwrap();
+        assert_eq!((past.applied.sequence, past.applied.epoch, past.shares_epoch), (3, 1, true));
+        assert!(purges.past_named("n/1/3").is_none());
+        let told: Vec<_> = events.since(0, 9).events.iter().map(|event| match &event.what {
+            What::Purge(told) => told.identity.clone().unwrap(),
+            other => panic!("{other:?}"),
+        }).collect();
+        assert_eq!(told, ["n/1/1".into(), "n/1/2".into()] as [Box<str>; 2]);
+        let lone = purges.apply_batch(&batch[..1], Now::at(2));
+        assert_eq!(lone, Applied { sequence: 4, epoch: 2 });
+        assert!(!purges.past_one(4).unwrap().shares_epoch);
+        assert_eq!(purges.apply_batch(&[], Now::at(3)), lone, "nothing happens");
+    }
+
+    #[test]
+    fn a_node_without_a_mesh_names_its_purges_by_its_own_numbers() {
+        let own = Source { incarnation: Incarnation(0xab), node: "n1".into() };
+        let purges = Purges::new(Secret(1, 2), 1000).named(own.clone());
+        let at = |sequence| Identity { source: own.clone(), sequence };
+        assert!(!purges.positions().has(&at(1)));
+        let applied = purges.apply(&[Selector::All], Strength::Hard, Now::at(1));
+        assert!(purges.positions().has(&at(applied.sequence)));
+        assert!(!purges.positions().has(&at(applied.sequence + 1)));
+        assert_eq!(purges.distrust_all(Strength::Check, Now::at(2)), 2);
+    }
+}

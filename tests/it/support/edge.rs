@@ -3,10 +3,14 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use atoll::app::{Listening, Running};
+use atoll::clock;
 use atoll::config;
+use atoll::replication::{Lease, Mutation, Stamp};
+use atoll::store::Purges;
 use serde_json::{Value, json};
 
 use super::certificate::{Certificate, Folder};
@@ -440,6 +444,27 @@ impl Edge {
         let answer = self.get_with(target, fields).await;
         self.settled().await;
         answer
+    }
+
+    /// The purges in force, for stories that play the mesh.
+    pub(crate) fn purges(&self) -> Arc<Purges> {
+        Arc::clone(self.running.lock().unwrap().as_ref().expect("a running edge").purges())
+    }
+
+    /// Gives it a lease from now on, for as long as this.
+    pub(crate) fn lease_for(&self, time: Duration) {
+        let lease = Lease::new(Stamp::of(clock::now()), time, Mutation::None);
+        self.purges().publish_lease(Some(lease.into()));
+    }
+
+    /// Gives it a lease for the rest of the story.
+    pub(crate) fn lease(&self) {
+        self.lease_for(Duration::from_secs(3600));
+    }
+
+    /// Takes its lease.
+    pub(crate) fn no_lease(&self) {
+        self.purges().publish_lease(None);
     }
 
     /// Begins to drain.
