@@ -171,7 +171,6 @@ pub(super) async fn until(met: impl Fn() -> bool) {
 fn config() -> crate::config::Config {
     use crate::config::{Admin, Config, Log, Memory, Node};
     Config {
-        mesh: None,
         node: Node {
             name: "test".to_owned(),
             pop: "test".to_owned(),

@@ -379,7 +379,10 @@ impl Core {
             }
             Notice::Reborn => {
                 let (source, _) = self.replica.issued();
-                tracing::error!(?source, "this node's former numbers are taken: it issues under another incarnation");
+                tracing::error!(
+                    ?source,
+                    "this node's former numbers are taken: it issues under another incarnation"
+                );
             }
             Notice::Superseded => {
                 tracing::error!("another process answers as this witness: this one begins anew");
@@ -441,8 +444,7 @@ impl Core {
         let calm = now.boot.saturating_sub(self.faults.last) >= FAULTS_FORGOTTEN;
         let number = if calm { 0 } else { self.faults.number };
         let deaf = DEAF * 2_u32.pow(number.min(DEAF_DOUBLES));
-        self.faults =
-            Faults { number: number + 1, last: now.boot, deaf_until: now.boot + deaf };
+        self.faults = Faults { number: number + 1, last: now.boot, deaf_until: now.boot + deaf };
         tracing::error!(faults = number + 1, "a fault in the mesh's protocol: it begins anew");
         // A log that leads to a fault is not trusted twice.
         let start = match &self.disk {

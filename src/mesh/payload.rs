@@ -338,9 +338,8 @@ mod tests {
     }
 
     fn authors() -> impl Strategy<Value = Option<Author>> {
-        proptest::option::of(("[a-z]{0,9}", any::<IpAddr>())).prop_map(|by| {
-            by.map(|(token, address)| Author { token: token.into(), address })
-        })
+        proptest::option::of(("[a-z]{0,9}", any::<IpAddr>()))
+            .prop_map(|by| by.map(|(token, address)| Author { token: token.into(), address }))
     }
 
     fn strengths() -> impl Strategy<Value = Strength> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use support::{Meshwork, message, number, until};
 
-use super::{LinkState, MemberState};
+use super::{MemberState, PeerState as LinkState};
 use crate::replication::Name;
 use crate::telemetry::LinkClosed;
 

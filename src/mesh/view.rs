@@ -140,7 +140,8 @@ impl Core {
             Some(PeerState::Connecting) => LinkState::Connecting,
             Some(PeerState::Down) | None => LinkState::Down,
         };
-        let member = peer.map_or(if here { "alive" } else { "unknown" }, |peer| peer.member.label());
+        let member =
+            peer.map_or(if here { "alive" } else { "unknown" }, |peer| peer.member.label());
         let since = |at: Duration| millis(now.boot.saturating_sub(at));
         NodeView {
             name: name.to_string(),

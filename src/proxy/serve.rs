@@ -11,8 +11,8 @@ use crate::clock::{self, Now};
 use crate::listener::{Client, Interim, Request, Response, Upgrade};
 use crate::message::{Body, Refusal};
 use crate::semantics::{
-    self, CacheKey, CacheStatus, Decision, Forward, Hops, Outcome, Policy, Reason,
-    Trust, apply_key_policy, decide_why, lookup_allowed, normalise,
+    self, CacheKey, CacheStatus, Decision, Forward, Hops, Outcome, Policy, Reason, Trust,
+    apply_key_policy, decide_why, lookup_allowed, normalise,
 };
 use crate::store::{Lookup, Stored};
 use crate::telemetry::{Record, RequestId, TraceParent};

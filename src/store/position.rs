@@ -165,7 +165,8 @@ mod tests {
     fn sources_are_bounded() {
         let positions = Positions::default();
         for number in 0..SOURCES as u64 + 5 {
-            let source = Source { incarnation: crate::replication::Incarnation(number), node: "n".into() };
+            let source =
+                Source { incarnation: crate::replication::Incarnation(number), node: "n".into() };
             positions.note(&source, 1);
         }
         assert_eq!(positions.applied.read().unwrap().len(), SOURCES);
@@ -176,9 +177,9 @@ mod tests {
         let positions = Arc::new(Positions::default());
         let waiter = {
             let positions = Arc::clone(&positions);
-            tokio::spawn(async move {
-                positions.wait_for(&identity(2), Duration::from_secs(60)).await
-            })
+            tokio::spawn(
+                async move { positions.wait_for(&identity(2), Duration::from_secs(60)).await },
+            )
         };
         while positions.waiting.load(Ordering::Acquire) == 0 {
             tokio::task::yield_now().await;

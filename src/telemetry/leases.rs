@@ -63,8 +63,7 @@ impl LeaseMetrics {
             "Requests that named purges, by whether those are in force here.",
             &["result"],
         );
-        let position =
-            |found: Position| (found, positions.with_label_values(&[found.label()]));
+        let position = |found: Position| (found, positions.with_label_values(&[found.label()]));
         Self {
             without: sites.map(of_site).collect(),
             positions: Position::ALL.into_iter().map(position).collect(),

@@ -14,10 +14,10 @@ use prometheus::{
 use super::breaker::{BreakerFamilies, BreakerMetrics};
 use super::codings::CodingMetrics;
 use super::collect::Shelf;
+use super::leases::LeaseMetrics;
 use super::links::LinkMetrics;
 use super::mesh::MeshMetrics;
 use super::process;
-use super::leases::LeaseMetrics;
 use super::sites::{SiteMetrics, Sites};
 use super::stripes::Counter;
 use crate::config::Config;

@@ -77,8 +77,9 @@ async fn an_origin_that_is_silent_leaves_an_error_and_nothing_stale() {
     let origin = Origin::start(|seen| match &*seen.target {
         "/fresh" => Reply::fresh("v1").field("ETag", "\"1\""),
         "/plain" => Reply::fresh("v1"),
-        "/while" => Reply::stale("v1", "\"1\"")
-            .field("Cache-Control", "stale-while-revalidate=600"),
+        "/while" => {
+            Reply::stale("v1", "\"1\"").field("Cache-Control", "stale-while-revalidate=600")
+        }
         _ => Reply::stale("v1", "\"1\"").field("Cache-Control", "stale-if-error=600"),
     });
     let edge = Edge::start(&origin);
@@ -218,8 +219,7 @@ async fn coded_copies_are_not_used_unconfirmed() {
 
 #[tokio::test]
 async fn what_another_query_brought_is_not_used() {
-    let origin =
-        Origin::start(|_| Reply::fresh("v1").field("No-Vary-Search", "params=(\"utm\")"));
+    let origin = Origin::start(|_| Reply::fresh("v1").field("No-Vary-Search", "params=(\"utm\")"));
     let edge = Edge::start(&origin);
     edge.fill("/a").await;
     edge.get("/a?utm=1").await.expect(200, "v1", "hit");

@@ -111,7 +111,11 @@ fn measure(wanted: &Wanted) -> ExitCode {
     for figure in goals {
         for (goal, reached) in report::goals(figure) {
             let loss = figure.run.loss.told();
-            println!("{} at loss {loss}: {goal}: {}", report::size(figure), if reached { "met" } else { "MISSED" });
+            println!(
+                "{} at loss {loss}: {goal}: {}",
+                report::size(figure),
+                if reached { "met" } else { "MISSED" }
+            );
             met &= reached;
         }
     }

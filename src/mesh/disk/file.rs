@@ -67,7 +67,8 @@ impl LogFile {
     pub(super) fn open(path: &Path, mut into: Saved) -> io::Result<(Self, Found)> {
         let mut file = options().truncate(false).open(path)?;
         let length = file.metadata()?.len();
-        let mut reader = Frames { from: BufReader::with_capacity(1 << 20, &mut file), at: 0, length };
+        let mut reader =
+            Frames { from: BufReader::with_capacity(1 << 20, &mut file), at: 0, length };
         let mut body = Vec::new();
         if !reader.magic()? {
             let at = reader.at;

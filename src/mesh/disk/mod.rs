@@ -125,7 +125,8 @@ impl Disk {
         moved: Arc<Notify>,
         synced: impl Fn(Duration) + Send + 'static,
     ) -> Opened {
-        let without = |trouble| Opened { disk: None, start: Start::Forgotten, trouble: Some(trouble) };
+        let without =
+            |trouble| Opened { disk: None, start: Start::Forgotten, trouble: Some(trouble) };
         let lock = match lock(directory) {
             Ok(Some(lock)) => lock,
             Ok(None) => return without(Trouble::Locked),

@@ -21,7 +21,7 @@ use super::support::{Meshwork, number, until};
 use crate::clock;
 use crate::mesh::frame::{self, FrameReader, Kind};
 use crate::mesh::hello::{self, Hello};
-use crate::mesh::{Authority, LinkState};
+use crate::mesh::{Authority, PeerState as LinkState};
 use crate::telemetry::LinkRefused;
 
 /// Somebody who connects by hand.

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::clock;
 use crate::config::{CertificateFiles, LinkLimits, Membership, Mesh, MeshNode, Seed};
-use crate::mesh::{Authority, Heard, LinkIdentity, LinkState, Links, PeerView};
+use crate::mesh::{Authority, Heard, LinkIdentity, Links, PeerState as LinkState, PeerView};
 use crate::replication::{Identity, Incarnation, Message, Name, Record, Scope, Source};
 use crate::telemetry::{LinkClosed, Metrics, test_config};
 

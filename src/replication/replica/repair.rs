@@ -99,7 +99,9 @@ impl Replica {
     #[must_use]
     pub fn missing(&self) -> u64 {
         let wants = self.repair.wants.iter();
-        wants.map(|(source, wanted)| wanted.goal.saturating_sub(self.reached(source).sequence)).sum()
+        wants
+            .map(|(source, wanted)| wanted.goal.saturating_sub(self.reached(source).sequence))
+            .sum()
     }
 
     pub(super) fn say_holding(&mut self, to: &Name) {

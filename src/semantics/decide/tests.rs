@@ -123,7 +123,8 @@ fn without_a_lease_the_origin_is_asked_unless_policy_serves_on() {
     for (policy, seconds, expected) in rows {
         let found = Some((&tagged, Verdict::Alive));
         let request = get("http://h/", &[]);
-        let decision = decide(&request, found, true, &policy, Trust::of(false, &policy), after(seconds), 1.0);
+        let decision =
+            decide(&request, found, true, &policy, Trust::of(false, &policy), after(seconds), 1.0);
         assert_eq!(decision, expected, "{seconds}");
     }
 }
@@ -136,8 +137,7 @@ fn who_names_a_purge_that_is_not_in_force_is_answered_by_the_origin() {
     let asked = get("http://h/", &[]);
     for (terms, expected) in [(&tagged, ASK), (&plain, FILL)] {
         let found = Some((terms, Verdict::Alive));
-        let (decision, why) =
-            decide_why(&asked, found, true, &serve, Trust::Behind, after(0), 1.0);
+        let (decision, why) = decide_why(&asked, found, true, &serve, Trust::Behind, after(0), 1.0);
         assert_eq!((decision, why), (expected, Reason::Behind));
         assert!(!may_serve_on_error(&asked, terms, Verdict::Alive, Trust::Behind, after(0)));
     }
@@ -303,8 +303,15 @@ fn the_rule_behind_a_decision_is_told() {
     let (request, policy) = (get("http://h/", &[]), Policy::default());
     for (verdict, seconds, lease, expected) in rows {
         let found = Some((&entry, verdict));
-        let (decision, why) =
-            decide_why(&request, found, true, &policy, Trust::of(lease, &policy), after(seconds), 1.0);
+        let (decision, why) = decide_why(
+            &request,
+            found,
+            true,
+            &policy,
+            Trust::of(lease, &policy),
+            after(seconds),
+            1.0,
+        );
         assert_eq!(why, expected, "{verdict:?} {seconds}");
         if let Some(forward) = decision.forward() {
             assert_eq!(forward, why.forward());

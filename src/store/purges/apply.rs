@@ -202,10 +202,15 @@ mod tests {
         let past = purges.past_named("n/1/2").unwrap();
         assert_eq!((past.applied.sequence, past.applied.epoch, past.shares_epoch), (3, 1, true));
         assert!(purges.past_named("n/1/3").is_none());
-        let told: Vec<_> = events.since(0, 9).events.iter().map(|event| match &event.what {
-            What::Purge(told) => told.identity.clone().unwrap(),
-            other => panic!("{other:?}"),
-        }).collect();
+        let told: Vec<_> = events
+            .since(0, 9)
+            .events
+            .iter()
+            .map(|event| match &event.what {
+                What::Purge(told) => told.identity.clone().unwrap(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
         assert_eq!(told, ["n/1/1".into(), "n/1/2".into()] as [Box<str>; 2]);
         let lone = purges.apply_batch(&batch[..1], Now::at(2));
         assert_eq!(lone, Applied { sequence: 4, epoch: 2 });

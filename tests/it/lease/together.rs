@@ -100,11 +100,8 @@ async fn a_long_body_that_began_before_is_not_waited_for() {
     let gate = Gate::new();
     let held = gate.clone();
     let origin = Origin::start(move |seen| match seen.nth {
-        1 => Reply::fresh("").sized(4, vec![
-            Piece::data("lo"),
-            Piece::gate(&held),
-            Piece::data("ng"),
-        ]),
+        1 => Reply::fresh("")
+            .sized(4, vec![Piece::data("lo"), Piece::gate(&held), Piece::data("ng")]),
         _ => Reply::fresh("short"),
     });
     let edge = Edge::start(&origin);
@@ -129,7 +126,9 @@ async fn a_pipelined_request_is_judged_when_its_turn_comes() {
     let edge = Edge::start(&origin);
     edge.fill("/a").await;
     let mut client = edge.connect().await;
-    let both = format!("GET /slow HTTP/1.1\r\nHost: {HOST}\r\n\r\nGET /a HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+    let both = format!(
+        "GET /slow HTTP/1.1\r\nHost: {HOST}\r\n\r\nGET /a HTTP/1.1\r\nHost: {HOST}\r\n\r\n"
+    );
     client.send(both).await;
     gate.reached(1).await;
     edge.no_lease();

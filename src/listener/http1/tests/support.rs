@@ -357,7 +357,6 @@ pub(super) fn context(limits: Limits) -> (Arc<Context>, watch::Sender<Drain>) {
 fn config(limits: Limits) -> Config {
     let name = String::from("n1");
     Config {
-        mesh: None,
         node: Node {
             pop: name.clone(),
             locality: name.clone(),
