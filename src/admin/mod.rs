@@ -48,6 +48,7 @@ pub use hooks::Knock;
 pub use problem::Problem;
 pub use server::{Surface, serve};
 use site::AdminSite;
+use standing::purge_id;
 pub use standing::{mesh_alone, receipt_alone};
 
 use crate::audit::{Act, Written};
@@ -55,7 +56,6 @@ use crate::clock::{self, Now};
 use crate::config::{Config, Facades, PurgeWaits, Scope, Token};
 use crate::guard::{Buckets, Guard};
 use crate::message::RequestHead;
-use crate::replication::Identity as PurgeId;
 use crate::store::Applied;
 use crate::telemetry::Metrics;
 
@@ -548,13 +548,6 @@ fn proven(head: &http::request::Parts, surface: Surface) -> Option<ProvenAct> {
         Access::Proven(act) => Some(act),
         Access::Open(_) | Access::Scoped(..) | Access::Walking(..) => None,
     }
-}
-
-/// Id of a purge as this API writes it: its name in the mesh, or as a node that is alone numbered it.
-fn purge_id(node: &Identity, identity: Option<&str>, applied: Applied) -> String {
-    let Identity { name, incarnation, .. } = node;
-    let alone = || format!("{name}.{incarnation}.{}", applied.sequence);
-    identity.and_then(PurgeId::parse).map_or_else(alone, |identity| identity.dotted())
 }
 
 /// A request that may be answered.

@@ -11,11 +11,13 @@
 
 use serde::Serialize;
 
+use super::Identity;
 use crate::mesh::{
     LeaseView, LinkState, MeshView, NodeReceipt, NodeView, ReceiptState, ReceiptView, SourceView,
     WitnessView,
 };
 use crate::replication::Identity as PurgeId;
+use crate::store::Applied;
 
 /// How far a purge has come, or has to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -93,6 +95,13 @@ impl Standing {
         let unknown = self.nodes.iter().filter(|node| node.state == ReceiptState::Unknown);
         unknown.map(|node| node.name.as_str())
     }
+}
+
+/// Id of a purge as this API writes it: its name in the mesh, or as a node that is alone numbered it.
+pub(super) fn purge_id(node: &Identity, identity: Option<&str>, applied: Applied) -> String {
+    let Identity { name, incarnation, .. } = node;
+    let alone = || format!("{name}.{incarnation}.{}", applied.sequence);
+    identity.and_then(PurgeId::parse).map_or_else(alone, |identity| identity.dotted())
 }
 
 /// The receipt of a purge of a node that is alone: there is nobody to wait for.

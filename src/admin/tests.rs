@@ -15,6 +15,7 @@ use crate::mesh::{Busy, Issued, MeshView, ReceiptView, Until};
 use crate::message::{Refusal, RequestHead};
 use crate::origin::{OriginStatus, UnknownEndpoint};
 use crate::purge::{Secret, Selector, Strength};
+use crate::replication::Identity as PurgeId;
 use crate::semantics::{Explanation, Facts};
 use crate::store::{Author, Events, Past, Purges, Tried};
 use crate::telemetry::{Hot, Load, Weight, test_config};

@@ -10,14 +10,19 @@
 
 mod authority;
 pub mod check;
+mod core;
+mod disk;
 mod doors;
 mod frame;
 mod gossip;
 mod greet;
+mod handle;
 mod hello;
 mod link;
 mod links;
 mod membership;
+mod node;
+mod payload;
 mod peers;
 mod queue;
 mod rule;
@@ -25,24 +30,17 @@ mod shared;
 mod sockets;
 mod tls;
 mod traffic;
-
-mod core;
-mod disk;
-mod handle;
-mod node;
-mod payload;
 mod view;
 
 #[cfg(test)]
 mod tests;
 
 pub use authority::{AUTHORITY_FILE, AUTHORITY_KEY_FILE, Authority, Issued as IssuedCertificate};
-pub use links::{Heard, LinkIdentity, Links, MeshError};
-pub use peers::{LinkState as PeerState, MemberState, PeerView};
-
 pub use core::{Localise, Surroundings};
 pub use handle::{
     Busy, DiskView, Issued, LeaseView, LinkState, MeshView, NodeReceipt, NodeView, ReceiptState,
     ReceiptView, SourceView, Until, Waited, WitnessView,
 };
+pub use links::{Heard, LinkIdentity, Links, MeshError};
 pub use node::Mesh;
+pub use peers::{LinkState as PeerState, MemberState, PeerView};
