@@ -33,7 +33,7 @@ const SELECTORS: usize = 100_000;
 pub(super) struct Written {
     #[serde(deserialize_with = "given")]
     site: Option<String>,
-    urls: Vec<String>,
+    pub(super) urls: Vec<String>,
     tags: Vec<String>,
     all: bool,
     #[serde(deserialize_with = "given")]
@@ -44,7 +44,7 @@ pub(super) struct Written {
     timeout: Option<String>,
     prefixes: Vec<String>,
     hosts: Vec<String>,
-    globs: Vec<String>,
+    pub(super) globs: Vec<String>,
     dry_run: bool,
     #[serde(deserialize_with = "percent")]
     guard: Option<u8>,
@@ -349,7 +349,7 @@ fn preview(admin: &Admin, call: &Call<'_>, selectors: Vec<Selector>, strength: S
     }))
 }
 
-fn parse(body: &[u8]) -> Result<Written, Problem> {
+pub(super) fn parse(body: &[u8]) -> Result<Written, Problem> {
     // The deserialiser would take an array for an object without names.
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(Problem::bad("body", "the body must be a JSON object"));

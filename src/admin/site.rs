@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::semantics::WithoutLease;
 
 /// A site.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct AdminSite {
     pub(super) name: Arc<str>,
     /// Name of its origin.

@@ -1,18 +1,20 @@
 //! The control runtime: admin and watch listeners, DNS and probes; and what the admin API can do
 //! to this process.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use super::{Listening, Shared, StartError};
 use crate::admin::{
-    Admin, Control, Fetch, Identity, ListenerStatus, NodeStatus, Purging, Readiness, StoreClass,
-    Surface, Waiting, mesh_alone, receipt_alone, serve,
+    Admin, Control, Desk, Fetch, Identity, ListenerStatus, NodeStatus, Purging, Readiness,
+    Reloading, StoreClass, Surface, Waiting, mesh_alone, receipt_alone, serve,
 };
 use crate::audit::Audit;
 use crate::clock::{self, Now};
@@ -55,12 +57,8 @@ pub(super) fn bind(
     Ok(Doors { admin, watch })
 }
 
-/// Starts what runs beside the workers; gives what carries out their purges.
-pub(super) fn start(
-    shared: &Arc<Shared>,
-    control: &Runtime,
-    doors: Doors,
-) -> Arc<dyn PurgeByMethod> {
+/// Starts what runs beside the workers; gives the admin API, which carries out their purges, too.
+pub(super) fn start(shared: &Arc<Shared>, control: &Runtime, doors: Doors) -> Desk {
     let identity = Identity {
         name: shared.config.node.name.clone(),
         pop: shared.config.node.pop.clone(),
@@ -73,14 +71,13 @@ pub(super) fn start(
         Arc::clone(&shared.metrics),
         shared.started,
     );
+    let desk: Desk = Arc::new(ArcSwap::new(admin));
     for (door, surface) in [(doors.admin, Surface::Full), (doors.watch, Surface::Watch)] {
         if let Some(door) = door {
-            control.spawn(serve(door, None, Arc::clone(&admin), surface, shared.stop.subscribe()));
+            control.spawn(serve(door, None, Arc::clone(&desk), surface, shared.stop.subscribe()));
         }
     }
-    // Origins stay watched until the process ends: draining requests still need them.
-    control.spawn(Arc::clone(&shared.origins).run_background(std::future::pending()));
-    admin
+    desk
 }
 
 /// A `PURGE` over a listener for clients is a purge like those over the admin listener.
@@ -185,6 +182,10 @@ impl Control for Shared {
         applied.epoch
     }
 
+    fn reload(&self, by: &str) -> Reloading {
+        self.ask_to_reload(by)
+    }
+
     fn drain(&self, _now: Now) {
         self.begin_drain();
     }
@@ -196,7 +197,9 @@ impl Control for Shared {
     fn status(&self) -> NodeStatus {
         let bound = self.addresses.tls.iter().map(|address| (address, true));
         let bound = self.addresses.plain.iter().map(|address| (address, false)).chain(bound);
-        let http2 = |tls: bool| self.config.listeners.iter().any(|l| l.tls == tls && l.http2);
+        let in_force = self.in_force();
+        let listeners = &in_force.config.listeners;
+        let http2 = |tls: bool| listeners.iter().any(|l| l.tls == tls && l.http2);
         NodeStatus {
             epoch: self.purges.epoch(),
             purge_rows: self.purges.rows() as u64,
@@ -217,7 +220,7 @@ impl Control for Shared {
     }
 
     fn origins(&self) -> Vec<OriginStatus> {
-        self.origins.status()
+        self.in_force().origins.status()
     }
 
     fn order(
@@ -226,20 +229,21 @@ impl Control for Shared {
         address: SocketAddr,
         order: Order,
     ) -> Result<OriginStatus, UnknownEndpoint> {
-        self.origins.order(origin, address, order)
+        self.in_force().origins.order(origin, address, order)
     }
 
     fn site_of(&self, host: &str) -> Option<Arc<str>> {
-        let site = self.edge.site_of(host)?;
-        self.config.sites.get(site).map(|site| Arc::clone(&site.name))
+        let in_force = self.in_force();
+        let site = in_force.edge.site_of(host)?;
+        in_force.config.sites.get(site).map(|site| Arc::clone(&site.name))
     }
 
     fn stored_target(&self, host: &str, target: String) -> String {
-        self.edge.stored_target(host, target)
+        self.in_force().edge.stored_target(host, target)
     }
 
     fn explain(&self, request: RequestHead, now: Now) -> Explanation {
-        self.edge.explain(request, now)
+        self.in_force().edge.explain(request, now)
     }
 
     fn events(&self) -> Arc<Events> {
@@ -251,14 +255,14 @@ impl Control for Shared {
     }
 
     fn entry(&self, request: RequestHead, now: Now) -> Result<Explanation, Refusal> {
-        self.edge.entry(request, now)
+        self.in_force().edge.entry(request, now)
     }
 
     fn fetch(&self, request: RequestHead, keep_bytes: usize) -> Fetch {
         Box::pin(super::warm::fetch(self.own.clone(), request, keep_bytes))
     }
 
-    fn hottest(&self, by: Weight, most: usize, pass: &dyn Fn(usize) -> bool, now: Now) -> Vec<Hot> {
+    fn hottest(&self, by: Weight, most: usize, pass: &dyn Fn(&str) -> bool, now: Now) -> Vec<Hot> {
         self.log.hottest().urls(by, most, pass, now)
     }
 
@@ -266,13 +270,13 @@ impl Control for Shared {
         &self,
         by: Weight,
         most: usize,
-        pass: &dyn Fn(usize) -> bool,
+        pass: &dyn Fn(&str) -> bool,
         now: Now,
     ) -> Vec<Hot> {
         self.log.hottest().tags(by, most, pass, now)
     }
 
-    fn loads(&self, now: Now) -> Vec<Load> {
+    fn loads(&self, now: Now) -> HashMap<Arc<str>, Load> {
         self.log.hottest().sites(now)
     }
 

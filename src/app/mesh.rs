@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
-use super::StartError;
+use super::{Shared, StartError};
 use crate::config::Config;
 use crate::mesh::{Localise, Mesh, Surroundings};
 use crate::proxy::Edge;
@@ -43,37 +43,60 @@ pub(super) fn join(
         purges: Arc::clone(purges),
         events: Arc::clone(events),
         metrics: Arc::clone(metrics),
-        localise: localise(edge),
+        localise: localise(vec![Arc::clone(edge)]),
     };
     let mesh = Mesh::open(settings, &config.node, around, &links).map_err(StartError::Mesh)?;
     Ok(Some(Place { mesh, links }))
 }
 
-/// What a selector of another node means here: what it says, and what this node's configuration makes
-/// of the same text, where that differs.
-pub(super) fn localise(edge: &Arc<Edge>) -> Localise {
-    let edge = Arc::clone(edge);
+/// What a selector of another node means here: what it says, and what the configurations of these
+/// edges make of the same text, where that differs.
+fn localise(edges: Vec<Arc<Edge>>) -> Localise {
     Arc::new(move |selector| {
-        let here = match &selector {
-            Selector::Url { site, host, target } => {
-                let site = edge.answering_site(host).unwrap_or_else(|| Arc::clone(site));
-                let target = edge.stored_target(host, target.clone());
-                Some(Selector::Url { site, host: host.clone(), target })
-            }
-            Selector::Prefix { host, path, .. } => edge
-                .answering_site(host)
-                .map(|site| Selector::Prefix { site, host: host.clone(), path: path.clone() }),
-            Selector::Host { host, .. } => {
-                edge.answering_site(host).map(|site| Selector::Host { site, host: host.clone() })
-            }
-            Selector::Tag { .. }
-            | Selector::Glob { .. }
-            | Selector::Site { .. }
-            | Selector::All => None,
-        };
-        let here = here.filter(|here| *here != selector);
-        [selector].into_iter().chain(here).collect()
+        let mut all = vec![selector];
+        for edge in &edges {
+            let here = all.first().and_then(|said| here(edge, said));
+            all.extend(here.filter(|here| !all.contains(here)));
+        }
+        all
     })
+}
+
+/// What this configuration makes of a selector's text.
+fn here(edge: &Edge, said: &Selector) -> Option<Selector> {
+    match said {
+        Selector::Url { site, host, target } => {
+            let site = edge.answering_site(host).unwrap_or_else(|| Arc::clone(site));
+            let target = edge.stored_target(host, target.clone());
+            Some(Selector::Url { site, host: host.clone(), target })
+        }
+        Selector::Prefix { host, path, .. } => edge
+            .answering_site(host)
+            .map(|site| Selector::Prefix { site, host: host.clone(), path: path.clone() }),
+        Selector::Host { host, .. } => {
+            edge.answering_site(host).map(|site| Selector::Host { site, host: host.clone() })
+        }
+        Selector::Tag { .. } | Selector::Glob { .. } | Selector::Site { .. } | Selector::All => {
+            None
+        }
+    }
+}
+
+impl Shared {
+    /// Has purges of other nodes reach what these edges store.
+    pub(super) fn localise_by(&self, edges: &[&Arc<Edge>]) {
+        if let Some(mesh) = &self.mesh {
+            mesh.localise_by(localise(edges.iter().map(|edge| Arc::clone(edge)).collect()));
+        }
+    }
+
+    /// Tells the mesh what a configuration says of it that may change while it runs.
+    pub(super) fn reconfigure_mesh(&self, config: &Config) {
+        let (Some(mesh), Some(settings)) = (&self.mesh, &config.mesh) else { return };
+        mesh.reconfigure(settings);
+        let Some(Err(error)) = mesh.links().map(|links| links.reload_identity()) else { return };
+        tracing::error!(%error, "the mesh goes on with the certificate that it has");
+    }
 }
 
 impl Place {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 /// The `[limits]` table. The defaults are the hardened profile.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
     /// Request head in all, in bytes; each field is charged 32 bytes on top, as RFC 7541 section 4.1 does.
     pub head_bytes: usize,
@@ -217,6 +217,8 @@ pub struct Limits {
     pub memory_refuse_percent: u32,
     /// Share below a step at which it ends.
     pub memory_hysteresis_percent: u32,
+    /// Time between two looks at the files of certificates; zero looks at them on a reload only.
+    pub certificate_check: Duration,
     /// Time that requests under way have when the process is told to stop.
     pub drain: Duration,
     /// Time between readiness going false and the end of accepting.
@@ -330,6 +332,7 @@ impl Default for Limits {
             memory_refuse_percent: 95,
             memory_hysteresis_percent: 5,
             drain: Duration::from_secs(30),
+            certificate_check: Duration::from_secs(10),
             drain_notice: Duration::from_millis(500),
         }
     }

@@ -4,6 +4,7 @@
 //! optional that is needed.
 
 mod certificates;
+mod changes;
 mod check;
 mod error;
 mod facades;
@@ -35,6 +36,7 @@ use ipnet::IpNet;
 pub use certificates::{
     CertificateFacts, MeshCredentials, inspect_certificate, read_mesh_credentials, read_pair,
 };
+pub use changes::{Change, ToldProblem, Written};
 pub use error::{Problem, Problems, Severity};
 pub use facades::{Facades, Service};
 pub use flags::Flags;
@@ -130,7 +132,7 @@ impl Listener {
 }
 
 /// A certificate chain and its key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CertificateFiles {
     /// PEM file, leaf first.
     pub chain: PathBuf,
@@ -265,7 +267,7 @@ impl Default for Admin {
 }
 
 /// A bearer token of the admin listener.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Token {
     /// Name in logs.
     pub name: String,
@@ -341,7 +343,7 @@ impl Token {
 }
 
 /// A named set of servers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Origin {
     /// Name in sites, logs and metrics.
     pub name: String,
@@ -479,7 +481,7 @@ impl Server {
 }
 
 /// How a server is asked whether it is well.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     /// A connection (with its TLS, where the server has it) is all that is asked; nothing is sent.
     pub tcp: bool,

@@ -88,7 +88,7 @@ impl Worker {
         }
         let (trust, epoch) = (ask.moment.trust, self.edge.purges.epoch());
         let usable = |head: &Head, verdict| {
-            may_serve_on_error(&ask.request, &head.terms, verdict, trust, now)
+            may_serve_on_error(&ask.request, &head.terms, verdict, &ask.policy, trust, now)
         };
         let Ok(Found { shape, body, ttl }) = self.partly(ask, epoch, now, usable) else {
             return Err(record);

@@ -205,7 +205,7 @@ fn reuse(
     trust: Trust,
     now: Now,
 ) -> Reason {
-    if let Some(why) = needs_confirmation(terms, verdict, trust) {
+    if let Some(why) = needs_confirmation(terms, verdict, policy, trust) {
         return why;
     }
     let stale = staleness(terms, verdict, now);
@@ -243,12 +243,20 @@ fn reuse(
 }
 
 /// Why it may not answer, fresh or stale, without the origin's word on this request.
-fn needs_confirmation(terms: &Terms, verdict: Verdict, trust: Trust) -> Option<Reason> {
+fn needs_confirmation(
+    terms: &Terms,
+    verdict: Verdict,
+    policy: &Policy,
+    trust: Trust,
+) -> Option<Reason> {
     if let Some(why) = trust.reason() {
         return Some(why);
     }
     if verdict == Verdict::Check {
         return Some(Reason::CheckPurged);
+    }
+    if terms.mark.sharing != policy.mark.sharing {
+        return Some(Reason::OtherPolicy);
     }
     terms.no_cache.then_some(Reason::NoCache)
 }
@@ -293,6 +301,7 @@ pub fn may_serve_on_error(
     request: &Request,
     terms: &Terms,
     verdict: Verdict,
+    policy: &Policy,
     trust: Trust,
     now: Now,
 ) -> bool {
@@ -300,7 +309,7 @@ pub fn may_serve_on_error(
     // not take its place.
     let window = terms.stale_if_error.max(terms.stale_while_revalidate);
     concerns(request, terms)
-        && needs_confirmation(terms, verdict, trust).is_none()
+        && needs_confirmation(terms, verdict, policy, trust).is_none()
         && staleness(terms, verdict, now).is_none_or(|stale| stale < window)
 }
 

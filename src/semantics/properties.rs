@@ -141,7 +141,7 @@ proptest! {
             let decision = decide(&asked, found, true, &policy, Trust::of(lease, &policy), now, dice);
             let after = (
                 rank(decision),
-                may_serve_on_error(&asked, &terms, verdict, Trust::of(lease, &policy), now),
+                may_serve_on_error(&asked, &terms, verdict, &policy, Trust::of(lease, &policy), now),
                 terms.ttl(now),
             );
             prop_assert!(after.0 <= before.0 && after.1 <= before.1 && after.2 <= before.2,
@@ -169,7 +169,7 @@ proptest! {
         let found = Some((&terms, verdict));
         let decision = decide(&asked, found, true, &policy, trust, now, dice);
         prop_assert!(!matches!(decision, Decision::Hit { .. } | Decision::HitStale), "{decision:?}");
-        prop_assert!(!may_serve_on_error(&asked, &terms, verdict, trust, now));
+        prop_assert!(!may_serve_on_error(&asked, &terms, verdict, &policy, trust, now));
     }
 
     /// F29: jitter shortens by its share at most and never lengthens, and what it gives follows from

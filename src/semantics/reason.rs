@@ -36,6 +36,8 @@ pub enum Reason {
     Behind,
     /// A purge asked for the origin's word.
     CheckPurged,
+    /// It was stored under a policy that said otherwise what may be stored.
+    OtherPolicy,
     /// The origin said `no-cache`.
     NoCache,
     /// The request asked for the origin's word and policy obeys.
@@ -48,7 +50,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::PolicyPass,
         Self::Ambiguous,
         Self::Method,
@@ -64,6 +66,7 @@ impl Reason {
         Self::NoLease,
         Self::Behind,
         Self::CheckPurged,
+        Self::OtherPolicy,
         Self::NoCache,
         Self::RequestDirective,
         Self::Stale,
@@ -85,6 +88,7 @@ impl Reason {
             | Self::NoLease
             | Self::Behind
             | Self::CheckPurged
+            | Self::OtherPolicy
             | Self::NoCache
             | Self::Stale
             | Self::SoftPurged => Forward::Stale,
@@ -110,6 +114,7 @@ impl Reason {
             Self::NoLease => "no-lease",
             Self::Behind => "purge-position",
             Self::CheckPurged => "purged-check",
+            Self::OtherPolicy => "other-policy",
             Self::NoCache => "no-cache",
             Self::RequestDirective => "request-directive",
             Self::Stale => "stale",
@@ -144,6 +149,9 @@ impl Reason {
             Self::NoLease => "this node may have missed a purge",
             Self::Behind => "the request names a purge that is not in force here",
             Self::CheckPurged => "a purge asks for the origin's word before any further use",
+            Self::OtherPolicy => {
+                "the rule said otherwise when it was stored: the origin is asked before any further use"
+            }
             Self::NoCache => "the origin wants to be asked before each use (`no-cache`)",
             Self::RequestDirective => {
                 "the request wants a fresher answer (Cache-Control), and the rule honours that"

@@ -17,10 +17,11 @@ use super::collect::Shelf;
 use super::leases::LeaseMetrics;
 use super::links::LinkMetrics;
 use super::mesh::MeshMetrics;
+use super::node::NodeMetrics;
 use super::process;
-use super::sites::{SiteMetrics, Sites};
+use super::sites::{Counted, SiteMetrics, Sites};
 use super::stripes::Counter;
-use crate::config::Config;
+use crate::config::{Config, Site};
 use crate::message::Refusal;
 
 /// Upper bounds of the buckets of an origin's time to first byte, in seconds.
@@ -40,16 +41,14 @@ pub struct Metrics {
     pub links: LinkMetrics,
     /// Requests without a lease.
     pub leases: LeaseMetrics,
-    /// Sites, at their positions in the configuration.
-    pub sites: Vec<SiteMetrics>,
-    /// Origins, at their positions in the configuration.
-    pub origins: Vec<OriginMetrics>,
     /// The node's part in the mesh.
     pub mesh: MeshMetrics,
     /// The access log.
     pub log: LogMetrics,
     /// The node as a whole.
     pub node: NodeMetrics,
+    sites: Counted,
+    origins: OriginFamilies,
     registry: Registry,
 }
 
@@ -341,7 +340,8 @@ struct Peak {
 
 impl Peak {
     fn of(shown: IntGauge) -> Self {
-        Self { shown, highest: AtomicUsize::new(0), rising: Mutex::new(()) }
+        let highest = usize::try_from(shown.get()).unwrap_or(0);
+        Self { shown, highest: AtomicUsize::new(highest), rising: Mutex::new(()) }
     }
 
     fn see(&self, value: usize) {
@@ -374,6 +374,7 @@ impl OriginMetrics {
 }
 
 /// The metrics of all origins before they are told apart by name.
+#[derive(Debug)]
 struct OriginFamilies {
     counters: [IntCounterVec; 6],
     hedges: [IntCounterVec; 2],
@@ -485,48 +486,23 @@ pub struct LogMetrics {
     pub failures: IntCounter,
 }
 
-/// The node as a whole.
-#[derive(Debug)]
-pub struct NodeMetrics {
-    /// 1 while the node takes traffic.
-    pub ready: IntGauge,
-    /// 1 while it drains.
-    pub draining: IntGauge,
-    /// Requests to the admin listener.
-    pub admin_requests: IntCounter,
-    /// Requests to the admin listener without a valid token.
-    pub admin_denied: IntCounter,
-    /// Lines of the audit log.
-    pub audit_lines: IntCounter,
-    /// Lines that could not be written to it.
-    pub audit_failures: IntCounter,
-}
-
 impl Metrics {
     /// Metrics for the sites and origins of `config`, all at zero.
     #[must_use]
     pub fn new(config: &Config) -> Arc<Self> {
         let registry = Registry::new();
         let shelf = Shelf(&registry);
-        let sites: Vec<_> = config
-            .sites
-            .iter()
-            .map(|site| {
-                SiteMetrics::new(site.name.clone(), config.sites.len(), config.node.workers)
-            })
-            .collect();
+        let sites = Counted::new(config.node.workers);
         shelf.keep(Sites::new(sites.clone()));
         shelf.keep(process::Process::new());
-        let origins = OriginFamilies::new(&shelf);
-        let places = config.limits.origin_connections;
-        Arc::new(Self {
+        let metrics = Self {
             doors: DoorMetrics::new(&shelf),
             store: StoreMetrics::new(&shelf),
             codings: CodingMetrics::new(&shelf),
             links: LinkMetrics::new(&shelf),
             leases: LeaseMetrics::new(&shelf, config.sites.iter().map(|site| &*site.name)),
             sites,
-            origins: config.origins.iter().map(|own| origins.of(&own.name, places)).collect(),
+            origins: OriginFamilies::new(&shelf),
             mesh: MeshMetrics::new(&shelf, config),
             log: LogMetrics {
                 written: shelf.counter("atoll_access_log_records_total", "Records written."),
@@ -537,24 +513,40 @@ impl Metrics {
                 failures: shelf
                     .counter("atoll_access_log_failures_total", "Failed writes of the log."),
             },
-            node: NodeMetrics {
-                ready: shelf.gauge("atoll_ready", "1 while the node takes traffic."),
-                draining: shelf.gauge("atoll_draining", "1 while the node drains."),
-                admin_requests: shelf
-                    .counter("atoll_admin_requests_total", "Requests to the admin listener."),
-                admin_denied: shelf.counter(
-                    "atoll_admin_denied_total",
-                    "Requests to the admin listener without a valid token.",
-                ),
-                audit_lines: shelf
-                    .counter("atoll_audit_lines_total", "Lines written to the audit log."),
-                audit_failures: shelf.counter(
-                    "atoll_audit_failures_total",
-                    "Acts that were carried out and are not in the audit log.",
-                ),
-            },
+            node: NodeMetrics::new(&shelf),
             registry,
-        })
+        };
+        // Rows are there from the start, so that rates can be taken from zero.
+        let _ = metrics.sites(&config.sites, &[]);
+        for origin in &config.origins {
+            let _ = metrics.origin(&origin.name, config.limits.origin_connections);
+        }
+        Arc::new(metrics)
+    }
+
+    /// Counts of the sites of a configuration, in its order. Sites are known by name, so they count
+    /// on from the configuration `before`.
+    #[must_use]
+    pub fn sites(&self, sites: &[Site], before: &[Site]) -> Arc<[SiteMetrics]> {
+        let names = |sites: &[Site]| -> Vec<Arc<str>> {
+            sites.iter().map(|site| Arc::clone(&site.name)).collect()
+        };
+        self.sites.of(&names(sites), &names(before))
+    }
+
+    /// Counts of the origin of this name, which takes as many requests at once as it has `places`.
+    #[must_use]
+    pub fn origin(&self, name: &str, places: usize) -> OriginMetrics {
+        self.origins.of(name, places)
+    }
+
+    /// Shows the states of an origin no more that is not configured any more. Its counts stay.
+    pub fn forget_origin(&self, name: &str) {
+        for gauge in &self.origins.gauges {
+            // One that was never shown cannot be hidden.
+            let _ = gauge.remove_label_values(&[name]);
+        }
+        self.origins.breaker.forget(name);
     }
 
     /// All metrics in the text format of Prometheus, version 0.0.4.

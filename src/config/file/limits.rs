@@ -132,6 +132,7 @@ pub(super) fn read(mut table: Table<'_>, limits: &mut Limits) {
         memory_shed_percent: percent(10..=100),
         memory_refuse_percent: percent(10..=100),
         memory_hysteresis_percent: percent(0..=50),
+        certificate_check: time(0..=HOUR),
         drain: time(0..=DAY),
         drain_notice: time(0..=HOUR),
     }

@@ -237,7 +237,7 @@ impl Edge {
         let stands_in = match &peek.lookup {
             Lookup::Found(stored, verdict) => {
                 let terms = &stored.head().terms;
-                may_serve_on_error(subject.request, terms, *verdict, trust, now)
+                may_serve_on_error(subject.request, terms, *verdict, subject.policy, trust, now)
             }
             Lookup::Miss | Lookup::VaryMiss => false,
         };

@@ -217,3 +217,11 @@ proptest! {
         prop_assert!(decode_entry(&bytes[..end]).is_err());
     }
 }
+
+proptest! {
+    #[test]
+    fn any_frame_is_refused_or_stays_what_it_is(bytes: Vec<u8>, kind in 0_u8..24, rest: Vec<u8>) {
+        crate::replication::check::frame(&bytes);
+        crate::replication::check::frame(&[&[1, kind], rest.as_slice()].concat());
+    }
+}

@@ -139,7 +139,14 @@ fn who_names_a_purge_that_is_not_in_force_is_answered_by_the_origin() {
         let found = Some((terms, Verdict::Alive));
         let (decision, why) = decide_why(&asked, found, true, &serve, Trust::Behind, after(0), 1.0);
         assert_eq!((decision, why), (expected, Reason::Behind));
-        assert!(!may_serve_on_error(&asked, terms, Verdict::Alive, Trust::Behind, after(0)));
+        assert!(!may_serve_on_error(
+            &asked,
+            terms,
+            Verdict::Alive,
+            &serve,
+            Trust::Behind,
+            after(0)
+        ));
     }
     let cached = get("http://h/", &[("cache-control", "only-if-cached")]);
     let found = Some((&tagged, Verdict::Alive));
@@ -341,7 +348,8 @@ fn errors_are_bridged_within_the_window() {
     for (terms, verdict, lease, seconds, expected) in rows {
         let found = |fields: Fields<'_>| {
             let (request, policy) = (get("http://h/", fields), Policy::default());
-            may_serve_on_error(&request, terms, verdict, Trust::of(lease, &policy), after(seconds))
+            let trust = Trust::of(lease, &policy);
+            may_serve_on_error(&request, terms, verdict, &policy, trust, after(seconds))
         };
         assert_eq!(found(&[]), expected, "{verdict:?} {lease} {seconds}");
         let shared = expected && terms.authorized;
@@ -392,6 +400,6 @@ proptest! {
         let (now, trust) = (after(seconds), Trust::of(lease, &policy));
         let decision = decide(&get("http://h/", &[]), found, true, &policy, trust, now, draw);
         prop_assert_eq!(rank(decision), 0);
-        prop_assert!(!may_serve_on_error(&get("http://h/", &[]), &entry, Verdict::Check, trust, now));
+        prop_assert!(!may_serve_on_error(&get("http://h/", &[]), &entry, Verdict::Check, &policy, trust, now));
     }
 }
