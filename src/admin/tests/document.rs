@@ -382,3 +382,44 @@ fn the_validator_refuses_what_does_not_fit() {
     }
     assert!(document.fits(&schema, &json!({"id": "a"}), true).is_err());
 }
+
+/// Path, method and scope of every operation of the document, from its indentation.
+fn documented() -> Vec<(String, String, String)> {
+    let document = include_str!("../../../docs/openapi.yaml");
+    let (mut path, mut method) = ("", "");
+    let mut operations = Vec::new();
+    let paths = document.lines().skip_while(|line| *line != "paths:").skip(1);
+    for line in paths.take_while(|line| line.starts_with(' ') || line.is_empty()) {
+        let text = line.trim_start();
+        match (line.len() - text.len(), text.strip_suffix(':')) {
+            (2, Some(name)) => path = name,
+            (4, Some(name)) => method = name,
+            (6, _) => {
+                if let Some(scope) = text.strip_prefix("x-scope: ") {
+                    operations.push((path.to_owned(), method.to_uppercase(), scope.to_owned()));
+                }
+            }
+            _ => {}
+        }
+    }
+    operations.sort();
+    operations
+}
+
+#[test]
+fn document_and_router_agree() {
+    let mut routed: Vec<_> = ROUTES
+        .iter()
+        .map(|route| {
+            let scope = route.access.scope().map_or("none", problem::scope_name);
+            (route.path.to_owned(), route.method.to_string(), scope.to_owned())
+        })
+        .collect();
+    // The routes of another cache's API.
+    routed.extend(
+        facades::ROUTES
+            .map(|(method, path)| (path.to_owned(), method.to_owned(), "purge".to_owned())),
+    );
+    routed.sort();
+    assert_eq!(documented(), routed);
+}
