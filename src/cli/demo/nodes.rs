@@ -162,6 +162,8 @@ impl Processes {
                 .arg("run")
                 .arg("--config")
                 .arg(folder.join(format!("{}.toml", node.name)))
+                // Even a demo that is killed leaves no node behind.
+                .args(["--end-with", &std::process::id().to_string()])
                 .env("ATOLL_ADMIN_TOKEN", token)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
