@@ -302,7 +302,7 @@ impl World {
     fn hit(&self, asked: RequestHead, now: Now) -> bool {
         let Ok(asked) = normalise(asked) else { return false };
         let key = CacheKey::of(self.store.secret(), SITE, &asked, &self.policy);
-        let (lease, epoch) = (self.purges.lease(), self.purges.epoch());
+        let (lease, epoch) = self.purges.moment(now);
         let Lookup::Found(stored, verdict) =
             self.store.lookup(&key, &asked.headers, &self.purges, epoch)
         else {

@@ -137,8 +137,13 @@ impl Shared {
         };
         let (before, after) = (names(&old.config), names(&new.config));
         let codes = new.edge.codes();
+        let edge = Arc::clone(&new.edge);
+        // Both store for a moment, so that purges of other nodes have to mean both.
+        self.localise_by(&[&old.edge, &edge]);
         self.in_force.store(Some(Arc::new(new)));
         workers.into_iter().chain([own]).for_each(Next::put_in_force);
+        self.localise_by(&[&edge]);
+        self.reconfigure_mesh(&self.in_force().config);
         let before_it = told.desk.swap(Arc::clone(&admin));
         before_it.let_followers_go(&admin);
         if let Some(ended) = ended {

@@ -197,6 +197,12 @@ pub struct Limits {
     pub fills: usize,
     /// Time that a joined request waits for a fill's head.
     pub fill_wait: Duration,
+    /// Time that a request which names a purge waits for it to be in force.
+    pub position_wait: Duration,
+    /// Requests that may wait so at once; others do not wait.
+    pub position_waiters: usize,
+    /// Times a second that one client may have the origin asked by naming a purge that is not.
+    pub positions_per_client: u32,
     /// Time that a key is remembered as uncacheable.
     pub uncacheable_memory: Duration,
     /// Keys remembered as uncacheable.
@@ -315,6 +321,9 @@ impl Default for Limits {
             purge_globs: 64,
             fills: 10_000,
             fill_wait: Duration::from_secs(30),
+            position_wait: Duration::from_millis(250),
+            position_waiters: 1000,
+            positions_per_client: 20,
             uncacheable_memory: Duration::from_secs(120),
             uncacheable_keys: 100_000,
             coding_jobs: 1_000,

@@ -14,6 +14,9 @@ use prometheus::{
 use super::breaker::{BreakerFamilies, BreakerMetrics};
 use super::codings::CodingMetrics;
 use super::collect::Shelf;
+use super::leases::LeaseMetrics;
+use super::links::LinkMetrics;
+use super::mesh::MeshMetrics;
 use super::node::NodeMetrics;
 use super::process;
 use super::sites::{Counted, SiteMetrics, Sites};
@@ -34,6 +37,12 @@ pub struct Metrics {
     pub store: StoreMetrics,
     /// Coded copies of stored responses.
     pub codings: CodingMetrics,
+    /// Links to other nodes.
+    pub links: LinkMetrics,
+    /// Requests without a lease.
+    pub leases: LeaseMetrics,
+    /// The node's part in the mesh.
+    pub mesh: MeshMetrics,
     /// The access log.
     pub log: LogMetrics,
     /// The node as a whole.
@@ -490,8 +499,11 @@ impl Metrics {
             doors: DoorMetrics::new(&shelf),
             store: StoreMetrics::new(&shelf),
             codings: CodingMetrics::new(&shelf),
+            links: LinkMetrics::new(&shelf),
+            leases: LeaseMetrics::new(&shelf, config.sites.iter().map(|site| &*site.name)),
             sites,
             origins: OriginFamilies::new(&shelf),
+            mesh: MeshMetrics::new(&shelf, config),
             log: LogMetrics {
                 written: shelf.counter("atoll_access_log_records_total", "Records written."),
                 dropped: shelf.counter(
