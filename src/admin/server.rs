@@ -57,7 +57,7 @@ impl Surface {
 
 /// Answers on `listener` until `stop` turns true, then gives the requests under way a moment.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     tls: Option<TlsAcceptor>,
     admin: Arc<Admin>,
     surface: Surface,

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use super::{Listening, Shared, StartError};
+use super::{Listening, Shared, StartError, supervise};
 use crate::admin::{
     Admin, Control, Fetch, Identity, ListenerStatus, NodeStatus, Purging, Readiness, StoreClass,
     Surface, serve,
@@ -73,11 +73,18 @@ pub(super) fn start(
     );
     for (door, surface) in [(doors.admin, Surface::Full), (doors.watch, Surface::Watch)] {
         if let Some(door) = door {
-            control.spawn(serve(door, None, Arc::clone(&admin), surface, shared.stop.subscribe()));
+            let (door, admin, state) = (Arc::new(door), Arc::clone(&admin), Arc::clone(shared));
+            supervise::task(control.handle(), "admin", &shared.metrics, move || {
+                let (door, admin) = (Arc::clone(&door), Arc::clone(&admin));
+                serve(door, None, admin, surface, state.stop.subscribe())
+            });
         }
     }
     // Origins stay watched until the process ends: draining requests still need them.
-    control.spawn(Arc::clone(&shared.origins).run_background(std::future::pending()));
+    let state = Arc::clone(shared);
+    supervise::task(control.handle(), "origins", &shared.metrics, move || {
+        Arc::clone(&state.origins).run_background(std::future::pending())
+    });
     admin
 }
 
@@ -137,6 +144,7 @@ impl Control for Shared {
             listening: self.listening.load(Ordering::Acquire),
             caught_up: self.purges.lease(),
             draining: *self.drain.borrow() != Drain::Open,
+            stuck: self.metrics.strain.workers_stuck.get() > 0,
         }
     }
 

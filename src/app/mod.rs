@@ -4,15 +4,18 @@
 //! worker 0..n   a current-thread runtime each: doors, proxy, its own connections to origins
 //! control       one small runtime: admin, DNS, probes, signals
 //! upkeep        a thread: evicts what is over budget, measures memory
-//! sweep         a thread: gives memory back after purges
+//! sweep         a thread: gives memory back after purges, and when it runs short
+//! watchdog      a thread: notices workers that do not move
 //! codings       a thread, where a policy codes: makes coded copies of stored responses
 //! ```
 
 mod control;
 mod demo;
 mod signals;
+mod supervise;
 mod upkeep;
 mod warm;
+mod watchdog;
 mod workers;
 
 use std::fmt;
@@ -214,7 +217,7 @@ impl Running {
             addresses,
             drain,
         });
-        upkeep::start(&shared, &context.pressure).map_err(StartError::System)?;
+        upkeep::start(&shared, &context).map_err(StartError::System)?;
         let purger = control::start(&shared, &control, doors);
         let workers = workers::start(&shared, sockets, tls.as_ref(), &context, &purger)
             .map_err(StartError::System)?;

@@ -5,9 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Shared;
+use super::{Shared, supervise};
 use crate::clock;
-use crate::listener::{Pressure, PressureGauge};
+use crate::listener::{Context, Pressure, PressureGauge, Thinner};
 use crate::store::{CLASSES, sweep};
 
 /// Time between two rounds of the store's upkeep.
@@ -24,20 +24,21 @@ const SETTLE: Duration = Duration::from_secs(3);
 const CODINGS_NICE: i32 = 10;
 
 /// Starts the threads; they end once the edge has stopped, coding as soon as it drains.
-pub(super) fn start(shared: &Arc<Shared>, pressure: &Arc<PressureGauge>) -> io::Result<()> {
+pub(super) fn start(shared: &Arc<Shared>, context: &Arc<Context>) -> io::Result<()> {
     let state = Arc::clone(shared);
-    std::thread::Builder::new().name("upkeep".into()).spawn(move || {
+    supervise::thread("upkeep", &shared.metrics, move || {
         while !*state.stop.borrow() {
             state.store.upkeep();
             std::thread::sleep(UPKEEP);
         }
     })?;
     let state = Arc::clone(shared);
-    let pressure = Arc::clone(pressure);
-    std::thread::Builder::new().name("sweep".into()).spawn(move || {
-        let mut swept = state.purges.epoch();
-        let mut rests_until = Duration::ZERO;
-        let mut given_back = Duration::ZERO;
+    let context = Arc::clone(context);
+    let mut swept = state.purges.epoch();
+    let mut rests_until = Duration::ZERO;
+    let mut given_back = Duration::ZERO;
+    let mut thinner = Thinner::new(&context.limits);
+    supervise::thread("sweep", &shared.metrics, move || {
         while !*state.stop.borrow() {
             let begun = clock::now();
             // Where rows come faster than walks, they would fold before the next one lets them go.
@@ -51,13 +52,14 @@ pub(super) fn start(shared: &Arc<Shared>, pressure: &Arc<PressureGauge>) -> io::
                 rests_until = ended.boot + LONGEST_REST.min(ended.since(begun) * 4);
             }
             measure(&state);
-            press(&state, &pressure, &mut given_back);
+            press(&state, &context.pressure, &mut given_back);
+            make_room(&context, &mut thinner);
             std::thread::sleep(LOOK);
         }
     })?;
     if shared.edge.codes() {
         let state = Arc::clone(shared);
-        std::thread::Builder::new().name("codings".into()).spawn(move || {
+        supervise::thread("codings", &shared.metrics, move || {
             // On Linux this is the priority of this thread alone.
             if let Err(error) = rustix::process::setpriority_process(None, CODINGS_NICE) {
                 tracing::debug!(%error, "the thread that codes keeps its priority");
@@ -84,6 +86,18 @@ pub(super) fn measure(shared: &Shared) {
     metrics.evictions.inc_by(shared.store.evictions().saturating_sub(metrics.evictions.get()));
 }
 
+/// Has idle connections closed where there are too many, or memory is short.
+fn make_room(context: &Context, thinner: &mut Thinner) {
+    let clients = &context.clients;
+    let short = context.pressure.step() >= Pressure::Shed;
+    thinner.look(
+        &context.thinning,
+        (clients.open(), clients.most_open()),
+        short,
+        clock::now().boot,
+    );
+}
+
 /// Publishes the step of memory pressure, and gives memory back where there is some.
 fn press(shared: &Shared, gauge: &PressureGauge, given_back: &mut Duration) {
     let Some(resident) = resident_bytes() else { return };
@@ -108,6 +122,7 @@ fn press(shared: &Shared, gauge: &PressureGauge, given_back: &mut Duration) {
         tracing::warn!(?step, resident, percent, "memory pressure");
     }
     gauge.set(step);
+    shared.metrics.strain.memory_pressure.set(step as i64);
     let now = clock::now().boot;
     if step >= Pressure::Evict && now.saturating_sub(*given_back) >= SETTLE {
         *given_back = now;

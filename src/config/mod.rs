@@ -5,6 +5,7 @@
 
 mod certificates;
 mod check;
+mod descriptors;
 mod error;
 mod facades;
 mod file;
@@ -32,6 +33,7 @@ use http::header::HeaderName;
 use ipnet::IpNet;
 
 pub use certificates::{CertificateFacts, inspect_certificate, read_pair};
+pub use descriptors::Descriptors;
 pub use error::{Problem, Problems, Severity};
 pub use facades::{Facades, Service};
 pub use flags::Flags;

@@ -8,8 +8,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::clients::Clients;
+use super::thinning::Thinning;
 use crate::clock::Now;
-use crate::config::Limits;
+use crate::config::{Descriptors, Limits};
 use crate::telemetry::Metrics;
 
 /// Whether the process takes work, is finishing, or must go at once.
@@ -83,6 +84,10 @@ pub struct Context {
     pub clients: Arc<Clients>,
     /// How short of memory the process is.
     pub pressure: Arc<PressureGauge>,
+    /// Descriptors that strangers do not get.
+    pub descriptors: Descriptors,
+    /// Which idle connections have to go for lack of room.
+    pub thinning: Thinning,
     /// State of draining. Clone it to wait for a change.
     pub drain: watch::Receiver<Drain>,
 }
@@ -96,7 +101,16 @@ impl Context {
         drain: watch::Receiver<Drain>,
     ) -> Arc<Self> {
         let clients = Clients::new(&limits);
-        Arc::new(Self { limits, metrics, clients, pressure: Arc::default(), drain })
+        let descriptors = Descriptors::of(&limits);
+        Arc::new(Self {
+            limits,
+            metrics,
+            clients,
+            pressure: Arc::default(),
+            descriptors,
+            thinning: Thinning::default(),
+            drain,
+        })
     }
 
     /// Whether connections should end after the request at hand: the process drains, or sheds

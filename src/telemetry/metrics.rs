@@ -16,6 +16,7 @@ use super::codings::CodingMetrics;
 use super::collect::Shelf;
 use super::process;
 use super::sites::{SiteMetrics, Sites};
+use super::strain::StrainMetrics;
 use super::stripes::Counter;
 use crate::config::Config;
 use crate::message::Refusal;
@@ -41,6 +42,8 @@ pub struct Metrics {
     pub log: LogMetrics,
     /// The node as a whole.
     pub node: NodeMetrics,
+    /// What is odd, short or broken.
+    pub strain: StrainMetrics,
     registry: Registry,
 }
 
@@ -75,10 +78,6 @@ pub struct DoorMetrics {
     pub tunnel_bytes_sent: Counter,
     /// Requests whose handler panicked.
     pub panics: IntCounter,
-    /// Legal but odd behaviour of clients.
-    pub glitches: IntCounter,
-    /// Connections closed for too many glitches.
-    pub glitch_closes: IntCounter,
     /// HTTP/2 streams reset by clients.
     pub streams_reset: IntCounter,
     /// HTTP/2 streams open now.
@@ -137,12 +136,6 @@ impl DoorMetrics {
             tunnel_bytes_received,
             tunnel_bytes_sent,
             panics: shelf.counter("atoll_panics_total", "Requests whose handler panicked."),
-            glitches: shelf
-                .counter("atoll_glitches_total", "Legal but odd behaviour of client connections."),
-            glitch_closes: shelf.counter(
-                "atoll_glitch_closes_total",
-                "Client connections closed for too much odd behaviour.",
-            ),
             streams_reset: shelf
                 .counter("atoll_http2_streams_reset_total", "HTTP/2 streams reset by clients."),
             streams_open: shelf.gauge("atoll_http2_streams_open", "HTTP/2 streams open."),
@@ -541,6 +534,7 @@ impl Metrics {
                     "Acts that were carried out and are not in the audit log.",
                 ),
             },
+            strain: StrainMetrics::new(&shelf),
             registry,
         })
     }

@@ -16,6 +16,7 @@ mod metrics;
 mod process;
 mod record;
 mod sites;
+mod strain;
 mod stripes;
 mod trace;
 
@@ -28,6 +29,7 @@ pub use log::{LogError, ProcessLog, init_log};
 pub use metrics::{DoorMetrics, LogMetrics, Metrics, NodeMetrics, OriginMetrics, StoreMetrics};
 pub use record::{Record, Tagged};
 pub use sites::SiteMetrics;
+pub use strain::{Glitch, StrainMetrics};
 pub use stripes::Counter;
 pub use trace::{RequestId, RequestIds, TraceParent};
 

@@ -218,7 +218,7 @@ async fn rapid_resets_close_the_connection_and_work_never_exceeds_the_streams() 
     let error = timeout(LONG, driver).await.unwrap().unwrap().unwrap_err();
     assert_eq!(reason(&error), Some(Reason::ENHANCE_YOUR_CALM));
     assert_eq!(edge.script.seen.load(Ordering::SeqCst), 50);
-    assert_eq!(edge.context.metrics.doors.glitch_closes.get(), 1);
+    assert_eq!(edge.context.metrics.strain.glitch_closes.get(), 1);
 }
 
 #[tokio::test]
