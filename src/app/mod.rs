@@ -11,6 +11,7 @@
 
 mod control;
 mod demo;
+mod pressure;
 mod signals;
 mod supervise;
 mod upkeep;

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Shared, supervise};
+use super::{Shared, pressure, supervise};
 use crate::clock;
 use crate::listener::{Context, Pressure, PressureGauge, Thinner};
 use crate::store::{CLASSES, sweep};
@@ -100,24 +100,10 @@ fn make_room(context: &Context, thinner: &mut Thinner) {
 
 /// Publishes the step of memory pressure, and gives memory back where there is some.
 fn press(shared: &Shared, gauge: &PressureGauge, given_back: &mut Duration) {
-    let Some(resident) = resident_bytes() else { return };
-    let limits = &shared.config.limits;
-    let percent = resident.saturating_mul(100) / shared.config.memory.budget_bytes.max(1);
-    let percent = u32::try_from(percent).unwrap_or(u32::MAX);
+    let Some(resident) = pressure::resident_bytes() else { return };
+    let (limits, budget) = (&shared.config.limits, shared.config.memory.budget_bytes);
     let before = gauge.step();
-    let steps = [
-        (Pressure::Refuse, limits.memory_refuse_percent),
-        (Pressure::Shed, limits.memory_shed_percent),
-        (Pressure::Evict, limits.memory_evict_percent),
-    ];
-    // A step that is in force ends only well below where it began.
-    let step = steps
-        .into_iter()
-        .find(|(step, at)| {
-            let slack = if before >= *step { limits.memory_hysteresis_percent } else { 0 };
-            percent >= at.saturating_sub(slack)
-        })
-        .map_or(Pressure::None, |(step, _)| step);
+    let (step, percent) = pressure::step(resident, budget, before, limits);
     if step != before {
         tracing::warn!(?step, resident, percent, "memory pressure");
     }
@@ -126,15 +112,6 @@ fn press(shared: &Shared, gauge: &PressureGauge, given_back: &mut Duration) {
     let now = clock::now().boot;
     if step >= Pressure::Evict && now.saturating_sub(*given_back) >= SETTLE {
         *given_back = now;
-        let over =
-            percent.saturating_sub(limits.memory_evict_percent) + limits.memory_hysteresis_percent;
-        shared.store.give_back(shared.config.memory.budget_bytes / 100 * u64::from(over));
+        shared.store.give_back(pressure::excess(percent, budget, limits));
     }
-}
-
-/// Resident memory of this process in bytes.
-fn resident_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
 }

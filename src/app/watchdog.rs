@@ -56,7 +56,8 @@ pub(super) struct Watchdog {
     workers: Vec<Watched>,
     /// Rounds without a beat after which a worker counts as stuck; 0: never.
     patience: u64,
-    abort: bool,
+    /// How to end the process where it is to end.
+    end: Option<fn()>,
     metrics: Arc<Metrics>,
 }
 
@@ -80,18 +81,21 @@ impl Watchdog {
             .collect();
         let rounds = patience.as_millis().div_ceil(ROUND.as_millis());
         let patience = u64::try_from(rounds).unwrap_or(u64::MAX);
-        Self { workers, patience, abort, metrics: Arc::clone(metrics) }
+        let end: Option<fn()> = if abort { Some(|| std::process::abort()) } else { None };
+        Self { workers, patience, end, metrics: Arc::clone(metrics) }
     }
 
     /// Watches until `stop` says so.
     pub(super) fn watch(&mut self, stop: impl Fn() -> bool) {
         while self.patience > 0 && !stop() {
             std::thread::sleep(ROUND);
-            if self.look() > 0 && self.abort {
+            if self.look() > 0
+                && let Some(end) = self.end
+            {
                 // Whoever starts us again serves sooner than this process would. The log has a
                 // thread of its own and needs a moment.
                 std::thread::sleep(ROUND);
-                std::process::abort();
+                end();
             }
         }
     }
@@ -187,6 +191,19 @@ mod tests {
         pulse.beats.store(2, Ordering::Relaxed);
         assert_eq!([watchdog.look(), watchdog.look(), watchdog.look()], [0, 0, 0]);
         assert_eq!(watchdog.look(), 1);
+    }
+
+    #[test]
+    fn whoever_is_to_abort_does() {
+        let metrics = Metrics::new(&test_config());
+        let pulse = Arc::<Pulse>::default();
+        let mut watchdog = Watchdog::new(&[Arc::clone(&pulse)], ROUND * 2, true, &metrics);
+        watchdog.end = Some(|| panic!("ended"));
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            watchdog.watch(|| false);
+        }));
+        assert!(ended.is_err());
+        assert_eq!(metrics.strain.stalls.get(), 1);
     }
 
     #[test]

@@ -295,6 +295,28 @@ async fn raw(edge: &Edge, bytes: &[u8]) -> Vec<u8> {
     answer
 }
 
+#[tokio::test]
+async fn what_is_announced_is_what_is_configured() {
+    let edge = Edge::plain(Edge::limits());
+    let mut stream = TcpStream::connect(edge.address).await.unwrap();
+    stream.write_all(PREFACE).await.unwrap();
+    stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+    let mut head = [0; 9];
+    timeout(LONG, stream.read_exact(&mut head)).await.unwrap().unwrap();
+    assert_eq!((head[3], head[4]), (4, 0), "SETTINGS come first");
+    let mut settings = vec![0; usize::from(head[2])];
+    timeout(LONG, stream.read_exact(&mut settings)).await.unwrap().unwrap();
+    let announced = |name: u8| {
+        let row = settings.chunks(6).find(|row| row[1] == name)?;
+        Some(u32::from_be_bytes(row[2..6].try_into().unwrap()))
+    };
+    // Table, streams, window, frame, fields; push is never spoken of by a server.
+    let rows = [(1, 4096), (3, 100), (4, 65_536), (5, 16_384), (6, 32_768)];
+    for (name, value) in rows {
+        assert_eq!(announced(name), Some(value), "setting {name}");
+    }
+}
+
 /// The error code of the last GOAWAY among frames.
 fn goaway(mut frames: &[u8]) -> Option<u32> {
     let mut code = None;

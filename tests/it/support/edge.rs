@@ -39,7 +39,7 @@ pub(crate) struct Plan {
     log: String,
     /// Keys that make the first site's lifetimes exact.
     exact: &'static str,
-    folder: Option<Folder>,
+    pub(super) folder: Option<Folder>,
 }
 
 /// Keys that make lifetimes exact.
@@ -206,6 +206,12 @@ impl Plan {
         self.listener("127.0.0.1:0", "http2 = true")
     }
 
+    /// A further certificate.
+    pub(crate) fn certificate(mut self, certificate: &Certificate) -> Self {
+        self.certificates.push_str(&certificate.toml());
+        self
+    }
+
     /// A TLS listener beside the plain one, with a certificate for each set of names.
     pub(crate) fn tls(mut self, names: &[&[&str]]) -> Self {
         self.listeners.push_str("[[listener]]\naddress = \"127.0.0.1:0\"\ntls = true\n");
@@ -217,7 +223,7 @@ impl Plan {
         self
     }
 
-    fn toml(&self) -> String {
+    pub(super) fn toml(&self) -> String {
         let hash = config::format_hash(&config::hash_token(TOKEN));
         format!(
             "[node]\nname = \"edge\"\nworkers = 2\nseed = 7\n\

@@ -1,0 +1,325 @@
+//! Overload and want: memory, descriptors, places (H02 to H17).
+
+use std::time::Duration;
+
+use crate::support::client::request;
+use crate::support::edge::HOST;
+use crate::support::{
+    Binary, Connection, Edge, H2, Origin, Piece, Reply, pattern, side_by_side, until,
+};
+
+/// Case, what it is about, and the tests that prove it: file and name.
+pub(super) const PROOFS: [(&str, &str, &[&str]); 11] = [
+    (
+        "H02",
+        "what is accounted is what memory loses",
+        &["it/cases/overload h02_", "src/store/memory sizes_round_up_as_the_allocator_does"],
+    ),
+    ("H03", "sizes that alternate", &["it/cases/overload h03_"]),
+    (
+        "H04",
+        "steps of memory pressure",
+        &["it/cases/overload h04_", "src/listener/tests without_memory_nobody_is_let_in"],
+    ),
+    ("H05", "an answer that sheds", &["it/cases/overload h04_"]),
+    (
+        "H08",
+        "a thousand clients on one key at its end",
+        &[
+            "it/collapse a_thousand_clients_cost_one_origin_request_and_none_waits_for_another",
+            "it/stale stale_is_served_while_one_refresh_is_under_way",
+        ],
+    ),
+    (
+        "H10",
+        "keys that were stored together",
+        &[
+            "src/proxy/dice what_is_stored_together_does_not_end_together",
+            "src/semantics/properties jitter_shortens_what_is_stored_and_nothing_else",
+        ],
+    ),
+    (
+        "H13",
+        "a log that nobody reads, a disk that is full",
+        &[
+            "src/telemetry/access_log/tests reader_that_stopped_reading_blocks_nobody",
+            "src/telemetry/access_log/tests full_disk_and_broken_pipe_cost_lines_and_nothing_else",
+            "src/telemetry/log blocked_reader_loses_lines_and_blocks_nobody",
+        ],
+    ),
+    (
+        "H15",
+        "retries",
+        &[
+            "src/health/retry_budget retries_stay_within_the_share_however_many_fail",
+            "it/balancing an_origin_that_cuts_half_of_its_connections_is_not_asked_twice_as_much",
+        ],
+    ),
+    (
+        "H17",
+        "a hundred thousand routes",
+        &["src/route/mod a_hundred_thousand_routes_and_a_hostile_path_are_no_matter"],
+    ),
+    (
+        "H-descriptors",
+        "no more descriptors",
+        &[
+            "it/cases/overload without_descriptors_accepting_rests_and_the_admin_listener_does_not",
+            "it/cases/overload descriptors_that_origins_lack_are_not_held_against_them",
+            "src/config/descriptors the_reserve_is_kept_back_but_for_a_quarter_at_most",
+        ],
+    ),
+    (
+        "H-idle",
+        "idle connections in the way of others",
+        &[
+            "it/cases/overload idle_connections_make_room_the_longest_idle_first",
+            "src/listener/thinning the_longest_idle_go_first_and_nobody_while_there_is_room",
+        ],
+    ),
+];
+
+/// Holds memory: an upload that the origin does not read.
+async fn upload(edge: &Binary, bytes: usize) -> Option<Connection> {
+    let mut client = Connection::try_open(edge.plain).await.ok()?;
+    let fields = [("Content-Length", "1000000000")];
+    client.try_send(request("POST", HOST, "/upload", &fields)).await.ok()?;
+    let sent = tokio::time::timeout(Duration::from_secs(2), client.try_send(vec![b'x'; bytes]));
+    // What does not go in within that time waits in the kernel.
+    let _ = sent.await;
+    Some(client)
+}
+
+#[tokio::test]
+async fn h04_memory_is_given_back_then_misses_are_shed_then_connections_refused() {
+    let origin = Origin::start(|seen| match seen.target.as_str() {
+        "/hit" => Reply::fresh("kept"),
+        "/upload" => Reply::ok("taken").before(Piece::Pause(Duration::from_secs(600))).early(),
+        _ => Reply::ok("asked"),
+    });
+    let plan = Edge::before(&origin)
+        .budget("96MiB")
+        .limits("body_in_flight_bytes = \"4MiB\"\norigin_first_byte = \"10m\"\nsend_gap = \"10m\"\norigin_gap = \"10m\"\nbody_gap = \"10m\"");
+    let edge = Binary::start(plan, "");
+    let mut kept = Connection::open(edge.plain).await;
+    assert_eq!(kept.get(HOST, "/hit", &[]).await.text(), "kept");
+    let mut other = Connection::open(edge.plain).await;
+    assert_eq!(other.get(HOST, "/miss", &[]).await.text(), "asked");
+    assert_eq!(edge.metric("atoll_memory_pressure").await, 0.0, "{} bytes", edge.resident());
+
+    let mut held = Vec::new();
+    while edge.metric("atoll_memory_pressure").await < 2.0 {
+        assert!(held.len() < 200, "{} bytes resident", edge.resident());
+        held.extend(upload(&edge, 5 << 20).await);
+    }
+    // Shed: hits go on, misses are told when to come again, and nobody keeps a connection.
+    let mut client = Connection::open(edge.plain).await;
+    let hit = client.get(HOST, "/hit", &[]).await;
+    assert_eq!((hit.status(), hit.text(), hit.field("connection")), (200, "kept", Some("close")));
+    let before = origin.count("/miss");
+    let mut client = Connection::open(edge.plain).await;
+    let shed = client.get(HOST, "/miss", &[]).await;
+    assert_eq!((shed.status(), shed.field("connection")), (503, Some("close")));
+    assert!(shed.field("retry-after").is_some(), "{shed:?}");
+    assert_eq!(origin.count("/miss"), before);
+    // The ones that were idle are gone.
+    kept.closed().await;
+
+    while edge.metric("atoll_memory_pressure").await < 3.0 {
+        assert!(held.len() < 200, "{} bytes resident", edge.resident());
+        match upload(&edge, 5 << 20).await {
+            Some(client) => held.push(client),
+            None => tokio::task::yield_now().await,
+        }
+    }
+    let mut refused = Connection::open(edge.plain).await;
+    let _ = refused.try_send(request("GET", HOST, "/hit", &[])).await;
+    assert!(refused.try_head("GET").await.is_none(), "memory is short");
+    assert!(edge.resident() < (96 << 20) * 11 / 10, "{} bytes resident", edge.resident());
+
+    drop(held);
+    edge.metric_within("atoll_memory_pressure", 0.0..=1.0).await;
+    until("misses to be asked for again", || async {
+        edge.get(HOST, "/miss").await.status() == 200
+    })
+    .await;
+}
+
+/// Asks for so many targets over one connection.
+async fn fill(edge: &Binary, prefix: &str, count: usize) {
+    let mut client = Connection::open(edge.plain).await;
+    for number in 0..count {
+        let answer = client.get(HOST, &format!("/{prefix}/{number}"), &[]).await;
+        assert_eq!(answer.status(), 200);
+    }
+}
+
+/// Bytes that the store says it holds.
+async fn accounted(edge: &Binary) -> f64 {
+    let answer = edge.manage("/metrics").await;
+    let lines = answer.text().lines().filter(|line| line.starts_with("atoll_store_bytes{"));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
+/// An origin whose bodies are as long as their paths say: `/1000/...`.
+fn sized() -> Origin {
+    Origin::start(|seen| {
+        let size = seen.target.split('/').nth(1).unwrap().parse().unwrap();
+        Reply::fresh(pattern(size))
+    })
+}
+
+#[tokio::test]
+async fn h02_what_the_store_accounts_for_is_what_memory_loses() {
+    for (size, count) in [(1, 6000), (100_000, 400), (1 << 20, 40)] {
+        let origin = sized();
+        let edge = Binary::start(Edge::before(&origin).budget("256MiB"), "");
+        // What the way of a request needs is there before the measurement.
+        fill(&edge, &size.to_string(), 20).await;
+        until("it to be stored", || async { accounted(&edge).await > 0.0 }).await;
+        let (before, stood) = (edge.resident() as f64, accounted(&edge).await);
+        let mut client = Connection::open(edge.plain).await;
+        for number in 20..count {
+            client.get(HOST, &format!("/{size}/{number}"), &[]).await;
+        }
+        let expected = (count - 20) as f64 * f64::from(size);
+        until("all to be stored", || async { accounted(&edge).await - stood >= expected }).await;
+        let (grown, told) =
+            (edge.resident() as f64 - before, accounted(&edge).await - stood);
+        // A process is no allocator: buffers, tables and pages half used are in what is resident.
+        let slack = f64::from(6 << 20);
+        assert!(grown < told * 1.15 + slack, "{size}: {grown} grown, {told} told");
+        assert!(told < grown * 1.1 + slack, "{size}: {grown} grown, {told} told");
+    }
+}
+
+#[tokio::test]
+async fn h03_sizes_that_alternate_leave_no_holes_that_grow() {
+    let origin = sized();
+    let edge = Binary::start(Edge::before(&origin).budget("64MiB"), "");
+    let base = edge.resident() as f64;
+    for round in 0..3 {
+        for (size, count) in [(16_000, 1500), (200_000, 150), (50_000, 500)] {
+            let mut client = Connection::open(edge.plain).await;
+            for number in 0..count {
+                client.get(HOST, &format!("/{size}/{round}-{number}"), &[]).await;
+            }
+        }
+    }
+    let most = 1.25 * f64::from(64 << 20) * 0.7 + base + f64::from(8 << 20);
+    until("memory to settle", || async { (edge.resident() as f64) < most }).await;
+    assert!(accounted(&edge).await <= f64::from(64 << 20) * 0.7 * 1.03);
+}
+
+/// Clients that keep a connection after an answer.
+async fn keep(edge: &Binary, most: usize) -> Vec<Connection> {
+    let mut kept = Vec::new();
+    for _ in 0..most {
+        let Ok(mut client) = Connection::try_open(edge.plain).await else { continue };
+        if client.try_send(request("GET", HOST, "/hit", &[])).await.is_err() {
+            continue;
+        }
+        let head = tokio::time::timeout(Duration::from_millis(300), client.try_head("GET")).await;
+        if let Ok(Some(_)) = head {
+            client.rest().await;
+            kept.push(client);
+        }
+    }
+    kept
+}
+
+/// A plan whose connections are bounded by descriptors alone.
+fn short_of_descriptors(origin: &Origin) -> crate::support::edge::Plan {
+    Edge::before(origin).limits("connections = 1000\nkeep_alive = \"10m\"")
+}
+
+#[tokio::test]
+async fn without_descriptors_accepting_rests_and_the_admin_listener_does_not() {
+    let origin = Origin::serving(Reply::fresh("x"));
+    let edge = Binary::start(short_of_descriptors(&origin), "ulimit -n 96;");
+    // Busy ones, which nobody may close to make room.
+    let mut busy = Vec::new();
+    for _ in 0..150 {
+        if let Ok(mut client) = Connection::try_open(edge.plain).await {
+            let _ = client.try_send("GET /hit HTTP/1.1\r\n").await;
+            busy.push(client);
+        }
+    }
+    edge.metric_within("atoll_descriptors_short_total", 1.0..=f64::MAX).await;
+    let computed = edge.computed();
+    for _ in 0..10 {
+        assert_eq!(edge.manage("/healthz").await.status(), 200);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let computed = edge.computed() - computed;
+    assert!(computed < Duration::from_millis(500), "it spins: {computed:?} in a second");
+    drop(busy);
+    until("clients to be served again", || async {
+        match Connection::try_open(edge.plain).await {
+            Ok(mut client) => {
+                let _ = client.try_send(request("GET", HOST, "/hit", &[])).await;
+                client.try_head("GET").await.is_some_and(|head| head.status == 200)
+            }
+            Err(_) => false,
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn descriptors_that_origins_lack_are_not_held_against_them() {
+    let origin = Origin::start(|seen| match seen.target.as_str() {
+        "/hit" => Reply::fresh("x"),
+        _ => Reply::ok("asked").before(Piece::Pause(Duration::from_millis(500))),
+    });
+    let plan = short_of_descriptors(&origin).limits("circuit_failures = 3\neject_failures = 1");
+    let edge = Binary::start(plan, "ulimit -n 96;");
+    let kept = keep(&edge, 45).await;
+    assert!(kept.len() > 10, "{} connections", kept.len());
+    let asked = kept.into_iter().enumerate().map(|(number, mut client)| async move {
+        client.ask(HOST, &format!("/miss/{number}"), &[]).await;
+        client.try_head("GET").await.map(|head| head.status)
+    });
+    let statuses = side_by_side(asked).await;
+    assert!(statuses.contains(&Some(503)), "there are too few for all: {statuses:?}");
+    assert!(statuses.iter().flatten().all(|status| [200, 503].contains(status)), "{statuses:?}");
+    assert_eq!(edge.metric("atoll_origin_ejections_total{origin=\"main\"}").await, 0.0);
+    assert_eq!(edge.metric("atoll_origin_circuit_opened_total{origin=\"main\"}").await, 0.0);
+    until("the origin to be asked again", || async {
+        edge.get(HOST, "/miss/later").await.status() == 200
+    })
+    .await;
+}
+
+/// Connections that have had an answer.
+async fn answered(edge: &Edge, count: usize) -> Vec<Connection> {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = edge.connect().await;
+        assert_eq!(client.get(HOST, "/hit", &[]).await.text(), "x");
+        clients.push(client);
+    }
+    clients
+}
+
+#[tokio::test]
+async fn idle_connections_make_room_the_longest_idle_first() {
+    let origin = Origin::serving(Reply::fresh("x"));
+    let edge = Edge::before(&origin).plain_h2().limits("connections = 40").start();
+    let mut old = answered(&edge, 4).await;
+    let mut h2 = H2::plain(edge.plain(), HOST).await;
+    assert_eq!(h2.get("/hit", &[]).await.text(), "x");
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(edge.metric("atoll_connections_idle_closed_total").await, 0.0);
+    // The thirty-sixth of forty: nine in ten.
+    let mut kept = answered(&edge, 31).await;
+    for client in &mut old {
+        client.closed().await;
+    }
+    assert_eq!(h2.ended_by_edge().await, None, "it was asked to leave");
+    for client in &mut kept {
+        assert_eq!(client.get(HOST, "/hit", &[]).await.text(), "x");
+    }
+    assert_eq!(edge.metric("atoll_connections_idle_closed_total").await, 5.0);
+    assert_eq!(edge.metric("atoll_connections_refused_total").await, 0.0);
+}
