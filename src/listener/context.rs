@@ -87,7 +87,7 @@ pub struct Context {
     /// Descriptors that strangers do not get.
     pub descriptors: Descriptors,
     /// Which idle connections have to go for lack of room.
-    pub thinning: Thinning,
+    pub thinning: Arc<Thinning>,
     /// State of draining. Clone it to wait for a change.
     pub drain: watch::Receiver<Drain>,
 }
@@ -108,7 +108,7 @@ impl Context {
             clients,
             pressure: Arc::default(),
             descriptors,
-            thinning: Thinning::default(),
+            thinning: Arc::default(),
             drain,
         })
     }
