@@ -482,8 +482,13 @@ async fn listener_answers_over_a_socket_and_stops() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
-    let server =
-        tokio::spawn(serve(Arc::new(listener), None, Arc::clone(&bench.admin), Surface::Full, stopped));
+    let server = tokio::spawn(serve(
+        Arc::new(listener),
+        None,
+        Arc::clone(&bench.admin),
+        Surface::Full,
+        stopped,
+    ));
     let text = exchange(
         address,
         "POST /v1/purge HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer purge\r\n\

@@ -13,7 +13,12 @@ use crate::config::Limits;
 use crate::listener::Pressure;
 
 /// What `resident` bytes of `budget` mean after the step `before`, and how many percent they are.
-pub(super) fn step(resident: u64, budget: u64, before: Pressure, limits: &Limits) -> (Pressure, u32) {
+pub(super) fn step(
+    resident: u64,
+    budget: u64,
+    before: Pressure,
+    limits: &Limits,
+) -> (Pressure, u32) {
     let percent = resident.saturating_mul(100) / budget.max(1);
     let percent = u32::try_from(percent).unwrap_or(u32::MAX);
     let steps = [

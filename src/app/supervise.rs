@@ -93,9 +93,7 @@ mod tests {
     use crate::telemetry::test_config;
 
     fn panics(metrics: &Metrics, task: &str) -> bool {
-        metrics
-            .render()
-            .contains(&format!("atoll_background_panics_total{{task=\"{task}\"}} 2"))
+        metrics.render().contains(&format!("atoll_background_panics_total{{task=\"{task}\"}} 2"))
     }
 
     #[test]

@@ -56,21 +56,13 @@ pub(super) const PROOFS: [(&str, &str, &[&str]); 12] = [
             "src/origin/tests/connections a_cut_of_tls_without_its_end_is_no_end",
         ],
     ),
-    (
-        "C19",
-        "protocols on offer",
-        &["it/cases/handshakes c19_", "it/tls protocols_are_agreed_on"],
-    ),
+    ("C19", "protocols on offer", &["it/cases/handshakes c19_", "it/tls protocols_are_agreed_on"]),
     (
         "C20",
         "certificates of origins",
         &["it/cases/handshakes c20_", "it/failover an_origin_over_tls_must_be_who_it_says"],
     ),
-    (
-        "C21",
-        "protocols of origins",
-        &["it/h2_origins what_tls_agrees_on_is_spoken"],
-    ),
+    ("C21", "protocols of origins", &["it/h2_origins what_tls_agrees_on_is_spoken"]),
     ("C23", "thousands of certificates", &["it/cases/handshakes c23_"]),
 ];
 
@@ -257,7 +249,10 @@ async fn c15_a_handshake_may_stand_still_nowhere() {
         let begun = Instant::now();
         say(edge.tls(), &whole[..length]).await;
         let took = begun.elapsed();
-        assert!(took > Duration::from_millis(400) && took < Duration::from_secs(3), "{case}: {took:?}");
+        assert!(
+            took > Duration::from_millis(400) && took < Duration::from_secs(3),
+            "{case}: {took:?}"
+        );
     }
     edge.metric_becomes("atoll_connections_open", 0.0).await;
     assert_eq!(edge.metric("atoll_tls_handshake_failures_total").await, rows.len() as f64);
@@ -442,7 +437,8 @@ async fn c20_an_origin_that_cannot_prove_itself_is_not_asked() {
         );
         let edge = Edge::before(&origin).no_origins().origin_keys(&keys).start();
         let answer = edge.get("/a").await;
-        let failures = "atoll_origin_failures_total{error=\"tls_certificate_error\",origin=\"main\"}";
+        let failures =
+            "atoll_origin_failures_total{error=\"tls_certificate_error\",origin=\"main\"}";
         if case == "sound" {
             assert_eq!(answer.status(), 200, "{case}: {answer:?}");
             continue;
@@ -456,7 +452,7 @@ async fn c20_an_origin_that_cannot_prove_itself_is_not_asked() {
 #[tokio::test]
 async fn c23_thousands_of_certificates_delay_neither_start_nor_handshake() {
     // Making and reading so many takes an unoptimised build too long.
-    let count = if cfg!(debug_assertions) { 1000 } else { 10_000 };
+    let (count, most) = if cfg!(debug_assertions) { (1000, 15) } else { (10_000, 5) };
     let origin = Origin::serving(Reply::ok("x"));
     let folder = Folder::new();
     let mut plan = Edge::before(&origin).tls(&[]);
@@ -467,7 +463,7 @@ async fn c23_thousands_of_certificates_delay_neither_start_nor_handshake() {
     let begun = Instant::now();
     let edge = Binary::start(plan, "");
     let took = begun.elapsed();
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < Duration::from_secs(most), "{took:?}");
     let address = edge.tls.unwrap();
     for number in [0, count / 2, count - 1] {
         let name = format!("n{number}.test");

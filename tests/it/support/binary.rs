@@ -27,7 +27,10 @@ impl Binary {
         let folder = plan.folder.take().unwrap_or_else(Folder::new);
         let file = folder.path().join("atoll.toml");
         std::fs::write(&file, plan.toml()).unwrap();
-        let mut child = command(shell).arg(&file).stdin(Stdio::null()).stdout(Stdio::null())
+        let mut child = command(shell)
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -68,9 +71,8 @@ impl Binary {
 
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill")
-            .args([&format!("-{name}"), &self.child.id().to_string()])
-            .status();
+        let sent =
+            Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.unwrap().success());
     }
 
@@ -116,8 +118,7 @@ impl Binary {
     /// Time of the processor that it has had.
     pub(crate) fn computed(&self) -> Duration {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<&str> =
-            text.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
+        let fields: Vec<&str> = text.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
         let ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
         Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
     }
