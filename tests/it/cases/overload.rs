@@ -90,7 +90,10 @@ async fn waiting(edge: &Binary, h2: &mut H2) -> Vec<Asked> {
     let mut waiting = Vec::new();
     for _ in 0..80 {
         let head = h2.head("POST", "/upload", &[]);
-        waiting.push(h2.ask(head, true).await);
+        let mut asked = h2.ask(head, true).await;
+        // A body that does not begin would not wait for a place.
+        asked.body.send_data(Bytes::from_static(b"x"), false).unwrap();
+        waiting.push(asked);
     }
     edge.metric_within("atoll_origin_queued{origin=\"main\"}", 80.0..=80.0).await;
     waiting

@@ -89,7 +89,7 @@ fn resets_that_the_client_makes_us_send_end_at_the_hundredth_and_our_own_do_not_
 fn floods_of_each_kind_end() {
     type Row =
         (&'static str, fn(&mut FrameWatch, u32) -> Result<(), Breach>, Option<(u32, Reason)>);
-    let rows: [Row; 17] = [
+    let rows: [Row; 18] = [
         (
             "CONTINUATION without end",
             |watch, round| {
@@ -142,6 +142,14 @@ fn floods_of_each_kind_end() {
         (
             "DATA of one byte, a thousand a second",
             |watch, round| watch.received(&frame(DATA, 0, 1, b"x"), at(u64::from(round))),
+            None,
+        ),
+        (
+            "DATA of one byte, each answered",
+            |watch, _| {
+                watch.received(&frame(DATA, 0, 1, b"x"), at(0))?;
+                watch.sent(&frame(DATA, 0, 1, b"y"))
+            },
             None,
         ),
         ("DATA", |watch, _| watch.received(&frame(DATA, 0, 1, &[0; 16]), at(0)), None),
