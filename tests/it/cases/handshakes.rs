@@ -452,7 +452,7 @@ async fn c20_an_origin_that_cannot_prove_itself_is_not_asked() {
 #[tokio::test]
 async fn c23_thousands_of_certificates_delay_neither_start_nor_handshake() {
     // Making and reading so many takes an unoptimised build too long.
-    let (count, most) = if cfg!(debug_assertions) { (1000, 15) } else { (10_000, 5) };
+    let (count, most) = if cfg!(debug_assertions) { (300, 15) } else { (10_000, 5) };
     let origin = Origin::serving(Reply::ok("x"));
     let folder = Folder::new();
     let mut plan = Edge::before(&origin).tls(&[]);
