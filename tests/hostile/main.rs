@@ -1,0 +1,62 @@
+//! What strangers may send, driven from data files, against the real binary as it is shipped.
+//!
+//! `cases/*.toml` hold the HTTP/1 cases, `cases/http2.toml` those of HTTP/2. Each is judged by its
+//! harm: at the origin, which records every byte, and at a second client, which shares the
+//! origin's connections with the attacker. `docs/robustness.md` counts them.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something unforeseen happens")]
+#![allow(clippy::indexing_slicing, clippy::panic, reason = "as above")]
+#![allow(clippy::cast_possible_truncation, reason = "numbers of cases are small")]
+#![expect(clippy::disallowed_methods, reason = "tests measure real time")]
+
+mod data;
+mod dice;
+mod edge;
+mod http1;
+mod origin;
+mod reader;
+mod wire;
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use dice::Dice;
+use http1::{Bench, Probe};
+
+/// Edges at work at once.
+const BENCHES: usize = 4;
+
+#[test]
+fn http1_cases_do_no_harm() {
+    let cases = data::load();
+    let only = std::env::var("ONLY").unwrap_or_default();
+    let probes: VecDeque<Probe<'_>> =
+        cases.iter().filter(|case| case.id.starts_with(&only)).flat_map(http1::probes).collect();
+    let count = probes.len();
+    let seed = dice::seed();
+    println!("{} cases, {count} probes, SEED={seed}", cases.len());
+    let queue = Mutex::new(probes);
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for worker in 0..BENCHES {
+            let (queue, failures) = (&queue, &failures);
+            scope.spawn(move || {
+                let mut bench = Bench::start();
+                let mut dice = Dice(seed ^ worker as u64);
+                loop {
+                    let Some(probe) = queue.lock().unwrap().pop_front() else { break };
+                    if let Err(why) = http1::judge(&mut bench, &probe, &mut dice) {
+                        failures.lock().unwrap().push(format!("{}\n    {why}", probe.name()));
+                    }
+                }
+                if let Err(why) = bench.origin.agree() {
+                    failures.lock().unwrap().push(why);
+                }
+                println!("slowest control request: {:?}", bench.slowest);
+            });
+        }
+    });
+    let mut failures = failures.into_inner().unwrap();
+    failures.sort();
+    assert!(failures.is_empty(), "{} of {count}:\n{}", failures.len(), failures.join("\n"));
+}
