@@ -27,18 +27,17 @@ impl Edge {
     }
 
     /// One with these lines in its configuration.
-    pub(crate) fn with(origin: SocketAddr, keys: &str) -> Self {
+    pub(crate) fn with(origin: SocketAddr, keys: &str, hosts: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("atoll-hostile-{}-{number}.toml", std::process::id());
         let path = std::env::temp_dir().join(name);
         let text = format!(
             "{keys}\n[[origin]]\nname = \"origin\"\nservers = [\"http://{origin}\"]\n\
-             [[site]]\nname = \"default\"\nhosts = [\"*\"]\norigin = \"origin\"\n"
+             [[site]]\nname = \"default\"\nhosts = [\"{hosts}\"]\norigin = \"origin\"\n"
         );
         std::fs::write(&path, text).unwrap();
-        let edge = Self::run(&["--config".to_owned(), path.display().to_string()], Some(path));
-        edge
+        Self::run(&["--config".to_owned(), path.display().to_string()], Some(path))
     }
 
     fn run(flags: &[String], config: Option<PathBuf>) -> Self {

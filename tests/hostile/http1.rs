@@ -141,7 +141,24 @@ pub(crate) struct Observed {
     number: u32,
 }
 
+impl Observed {
+    fn brief(&self) -> String {
+        let statuses: Vec<u16> = self.answers.iter().map(|answer| answer.status).collect();
+        let last = self.answers.last().and_then(|answer| answer.field("connection"));
+        format!(
+            "answers {statuses:?} ({last:?}), end {:?} after {:?}, {} reasons, origin {:?} {:?}, behind {:?}",
+            self.end,
+            self.lingered,
+            self.refusals,
+            own(self),
+            self.since.unfinished,
+            String::from_utf8_lossy(&self.behind),
+        )
+    }
+}
+
 /// What must be seen.
+#[derive(Debug)]
 struct Expected {
     statuses: Vec<u16>,
     origin: Vec<String>,
@@ -294,7 +311,7 @@ impl Bench {
             }
         }
         let lingered = answered.elapsed();
-        let fresh = case.primed || expected.origin.iter().any(|line| line.starts_with("GET /a"));
+        let fresh = case.primed || case.says.is_some() || expected.origin.iter().any(|line| line.starts_with("GET /a"));
         let target = if fresh { format!("/c{number:06}") } else { format!("/a{number:06}") };
         let (control, control_time) = self.control(&target, number);
         self.slowest = self.slowest.max(control_time);
@@ -427,7 +444,7 @@ pub(crate) fn harmless(observed: &Observed) -> Result<(), String> {
 fn hold(case: &Case, expected: &Expected, observed: &Observed) -> Result<(), String> {
     let statuses: Vec<u16> = observed.answers.iter().map(|answer| answer.status).collect();
     let same = |what: &str, right: bool| {
-        if right { Ok(()) } else { Err(format!("{what}: {observed:?}")) }
+        if right { Ok(()) } else { Err(format!("{what}: {}; expected {expected:?}", observed.brief())) }
     };
     same("the answers", statuses == expected.statuses)?;
     same("what the origin got", own(observed) == expected.origin)?;
@@ -482,17 +499,14 @@ fn at_the_origin(case: &Case, expected: &Expected, observed: &Observed) -> Resul
             seen.method == "HEAD" || answer.body == format!("- {}", seen.line()).into_bytes()
         });
         if !said {
-            return Err(format!("each its own answer: {observed:?}"));
+            return Err(format!("each its own answer: {}", observed.brief()));
         }
     }
     if case.kills {
-        let connections: Vec<usize> = own.iter().map(|(connection, _)| *connection).collect();
-        let again = observed.since.requests.iter().any(|(connection, seen)| {
-            seen.values("x-nonce").any(|own| own == nonce.as_bytes())
-                && connections.contains(connection)
-        });
-        if again {
-            return Err(format!("the origin's connection was used again: {observed:?}"));
+        let used = own.first().map_or(usize::MAX, |(connection, _)| *connection);
+        let times = observed.since.requests.iter().filter(|(connection, _)| *connection == used);
+        if times.count() > 1 {
+            return Err(format!("the origin's connection was used again: {}", observed.brief()));
         }
     }
     Ok(())

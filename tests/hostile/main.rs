@@ -12,7 +12,9 @@
 mod data;
 mod dice;
 mod edge;
+mod frames;
 mod http1;
+mod http2;
 mod origin;
 mod reader;
 mod wire;
@@ -59,4 +61,39 @@ fn http1_cases_do_no_harm() {
     let mut failures = failures.into_inner().unwrap();
     failures.sort();
     assert!(failures.is_empty(), "{} of {count}:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn http2_cases_do_no_harm() {
+    let cases = http2::load();
+    let only = std::env::var("ONLY").unwrap_or_default();
+    let chosen = cases.iter().filter(|case| case.id.starts_with(&only));
+    let queue: Mutex<VecDeque<&http2::Case>> = Mutex::new(chosen.collect());
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..BENCHES {
+            let (queue, failures) = (&queue, &failures);
+            scope.spawn(move || {
+                let mut shared = http2::Bench::start(None);
+                loop {
+                    let Some(case) = queue.lock().unwrap().pop_front() else { break };
+                    let begun = std::time::Instant::now();
+                    let mut own = case.config().map(|keys| http2::Bench::start(Some(keys)));
+                    let bench = own.as_mut().unwrap_or(&mut shared);
+                    let found = http2::judge(bench, case);
+                    println!("{} {} probes in {:?}", case.id, case.probes.len(), begun.elapsed());
+                    let mut failures = failures.lock().unwrap();
+                    match (case.waits, found.is_empty()) {
+                        (true, true) => failures.push(format!("{} waits no more", case.id)),
+                        (true, false) => {}
+                        (false, _) => failures.extend(found),
+                    }
+                    failures.extend(bench.origin.agree().err());
+                }
+            });
+        }
+    });
+    let mut failures = failures.into_inner().unwrap();
+    failures.sort();
+    assert!(failures.is_empty(), "{}:\n{}", failures.len(), failures.join("\n"));
 }

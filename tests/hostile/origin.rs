@@ -1,4 +1,5 @@
-//! An origin that records every byte and answers each request with what it understood of it.
+//! An origin that records every byte and answers each request with what it understood of it; those
+//! for `/hold` and what follows never.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -114,19 +115,6 @@ impl Origin {
         !changed.wait_timeout_while(state, patience, open).unwrap().1.timed_out()
     }
 
-    /// Waits until so many requests have been understood since the mark.
-    pub(crate) fn requests(&self, mark: &Mark, count: usize, patience: Duration) -> bool {
-        let (lock, changed) = &*self.state;
-        let few = |state: &mut State| state.requests.len() < mark.requests + count;
-        let state = lock.lock().unwrap();
-        !changed.wait_timeout_while(state, patience, few).unwrap().1.timed_out()
-    }
-
-    /// Requests begun and not ended, now.
-    pub(crate) fn connections(&self) -> usize {
-        self.state.0.lock().unwrap().connections.len()
-    }
-
     /// Whether all readers understand all that ever came in the same way.
     pub(crate) fn agree(&self) -> Result<(), String> {
         let state = self.state.0.lock().unwrap();
@@ -160,7 +148,7 @@ fn serve(mut stream: TcpStream, number: usize, shared: &(Mutex<State>, Condvar))
             for seen in reading.requests {
                 if early > 0 {
                     early -= 1;
-                } else {
+                } else if !seen.target.starts_with("/hold") {
                     closes |= answer(&seen, &state.scripts, &mut out);
                 }
                 state.requests.push((number, seen));
