@@ -343,6 +343,10 @@ fn status(block: &[u8]) -> u16 {
             digits(&coded[..usize::from(length & 0x7f)])
         }
         // A change of the table's size comes before.
+        [0x3f, rest @ ..] => {
+            let bytes = rest.iter().take_while(|byte| **byte & 0x80 != 0).count() + 1;
+            status(&rest[bytes..])
+        }
         [size, rest @ ..] if size & 0xe0 == 0x20 => status(rest),
         _ => 0,
     }
@@ -367,7 +371,8 @@ fn digits(coded: &[u8]) -> u16 {
 
 #[test]
 fn statuses_are_read() {
-    let rows: [(&[u8], u16); 4] = [
+    let rows: [(&[u8], u16); 5] = [
+        (&[0x20, 0x3f, 0xe1, 0xff, 0x03, 0x88], 200),
         (&[0x88], 200),
         (&[0x48, 3, b'4', b'2', b'1'], 421),
         // 431: 011010 011001 00001
