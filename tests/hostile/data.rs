@@ -25,6 +25,9 @@ pub(crate) struct Case {
     pub(crate) title: String,
     /// `REJ 400`, `BODY 400`, `OK`, `LOCAL 204`, `CLOSE`, `EITHER 400`; see `http1`.
     pub(crate) expect: String,
+    /// Name of the file that it stands in.
+    #[serde(skip)]
+    pub(crate) file: &'static str,
     /// What comes before each of `rest`.
     #[serde(default = "base")]
     pub(crate) base: String,
@@ -87,19 +90,22 @@ impl Case {
     }
 }
 
-const FILES: [&str; 6] = [
-    include_str!("cases/framing.toml"),
-    include_str!("cases/chunks.toml"),
-    include_str!("cases/lines.toml"),
-    include_str!("cases/fields.toml"),
-    include_str!("cases/exchanges.toml"),
-    include_str!("cases/answers.toml"),
+const FILES: [(&str, &str); 6] = [
+    ("framing", include_str!("cases/framing.toml")),
+    ("chunks", include_str!("cases/chunks.toml")),
+    ("lines", include_str!("cases/lines.toml")),
+    ("fields", include_str!("cases/fields.toml")),
+    ("exchanges", include_str!("cases/exchanges.toml")),
+    ("answers", include_str!("cases/answers.toml")),
 ];
 
 /// Every HTTP/1 case.
 pub(crate) fn load() -> Vec<Case> {
-    let files = FILES.map(|text| toml::from_str::<File>(text).unwrap().case);
-    files.into_iter().flatten().collect()
+    let read = |(file, text): (&'static str, &str)| {
+        let cases = toml::from_str::<File>(text).unwrap().case;
+        cases.into_iter().map(move |case| Case { file, ..case })
+    };
+    FILES.into_iter().flat_map(read).collect()
 }
 
 /// The bytes that a text stands for.

@@ -239,10 +239,10 @@ impl Frames {
             let taken = self.tls.writer().write(bytes).unwrap_or(0);
             bytes = &bytes[taken..];
             let progress = self.write() | (!deaf && self.take());
-            if taken > 0 || progress {
-                moved = Instant::now();
-            } else if self.end.is_some() || moved.elapsed() > Duration::from_secs(2) {
+            if self.end.is_some() || moved.elapsed() > Duration::from_secs(2) {
                 return;
+            } else if taken > 0 || progress {
+                moved = Instant::now();
             } else {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -278,6 +278,9 @@ impl Frames {
     }
 
     fn take(&mut self) -> bool {
+        if self.end == Some(End::Fin) {
+            return false;
+        }
         match self.tls.read_tls(&mut self.socket) {
             Ok(0) => self.ended(End::Fin),
             Ok(_) => {}

@@ -193,12 +193,6 @@ impl Bench {
         Self { target, origin, control: None, number: 100_000, refusals: 0.0, slowest: Duration::ZERO }
     }
 
-    /// One before this edge.
-    pub(crate) fn before(edge: Edge, origin: Origin) -> Self {
-        let target = Target::Edge(Box::new(edge));
-        Self { target, origin, control: None, number: 100_000, refusals: 0.0, slowest: Duration::ZERO }
-    }
-
     pub(crate) fn next_number(&mut self) -> u32 {
         self.number += 1;
         self.number
@@ -411,6 +405,11 @@ pub(crate) fn judge(bench: &mut Bench, probe: &Probe<'_>, dice: &mut Dice) -> Re
         }
         _ => held,
     }
+}
+
+/// Requests of the probe at the origin, and whether one was begun there.
+pub(crate) fn seen(observed: &Observed) -> (Vec<String>, bool) {
+    (own(observed), !observed.since.unfinished.is_empty())
 }
 
 /// Requests of the probe at the origin.

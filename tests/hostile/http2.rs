@@ -97,6 +97,24 @@ impl Bench {
         let tls = wire::config(&[b"h2"], rustls::ALL_VERSIONS);
         Self { edge, origin, number: 500_000, tls }
     }
+
+    /// Status of a good request over a connection with this TLS.
+    pub(crate) fn status(&self, tls: Arc<ClientConfig>) -> Option<u16> {
+        let mut frames = Frames::connect(self.edge.tls, tls).ok()?;
+        frames.send(&Writer::hello(), false);
+        for piece in Writer::new(self.number).step("get /b{u}") {
+            if let Piece::Bytes(bytes) = piece {
+                frames.send(&bytes, false);
+            }
+        }
+        frames.until(PATIENCE, |heard| heard.statuses.contains_key(&1));
+        frames.heard.statuses.get(&1).copied()
+    }
+
+    /// A connection over TLS on which no protocol was agreed.
+    pub(crate) fn without_protocol(&self) -> Wire {
+        Wire::with(self.edge.tls, wire::config(&[], rustls::ALL_VERSIONS)).unwrap()
+    }
 }
 
 /// Runs all probes of a case.

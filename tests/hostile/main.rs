@@ -15,8 +15,10 @@ mod edge;
 mod frames;
 mod http1;
 mod http2;
+mod mutants;
 mod origin;
 mod reader;
+mod report;
 mod wire;
 
 use std::collections::VecDeque;
@@ -96,4 +98,52 @@ fn http2_cases_do_no_harm() {
     let mut failures = failures.into_inner().unwrap();
     failures.sort();
     assert!(failures.is_empty(), "{}:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// How many there are unless `MUTANTS` says otherwise.
+const MUTANTS: usize = 1200;
+
+#[test]
+fn mutants_do_no_harm() {
+    let cases = data::load();
+    let count = std::env::var("MUTANTS").ok().and_then(|text| text.parse().ok());
+    let count = count.unwrap_or(MUTANTS);
+    let seed = dice::seed();
+    println!("{count} mutants, SEED={seed}");
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for worker in 0..BENCHES {
+            let (cases, failures) = (&cases, &failures);
+            scope.spawn(move || {
+                let mut bench = Bench::start();
+                let mut dice = Dice(seed ^ (worker as u64 + 100));
+                for _ in 0..count / BENCHES {
+                    if let Err(why) = mutants::one(&mut bench, cases, &mut dice) {
+                        failures.lock().unwrap().push(why);
+                    }
+                }
+                if let Err(why) = bench.origin.agree() {
+                    failures.lock().unwrap().push(why);
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{}:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// TLS 1.2 carries HTTP/2, and without ALPN there is HTTP/1: what begins like HTTP/2 is refused.
+#[test]
+fn b43_protocols_are_those_that_were_agreed_on() {
+    let bench = http2::Bench::start(None);
+    assert_eq!(bench.status(wire::config(&[b"h2"], &[&rustls::version::TLS12])), Some(200));
+    for (bytes, status) in [
+        (&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], 505),
+        (b"GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 200),
+    ] {
+        let mut wire = bench.without_protocol();
+        wire.send(bytes).unwrap();
+        assert_eq!(wire.answer("GET", wire::PATIENCE).unwrap().status, status);
+        assert_eq!(wire.end(wire::PATIENCE).1, wire::End::Fin);
+    }
 }

@@ -68,10 +68,15 @@ impl Wire {
 
     /// Over TLS with `http/1.1` as its protocol.
     pub(crate) fn tls(address: SocketAddr) -> io::Result<Self> {
-        let Stream::Plain(stream) = Self::plain(address)?.stream else { unreachable!() };
         static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
         let config = CONFIG.get_or_init(|| config(&[b"http/1.1"], rustls::ALL_VERSIONS));
-        let stream = handshake(Arc::clone(config), stream)?;
+        Self::with(address, Arc::clone(config))
+    }
+
+    /// Over TLS with this configuration.
+    pub(crate) fn with(address: SocketAddr, config: Arc<ClientConfig>) -> io::Result<Self> {
+        let Stream::Plain(stream) = Self::plain(address)?.stream else { unreachable!() };
+        let stream = handshake(config, stream)?;
         Ok(Self { stream: Stream::Tls(Box::new(stream)), buffer: Vec::new() })
     }
 
