@@ -120,7 +120,8 @@ pub(crate) fn bytes(text: &str, number: u32) -> Vec<u8> {
                 tail
             }
             (b'\\', [letter, tail @ ..]) => {
-                let letters = [(b'r', b'\r'), (b'n', b'\n'), (b't', b'\t'), (b'0', 0), (b'\\', b'\\')];
+                let letters =
+                    [(b'r', b'\r'), (b'n', b'\n'), (b't', b'\t'), (b'0', 0), (b'\\', b'\\')];
                 out.push(letters.iter().find(|(name, _)| name == letter).unwrap().1);
                 tail
             }

@@ -105,7 +105,8 @@ impl Writer {
             }
             "frame" => {
                 let words: Vec<&str> = rest.splitn(4, ' ').collect();
-                let stream = if words[2] == "last" { self.last() } else { words[2].parse().unwrap() };
+                let stream =
+                    if words[2] == "last" { self.last() } else { words[2].parse().unwrap() };
                 let payload = data::bytes(words.get(3).unwrap_or(&""), self.number);
                 frame(words[0].parse().unwrap(), words[1].parse().unwrap(), stream, &payload)
             }
@@ -315,7 +316,9 @@ impl Frames {
             }
             let payload: Vec<u8> = self.read.drain(..9 + length).skip(9).collect();
             let word = |at: usize| {
-                payload.get(at..at + 4).map_or(0, |four| u32::from_be_bytes(four.try_into().unwrap()))
+                payload
+                    .get(at..at + 4)
+                    .map_or(0, |four| u32::from_be_bytes(four.try_into().unwrap()))
             };
             match kind {
                 1 => drop(self.heard.statuses.insert(stream, status(&payload))),
@@ -363,7 +366,8 @@ fn digits(coded: &[u8]) -> u16 {
     let mut number = 0;
     for _ in 0..3 {
         let value = |count: usize| {
-            bits.get(at..at + count).map_or(0, |bits| bits.iter().fold(0, |sum, bit| sum * 2 + u16::from(*bit)))
+            bits.get(at..at + count)
+                .map_or(0, |bits| bits.iter().fold(0, |sum, bit| sum * 2 + u16::from(*bit)))
         };
         let (digit, count) = if value(5) < 3 { (value(5), 5) } else { (value(6) - 22, 6) };
         number = number * 10 + digit;

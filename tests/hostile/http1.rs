@@ -22,11 +22,10 @@ use crate::data::{self, Case};
 use crate::dice::Dice;
 use crate::edge::Edge;
 use crate::origin::{Origin, Script, Since};
-use crate::wire::{Answer, End, PATIENCE, Wire};
+use crate::wire::{Answer, End, PATIENCE, Wire, tolerance};
 
 /// Ways to cut the same bytes up.
-pub(crate) const CUTS: [Cut; 5] =
-    [Cut::Whole, Cut::Bytes, Cut::Lines, Cut::Random, Cut::Coalesced];
+pub(crate) const CUTS: [Cut; 5] = [Cut::Whole, Cut::Bytes, Cut::Lines, Cut::Random, Cut::Coalesced];
 
 /// How bytes are cut up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +54,7 @@ impl Cut {
     }
 
     fn pieces(self, bytes: &[u8], dice: &mut Dice) -> Vec<Vec<u8>> {
-        const ENDS: usize = 600;
+        const ENDS: usize = 300;
         let mut pieces = Vec::new();
         let mut piece = Vec::new();
         let long = bytes.len() > 3 * ENDS;
@@ -124,6 +123,9 @@ pub(crate) fn probes(case: &Case) -> Vec<Probe<'_>> {
     probes
 }
 
+/// How long a sender may take without being too late for its answer, with something to spare.
+const LINGER: Duration = Duration::from_millis(700);
+
 /// What was seen of a probe.
 #[derive(Debug)]
 pub(crate) struct Observed {
@@ -131,6 +133,8 @@ pub(crate) struct Observed {
     /// What came behind the answers.
     pub(crate) behind: Vec<u8>,
     pub(crate) end: End,
+    /// Until all was sent, or could not be.
+    sending: Duration,
     /// From the last answer to the end.
     pub(crate) lingered: Duration,
     pub(crate) since: Since,
@@ -190,7 +194,14 @@ impl Bench {
             Ok(peer) => Target::Peer(peer.parse().expect("PEER is an address")),
             Err(_) => Target::Edge(Box::new(Edge::start(origin.address))),
         };
-        Self { target, origin, control: None, number: 100_000, refusals: 0.0, slowest: Duration::ZERO }
+        Self {
+            target,
+            origin,
+            control: None,
+            number: 100_000,
+            refusals: 0.0,
+            slowest: Duration::ZERO,
+        }
     }
 
     pub(crate) fn next_number(&mut self) -> u32 {
@@ -232,9 +243,9 @@ impl Bench {
             return (Err(End::Reset), begun.elapsed());
         }
         let answer = wire.answer("GET", PATIENCE);
-        let keeps = answer.as_ref().is_ok_and(|answer| {
-            !answer.until_close && answer.field("connection") != Some("close")
-        });
+        let keeps = answer
+            .as_ref()
+            .is_ok_and(|answer| !answer.until_close && answer.field("connection") != Some("close"));
         if keeps {
             self.control = Some(wire);
         }
@@ -250,11 +261,8 @@ impl Bench {
             assert!(answer.is_ok(), "what is primed can be had");
         }
         if let Some(says) = &case.says {
-            let script = Script {
-                says: data::bytes(says, number),
-                early: case.early,
-                closes: case.closes,
-            };
+            let script =
+                Script { says: data::bytes(says, number), early: case.early, closes: case.closes };
             self.origin.script(&format!("/a{number:06}"), script);
         }
         let mark = self.origin.mark();
@@ -267,6 +275,7 @@ impl Bench {
         let mut answers = Vec::new();
         let (mut behind, mut end) = (Vec::new(), End::Reset);
         let mut answered = Instant::now();
+        let mut sending = Duration::ZERO;
         if let Ok(mut wire) = self.connect(probe.over) {
             for piece in probe.cut.pieces(&bytes, dice) {
                 if wire.send(&piece).is_err() {
@@ -280,6 +289,7 @@ impl Bench {
             if case.fin {
                 wire.finish();
             }
+            sending = answered.elapsed();
             end = End::Open;
             for at in 0..expected.statuses.len() {
                 let method = methods.get(at).map_or("GET", String::as_str);
@@ -305,7 +315,9 @@ impl Bench {
             }
         }
         let lingered = answered.elapsed();
-        let fresh = case.primed || case.says.is_some() || expected.origin.iter().any(|line| line.starts_with("GET /a"));
+        let fresh = case.primed
+            || case.says.is_some()
+            || expected.origin.iter().any(|line| line.starts_with("GET /a"));
         let target = if fresh { format!("/c{number:06}") } else { format!("/a{number:06}") };
         let (control, control_time) = self.control(&target, number);
         self.slowest = self.slowest.max(control_time);
@@ -315,7 +327,18 @@ impl Bench {
         }
         let since = self.origin.since(&mark);
         let refusals = self.refused();
-        Observed { answers, behind, end, lingered, since, control, control_time, refusals, number }
+        Observed {
+            answers,
+            behind,
+            end,
+            sending,
+            lingered,
+            since,
+            control,
+            control_time,
+            refusals,
+            number,
+        }
     }
 
     fn open_at(&self, mark: &crate::origin::Mark) -> Vec<usize> {
@@ -383,7 +406,15 @@ fn expected(case: &Case, cut: Cut, bytes: &[u8], number: u32) -> Expected {
 /// Tries a probe and judges it.
 pub(crate) fn judge(bench: &mut Bench, probe: &Probe<'_>, dice: &mut Dice) -> Result<(), String> {
     let case = probe.case;
-    let observed = bench.observe(probe, dice);
+    let mut observed = bench.observe(probe, dice);
+    // Whoever goes on sending for longer than the edge lingers has lost the answer: on a busy
+    // machine a message of many pieces deserves another try.
+    for _ in 0..3 {
+        if observed.end != End::Reset || observed.sending < LINGER {
+            break;
+        }
+        observed = bench.observe(probe, dice);
+    }
     let mut bytes = data::bytes(&probe.message, observed.number);
     if probe.cut == Cut::Coalesced {
         bytes.extend(good(observed.number));
@@ -415,7 +446,8 @@ pub(crate) fn seen(observed: &Observed) -> (Vec<String>, bool) {
 /// Requests of the probe at the origin.
 fn own(observed: &Observed) -> Vec<String> {
     let nonce = observed.number.to_string();
-    let control = |seen: &crate::reader::Seen| seen.values("x-nonce").any(|own| own == nonce.as_bytes());
+    let control =
+        |seen: &crate::reader::Seen| seen.values("x-nonce").any(|own| own == nonce.as_bytes());
     let requests = observed.since.requests.iter().filter(|(_, seen)| !control(seen));
     requests.map(|(_, seen)| seen.line()).collect()
 }
@@ -431,7 +463,7 @@ pub(crate) fn harmless(observed: &Observed) -> Result<(), String> {
     if control.status != 200 || !wanted.contains(&text.clone().into_owned()) {
         return Err(format!("the control request got {} {text:?}", control.status));
     }
-    if observed.control_time > Duration::from_secs(1) {
+    if observed.control_time > tolerance() {
         return Err(format!("the control request took {:?}", observed.control_time));
     }
     if let Some(fault) = observed.since.faults.first() {
@@ -443,7 +475,11 @@ pub(crate) fn harmless(observed: &Observed) -> Result<(), String> {
 fn hold(case: &Case, expected: &Expected, observed: &Observed) -> Result<(), String> {
     let statuses: Vec<u16> = observed.answers.iter().map(|answer| answer.status).collect();
     let same = |what: &str, right: bool| {
-        if right { Ok(()) } else { Err(format!("{what}: {}; expected {expected:?}", observed.brief())) }
+        if right {
+            Ok(())
+        } else {
+            Err(format!("{what}: {}; expected {expected:?}", observed.brief()))
+        }
     };
     same("the answers", statuses == expected.statuses)?;
     same("what the origin got", own(observed) == expected.origin)?;
@@ -457,11 +493,14 @@ fn hold(case: &Case, expected: &Expected, observed: &Observed) -> Result<(), Str
         same("Connection: close", said == Some("close"))?;
     }
     same("the end", observed.end == End::Fin)?;
-    same("the end in time", observed.lingered < Duration::from_millis(1500))?;
+    same("the end in time", observed.lingered < tolerance() * 3 / 2)?;
     if !expected.unfinished && !case.kills {
         same("whole requests only", observed.since.unfinished.is_empty())?;
     }
-    same("an unfinished request is cut off", observed.since.unfinished.iter().all(|(.., closed)| *closed))?;
+    same(
+        "an unfinished request is cut off",
+        observed.since.unfinished.iter().all(|(.., closed)| *closed),
+    )?;
     at_the_origin(case, expected, observed)
 }
 
@@ -493,7 +532,8 @@ fn at_the_origin(case: &Case, expected: &Expected, observed: &Observed) -> Resul
     {
         return Err(format!("the body at the origin: {first:?}"));
     }
-    if case.says.is_none() && !case.primed && expected.statuses.iter().all(|status| *status == 200) {
+    if case.says.is_none() && !case.primed && expected.statuses.iter().all(|status| *status == 200)
+    {
         let said = observed.answers.iter().zip(&own).all(|(answer, (_, seen))| {
             seen.method == "HEAD" || answer.body == format!("- {}", seen.line()).into_bytes()
         });

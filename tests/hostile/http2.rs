@@ -191,11 +191,12 @@ fn second_client(
         let request = format!("GET {target} HTTP/1.1\r\nHost: h\r\nX-Nonce: {number}\r\n\r\n");
         let begun = Instant::now();
         wire.send(request.as_bytes()).map_err(|error| format!("second client: {error}"))?;
-        let answer = wire.answer("GET", PATIENCE).map_err(|end| format!("second client: {end:?}"))?;
+        let answer =
+            wire.answer("GET", PATIENCE).map_err(|end| format!("second client: {end:?}"))?;
         if answer.status != 200 || answer.body != format!("{number} GET {target}").into_bytes() {
             return Err(format!("second client: {answer:?}"));
         }
-        if begun.elapsed() > Duration::from_secs(1) {
+        if begun.elapsed() > wire::tolerance() {
             return Err(format!("second client waited {:?}", begun.elapsed()));
         }
         if last {
@@ -229,9 +230,10 @@ fn attack(
     let outcome = expectation(&mut frames, case, &writer);
     let nonce = number.to_string();
     let since = bench.origin.since(mark);
-    let own = since.requests.iter().filter(|(_, seen)| {
-        !seen.values("x-nonce").any(|own| own == nonce.as_bytes())
-    });
+    let own = since
+        .requests
+        .iter()
+        .filter(|(_, seen)| !seen.values("x-nonce").any(|own| own == nonce.as_bytes()));
     let count = own.count();
     drop(frames);
     outcome?;
@@ -259,7 +261,9 @@ fn expectation(frames: &mut Frames, case: &Case, writer: &Writer) -> Result<(), 
     let stream = if case.rude { 0 } else { writer.last_or_zero() };
     let met = |heard: &crate::frames::Heard, ended: bool| {
         wanted.iter().any(|(kind, what)| match *kind {
-            "CON" => ended && heard.goaway.is_some_and(|code| *what == "any" || code == error(what)),
+            "CON" => {
+                ended && heard.goaway.is_some_and(|code| *what == "any" || code == error(what))
+            }
             "STR" => heard.resets.get(&stream) == Some(&error(what)),
             "ANSWER" => heard.statuses.get(&stream).copied() == what.parse().ok(),
             "END" => ended,
@@ -276,7 +280,12 @@ fn expectation(frames: &mut Frames, case: &Case, writer: &Writer) -> Result<(), 
         let answers: BTreeMap<_, _> = heard.statuses.iter().rev().take(3).collect();
         format!(
             "expected {}, got GOAWAY {:?}, end {:?} after {:?}, stream {stream}, resets {} {few:?}, answers {} {answers:?}",
-            case.expect, heard.goaway, frames.end, frames.lingered, heard.resets.len(), heard.statuses.len(),
+            case.expect,
+            heard.goaway,
+            frames.end,
+            frames.lingered,
+            heard.resets.len(),
+            heard.statuses.len(),
         )
     };
     if wanted.iter().any(|(kind, _)| *kind == "SILENT") {
@@ -287,13 +296,17 @@ fn expectation(frames: &mut Frames, case: &Case, writer: &Writer) -> Result<(), 
         return Err(describe(frames));
     }
     if ended {
-        let late = frames.lingered > Duration::from_millis(1500);
+        let late = frames.lingered > wire::tolerance() * 3 / 2;
         return if late { Err(describe(frames)) } else { Ok(()) };
     }
     // The connection goes on.
     let before = frames.heard.pongs;
     frames.send(&crate::frames::frame(6, 0, 0, b"87654321"), false);
-    if frames.until(PATIENCE, |heard| heard.pongs > before) { Ok(()) } else { Err(describe(frames)) }
+    if frames.until(PATIENCE, |heard| heard.pongs > before) {
+        Ok(())
+    } else {
+        Err(describe(frames))
+    }
 }
 
 fn error(name: &str) -> u32 {

@@ -3,12 +3,26 @@
 use crate::data::{self, Case};
 use crate::dice::Dice;
 use crate::http1::{Bench, Over};
-use crate::wire::PATIENCE;
+use crate::wire::{PATIENCE, tolerance};
 
 /// Bytes that matter to somebody.
 const BYTES: [&[u8]; 16] = [
-    b"\r", b"\n", b"\r\n", b" ", b"\t", b"\0", b":", b";", b",", b"\"", b"\x0b", b"\xa0", b"0",
-    b"chunked", b"\r\n\r\n", b"HTTP/1.1",
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b" ",
+    b"\t",
+    b"\0",
+    b":",
+    b";",
+    b",",
+    b"\"",
+    b"\x0b",
+    b"\xa0",
+    b"0",
+    b"chunked",
+    b"\r\n\r\n",
+    b"HTTP/1.1",
 ];
 
 /// One of thirteen ways to change a message.
@@ -70,7 +84,7 @@ pub(crate) fn one(bench: &mut Bench, cases: &[Case], dice: &mut Dice) -> Result<
     if !control.as_ref().is_ok_and(|answer| answer.body == own.as_bytes()) {
         return Err(format!("the control request got {control:?}: {}", told()));
     }
-    if time > std::time::Duration::from_secs(1) {
+    if time > tolerance() {
         return Err(format!("the control request took {time:?}: {}", told()));
     }
     match bench.origin.since(&mark).faults.first() {

@@ -110,7 +110,8 @@ impl Origin {
     /// Waits until these connections have been closed by the other side.
     pub(crate) fn closed(&self, connections: &[usize], patience: Duration) -> bool {
         let (lock, changed) = &*self.state;
-        let open = |state: &mut State| !connections.iter().all(|own| state.connections[*own].closed);
+        let open =
+            |state: &mut State| !connections.iter().all(|own| state.connections[*own].closed);
         let state = lock.lock().unwrap();
         !changed.wait_timeout_while(state, patience, open).unwrap().1.timed_out()
     }

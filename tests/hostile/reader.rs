@@ -115,7 +115,11 @@ pub(crate) fn agree(bytes: &[u8]) -> Result<(), String> {
     for habits in others {
         let other = read(bytes, habits);
         let same = strict.bytes == other.bytes
-            && strict.requests.iter().map(Seen::matters).eq(other.requests.iter().map(Seen::matters));
+            && strict
+                .requests
+                .iter()
+                .map(Seen::matters)
+                .eq(other.requests.iter().map(Seen::matters));
         if !same {
             return Err(format!(
                 "readers disagree: {strict:?} and, with {habits:?}, {other:?} of {}",
@@ -129,7 +133,8 @@ pub(crate) fn agree(bytes: &[u8]) -> Result<(), String> {
 fn request(bytes: &[u8], habits: Habits) -> Step<(Seen, usize)> {
     let Some((first, mut at)) = line(bytes, 0, habits)? else { return Ok(None) };
     let text = String::from_utf8_lossy(first).into_owned();
-    let parts: Vec<&str> = if habits.trims { text.split_whitespace().collect() } else { text.split(' ').collect() };
+    let parts: Vec<&str> =
+        if habits.trims { text.split_whitespace().collect() } else { text.split(' ').collect() };
     let [method, target, "HTTP/1.1"] = parts[..] else { return Err("request line") };
     let mut fields: Vec<(String, Vec<u8>)> = Vec::new();
     loop {
@@ -156,7 +161,8 @@ fn request(bytes: &[u8], habits: Habits) -> Step<(Seen, usize)> {
 
 fn field(name: &[u8], value: &[u8], habits: Habits) -> Result<(String, Vec<u8>), &'static str> {
     let blank = |byte: &u8| {
-        matches!(byte, b' ' | b'\t') || (habits.trims && (byte.is_ascii_whitespace() || matches!(byte, 0xb | 0xa0 | 0x85)))
+        matches!(byte, b' ' | b'\t')
+            || (habits.trims && (byte.is_ascii_whitespace() || matches!(byte, 0xb | 0xa0 | 0x85)))
     };
     let trim = |mut text: &[u8]| {
         while let Some((_, rest)) = text.split_first().filter(|(first, _)| blank(first)) {

@@ -106,7 +106,10 @@ fn peers() {
         let count = |verdict| counts.get(&(group, verdict)).copied().unwrap_or(0);
         println!(
             "peer: {group} {} refused, {} begun, {} forwarded, {} harmful",
-            count("refused or sound"), count("begun"), count("forwarded"), count("harmful"),
+            count("refused or sound"),
+            count("begun"),
+            count("forwarded"),
+            count("harmful"),
         );
     }
 }

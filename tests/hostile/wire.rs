@@ -15,6 +15,15 @@ use rustls::{
 /// Longest wait for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Longest wait of a second client for its answer: a second, or as much longer as more is running
+/// on this machine than it has processors.
+pub(crate) fn tolerance() -> Duration {
+    let load = std::fs::read_to_string("/proc/loadavg").ok();
+    let load = load.and_then(|text| text.split(' ').next()?.parse::<f64>().ok()).unwrap_or(1.0);
+    let processors = std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64);
+    Duration::from_secs(1).mul_f64((load / processors).max(1.0)).min(PATIENCE)
+}
+
 /// One connection.
 pub(crate) struct Wire {
     stream: Stream,
@@ -146,7 +155,8 @@ impl Wire {
                 interim.push(status);
                 continue;
             }
-            let mut answer = Answer { status, fields, body: Vec::new(), interim, until_close: false };
+            let mut answer =
+                Answer { status, fields, body: Vec::new(), interim, until_close: false };
             if method != "HEAD" && !matches!(status, 101 | 204 | 304) {
                 self.body(&mut answer, deadline)?;
             }
