@@ -98,7 +98,7 @@ impl Probe<'_> {
     pub(crate) fn name(&self) -> String {
         let mut message = self.message.clone();
         message.truncate(message.floor_char_boundary(200));
-        format!("{} {:?} {:?} {message}", self.case.id, self.cut, self.over)
+        format!("{} ({}) {:?} {:?} {message}", self.case.id, self.case.title, self.cut, self.over)
     }
 }
 

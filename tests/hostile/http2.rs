@@ -124,7 +124,7 @@ pub(crate) fn judge(bench: &mut Bench, case: &Case) -> Vec<String> {
         if let Err(why) = probe(bench, case, steps) {
             let mut text = steps.join(" // ");
             text.truncate(text.floor_char_boundary(160));
-            failures.push(format!("{} {text}\n    {why}", case.id));
+            failures.push(format!("{} ({}) {text}\n    {why}", case.id, case.title));
         }
     }
     failures
