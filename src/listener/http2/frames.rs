@@ -223,6 +223,13 @@ impl FrameWatch {
     }
 
     fn frame_received(&mut self, frame: &Frame, now: &impl Fn() -> Duration) -> Result<(), Breach> {
+        // RFC 9113 section 3.4; h2 would serve requests before the client has said its terms.
+        if !self.settings_seen && (frame.kind != SETTINGS || frame.has(ACK)) {
+            return Err(Breach {
+                reason: Reason::PROTOCOL_ERROR,
+                rule: "another frame before SETTINGS",
+            });
+        }
         match frame.kind {
             DATA => self.data_received(frame, now),
             HEADERS => {
