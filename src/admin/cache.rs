@@ -1,6 +1,7 @@
 //! `GET /v1/cache/entry`: what is stored under a URL. `GET /v1/cache/top`: what is asked for most.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use http::{Method, StatusCode};
 use serde::Serialize;
@@ -105,26 +106,26 @@ impl From<Load> for Rates {
 }
 
 #[derive(Serialize)]
-struct Keys<'a> {
-    keys: Vec<Key<'a>>,
+struct Keys {
+    keys: Vec<Key>,
 }
 
 #[derive(Serialize)]
-struct Key<'a> {
-    site: &'a str,
+struct Key {
+    site: Arc<str>,
     url: Box<str>,
     #[serde(flatten)]
     rates: Rates,
 }
 
 #[derive(Serialize)]
-struct Tags<'a> {
-    tags: Vec<Tag<'a>>,
+struct Tags {
+    tags: Vec<Tag>,
 }
 
 #[derive(Serialize)]
-struct Tag<'a> {
-    site: &'a str,
+struct Tag {
+    site: Arc<str>,
     tag: Box<str>,
     #[serde(flatten)]
     rates: Rates,
@@ -133,21 +134,20 @@ struct Tag<'a> {
 /// `GET /v1/cache/top`
 pub(super) fn top(admin: &Admin, call: &Call<'_>) -> Result<Reply, Problem> {
     let Asked { of, by, limit } = asked(call.query)?;
-    let site = |at: usize| admin.sites.get(at).map_or("", |site| &*site.name);
-    let covered = |at: usize| call.token.covers_site(site(at));
+    // What was asked for under an earlier configuration may be of a site that is gone.
+    let known = |name: &str| admin.sites.iter().any(|site| *site.name == *name);
+    let covered = |name: &str| call.token.covers_site(name) && known(name);
     let (control, now) = (&admin.control, call.now);
     Ok(match of {
         Of::Origins => top_origins(admin, call, by, limit),
         Of::Keys => {
             let hot = control.hottest(by, limit, &covered, now).into_iter();
-            let row =
-                |hot: Hot| Key { site: site(hot.site), url: hot.name, rates: hot.load.into() };
+            let row = |hot: Hot| Key { site: hot.site, url: hot.name, rates: hot.load.into() };
             json(StatusCode::OK, &Keys { keys: hot.map(row).collect() })
         }
         Of::Tags => {
             let hot = control.hottest_tags(by, limit, &covered, now).into_iter();
-            let row =
-                |hot: Hot| Tag { site: site(hot.site), tag: hot.name, rates: hot.load.into() };
+            let row = |hot: Hot| Tag { site: hot.site, tag: hot.name, rates: hot.load.into() };
             json(StatusCode::OK, &Tags { tags: hot.map(row).collect() })
         }
     })
@@ -168,7 +168,9 @@ fn top_origins(admin: &Admin, call: &Call<'_>, by: Weight, limit: usize) -> Repl
         origins: Vec<Origin<'a>>,
     }
     let mut sums: BTreeMap<&str, Load> = BTreeMap::new();
-    for (site, load) in admin.sites.iter().zip(admin.control.loads(call.now)) {
+    let loads = admin.control.loads(call.now);
+    for site in &admin.sites {
+        let load = loads.get(&site.name).copied().unwrap_or_default();
         if call.token.covers_site(&site.name) {
             sums.entry(&site.origin).or_default().add(load);
         }

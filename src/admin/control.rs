@@ -1,6 +1,7 @@
 //! What the admin listener needs of the node behind it. The application implements it; the tests
 //! of this room play it.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::reload::Reloading;
 use crate::audit::Audit;
 use crate::clock::Now;
 use crate::health::Order;
@@ -36,6 +38,9 @@ pub trait Control: Send + Sync + 'static {
 
     /// Empties the store, fills under way included, and gives the epoch from which that holds.
     fn reset(&self, now: Now) -> u64;
+
+    /// Reads the configuration anew, and puts it in force if all of it can be; `by` asked for it.
+    fn reload(&self, by: &str) -> Reloading;
 
     /// Begins to drain, as SIGTERM does. Asking again changes nothing.
     fn drain(&self, now: Now);
@@ -81,20 +86,20 @@ pub trait Control: Send + Sync + 'static {
     /// reached, and the client traffic of log and metrics does not show it.
     fn fetch(&self, request: RequestHead, keep_bytes: usize) -> Fetch;
 
-    /// What is asked for most, lately: URLs of the sites at the positions that `pass`.
-    fn hottest(&self, by: Weight, most: usize, pass: &dyn Fn(usize) -> bool, now: Now) -> Vec<Hot>;
+    /// What is asked for most, lately: URLs of the sites whose names `pass`.
+    fn hottest(&self, by: Weight, most: usize, pass: &dyn Fn(&str) -> bool, now: Now) -> Vec<Hot>;
 
     /// Tags of what is asked for most, likewise.
     fn hottest_tags(
         &self,
         by: Weight,
         most: usize,
-        pass: &dyn Fn(usize) -> bool,
+        pass: &dyn Fn(&str) -> bool,
         now: Now,
     ) -> Vec<Hot>;
 
-    /// How much each site is asked for, lately, by position.
-    fn loads(&self, now: Now) -> Vec<Load>;
+    /// How much each site is asked for, lately, by its name.
+    fn loads(&self, now: Now) -> HashMap<Arc<str>, Load>;
 
     /// Brings gauges up to date that nobody counts on the way; called before metrics are shown.
     fn observe(&self);

@@ -3,7 +3,8 @@
 //! A follower has a position in the node's ring of events, which it gets as the id of every event
 //! and of every heartbeat; with it in `Last-Event-ID` it goes on where it was. What can't be told any
 //! more is told as `lost`: then whatever the follower keeps may be out of date. The same ends the
-//! stream of a follower that is too slow.
+//! stream of a follower that is too slow. When tokens or sites change, all streams end: who comes back
+//! is judged anew, and goes on where it was.
 //!
 //! A token that is bound to sites is told what concerns them, and of a purge that reaches further
 //! only its share: a follower must learn of every purge of its site, whoever else it hit.
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use serde_json::json;
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::timeout;
 
 use super::body::ReplyBody;
@@ -73,7 +74,8 @@ pub(super) fn follow(admin: &Admin, call: &Call<'_>) -> Result<Reply, Problem> {
     };
     let cut = Arc::new(Notify::new());
     let (sender, pieces) = mpsc::channel(PIECES);
-    let stream = Stream { events, view, sender, position, pace: PACE };
+    let ended = admin.followed.subscribe();
+    let stream = Stream { events, view, sender, position, pace: PACE, ended };
     let (told, cutting) = (lost.map(str::to_owned), Arc::clone(&cut));
     tokio::spawn(async move {
         if stream.run(told.as_deref(), place).await.is_err() {
@@ -97,6 +99,8 @@ struct Stream {
     /// Number of the last event that was told or passed over.
     position: u64,
     pace: Pace,
+    /// Turns true when the follower has to be judged anew.
+    ended: watch::Receiver<bool>,
 }
 
 /// The client takes nothing any more.
@@ -125,7 +129,7 @@ impl Stream {
             if !text.is_empty() {
                 self.send(text).await?;
             }
-            if ends {
+            if ends || *self.ended.borrow() {
                 break Ok(());
             }
             if since.events.len() == AT_ONCE {
@@ -133,6 +137,7 @@ impl Stream {
             }
             tokio::select! {
                 grown = watch.changed() => if grown.is_err() { break Ok(()) },
+                judged = self.ended.changed() => if judged.is_err() { break Ok(()) },
                 () = self.sender.closed() => break Ok(()),
                 () = tokio::time::sleep(self.pace.heartbeat) => {
                     let text = format!(": alive\nid: {}\n\n", self.view.id(self.position));
@@ -243,6 +248,16 @@ impl View {
                 seen.then(|| ("origin", data.to_string()))
             }
             What::Drain => Some(("drain", json!({ "at": at }).to_string())),
+            // What changed may be of sites that the follower knows nothing of.
+            What::Reload(told) => {
+                let whole = self.sites.is_none();
+                let data = json!({
+                    "at": at, "outcome": told.outcome, "by": whole.then_some(&told.by),
+                    "config": told.config, "changes": told.changes, "waiting": told.waiting,
+                    "why": told.why.as_ref().filter(|_| whole),
+                });
+                Some(("reload", data.to_string()))
+            }
         }
     }
 

@@ -14,10 +14,11 @@ use serde_json::Value;
 
 use super::problem::Problem;
 use super::purge::{Receipt, Wish, carry_out_wish, one_site};
+use super::successor::Numbers;
 use super::{Admin, Call, Reply, json};
 use crate::audit::{Act, Written};
 use crate::clock::Now;
-use crate::config::{Hook, Proof, Scope, Token};
+use crate::config::{self, Hook, Proof, Scope, Token};
 use crate::guard::proves;
 use crate::hooks::{Mapping, Wanted, map};
 use crate::purge::Strength;
@@ -42,13 +43,13 @@ pub(super) struct Door {
     on: Vec<Mapping>,
     /// What its events may do. Nobody can present it: it is not among the tokens.
     may: Token,
-    /// Its place in the rates, behind those of the tokens.
+    /// Its number in the rates, as those of the tokens.
     position: usize,
 }
 
 impl Door {
-    /// The doors of all hooks, their rates behind those of `tokens` tokens.
-    pub(super) fn all(hooks: &[Hook], tokens: usize) -> Vec<Self> {
+    /// The doors of all hooks, with the numbers that they have behind those of the tokens.
+    pub(super) fn all(admin: &config::Admin, numbers: &Numbers) -> Vec<Self> {
         let door = |(at, hook): (usize, &Hook)| Self {
             name: hook.name.clone(),
             proof: hook.proof.clone(),
@@ -59,9 +60,9 @@ impl Door {
                 scopes: vec![Scope::Purge],
                 sites: vec![hook.site.clone()],
             },
-            position: tokens + at,
+            position: numbers.get(admin.tokens.len() + at),
         };
-        hooks.iter().enumerate().map(door).collect()
+        admin.hooks.iter().enumerate().map(door).collect()
     }
 }
 

@@ -5,9 +5,11 @@
 //! with the scope that its row in [`ROUTES`] names, but for hooks, which have proofs of their own. Errors are problem details (RFC 9457). What a
 //! request sets in motion is the business of the [`Control`] that it is given.
 
+mod answer;
 mod auth;
 mod body;
 mod cache;
+pub mod check;
 mod control;
 mod events;
 mod explain;
@@ -19,23 +21,27 @@ mod past;
 mod problem;
 mod purge;
 mod query;
+mod reload;
 mod repeat;
 mod reset;
 mod resolve;
 mod server;
 mod site;
 mod status;
+mod successor;
 mod warm;
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use tokio::sync::Semaphore;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::sync::{Semaphore, watch};
 
+use answer::{json, milliseconds, reply, unwritten};
 pub use body::ReplyBody;
 pub use control::{
     Control, Fetch, Fetched, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass,
@@ -43,7 +49,8 @@ pub use control::{
 pub use facades::Purging;
 pub use hooks::Knock;
 pub use problem::Problem;
-pub use server::{Surface, serve};
+pub use reload::{NotReloaded, Reloaded, Reloading};
+pub use server::{Desk, Surface, serve};
 use site::AdminSite;
 
 use crate::audit::{Act, Written};
@@ -118,6 +125,8 @@ pub enum Work {
     Walk(Box<dyn FnOnce() -> Reply + Send>),
     /// It is looked at first, on a thread that may block, and then carried out.
     First(Box<dyn FnOnce() -> Result<Seen, Problem> + Send>, Then),
+    /// What it comes to is known after a while.
+    Later(Pin<Box<dyn Future<Output = Self> + Send>>),
     /// It was carried out, and is answered when the audit log has it.
     Acted(Act, Box<dyn FnOnce(Written) -> Reply + Send>),
 }
@@ -133,7 +142,7 @@ pub struct Seen {
 type Then = fn(&Admin, &Call<'_>, Seen) -> Result<Work, Problem>;
 
 /// Every route; `docs/openapi.yaml` describes the same.
-pub static ROUTES: [Route; 20] = [
+pub static ROUTES: [Route; 21] = [
     Route { method: Method::GET, path: "/metrics", access: Access::Open(health::metrics) },
     Route { method: Method::GET, path: "/healthz", access: Access::Open(health::alive) },
     Route { method: Method::GET, path: "/readyz", access: Access::Open(health::ready) },
@@ -204,6 +213,11 @@ pub static ROUTES: [Route; 20] = [
     },
     Route {
         method: Method::POST,
+        path: "/v1/reload",
+        access: Access::Walking(Scope::Config, reload::reload),
+    },
+    Route {
+        method: Method::POST,
         path: "/v1/drain",
         access: Access::Walking(Scope::Drain, reset::drain),
     },
@@ -228,7 +242,7 @@ pub static ROUTES: [Route; 20] = [
 #[derive(Debug)]
 pub struct Call<'a> {
     token: &'a Token,
-    /// Position of the token, for its rate.
+    /// Number of the token, for its rate and its memory.
     position: usize,
     /// Address that it came from.
     client: IpAddr,
@@ -292,19 +306,24 @@ pub struct Admin {
     /// Header fields that a client's request may have.
     fields: usize,
     sites: Vec<AdminSite>,
-    guard: Guard,
-    purge_rates: Buckets<usize>,
+    guard: Arc<Guard>,
+    /// Numbers of the tokens and then of the hooks, by position; they are theirs over reloads.
+    numbers: successor::Numbers,
+    purge_rates: Arc<Buckets<usize>>,
     purge_selectors: usize,
     purge_globs: usize,
-    repeats: repeat::Repeats<purge::Receipt>,
+    repeats: Arc<repeat::Repeats<purge::Receipt>>,
     /// One walk at a time: it takes a core for as long as it lasts.
     walks: Arc<Semaphore>,
     doors: Vec<hooks::Door>,
     /// Apart from that of the tokens: events come from strangers' machines, often through a proxy whose
     /// address operators share.
-    hook_guard: Guard,
+    hook_guard: Arc<Guard>,
+    /// Turns true when who follows the events has to be judged anew.
+    followed: Arc<watch::Sender<bool>>,
     /// Places of those who follow the events.
     followers: Arc<Semaphore>,
+    most_followers: usize,
     facades: Facades,
     warm: warm::Warm,
     /// Most requests for what a purge took, and how many a second.
@@ -329,7 +348,7 @@ impl Admin {
         metrics: Arc<Metrics>,
         now: Now,
     ) -> Arc<Self> {
-        let tokens = config.admin.tokens.len();
+        let numbers = successor::Numbers::default().of(&config.admin);
         let rate = f64::from(config.admin.purges_per_second.max(1));
         Arc::new(Self {
             identity,
@@ -340,15 +359,18 @@ impl Admin {
             tag_bytes: config.limits.tag_bytes,
             fields: config.limits.fields,
             sites: AdminSite::all(config),
-            guard: Guard::default(),
-            purge_rates: Buckets::new(rate, rate, (tokens + config.admin.hooks.len()).max(1)),
+            guard: Arc::default(),
+            purge_rates: Arc::new(Buckets::new(rate, rate, numbers.len())),
             purge_selectors: config.admin.purge_selectors,
             purge_globs: config.limits.purge_globs,
-            repeats: repeat::Repeats::new(config.admin.idempotency_keys),
+            repeats: Arc::new(repeat::Repeats::new(config.admin.idempotency_keys)),
             walks: Arc::new(Semaphore::new(1)),
-            doors: hooks::Door::all(&config.admin.hooks, tokens),
-            hook_guard: Guard::default(),
+            doors: hooks::Door::all(&config.admin, &numbers),
+            numbers,
+            hook_guard: Arc::default(),
+            followed: Arc::new(watch::Sender::new(false)),
             followers: Arc::new(Semaphore::new(config.admin.event_followers)),
+            most_followers: config.admin.event_followers,
             facades: config.facades.clone(),
             warm: warm::Warm::new(config.admin.warm_jobs, config.admin.warm_urls),
             refetch: (config.admin.refetch_urls, f64::from(config.admin.refetch_per_second)),
@@ -418,6 +440,7 @@ impl Admin {
                     let seen = self.walk(look).await??;
                     work = then(self, &Call::new(head, client, bearer, body), seen)?;
                 }
+                Work::Later(later) => work = later.await,
                 Work::Acted(act, reply) => {
                     return Ok(reply(self.control.audit().note(act).await));
                 }
@@ -446,7 +469,8 @@ impl Admin {
         }
         let bearer = if surface == Surface::Full && path.starts_with("/v1/") {
             let found = auth::judge(&self.guard, &self.tokens, &head.headers, client.ip(), now);
-            Some(found.inspect_err(|_| self.metrics.node.admin_denied.inc())?)
+            let found = found.inspect_err(|_| self.metrics.node.admin_denied.inc())?;
+            Some((self.numbers.get(found.0), found.1))
         } else {
             None
         };
@@ -545,41 +569,6 @@ enum Admitted<'a> {
     Open(fn(&Admin) -> Reply),
     Scoped((usize, &'a Token), fn(&Admin, &Call<'_>) -> Result<Reply, Problem>),
     Walking((usize, &'a Token), fn(&Admin, &Call<'_>) -> Result<Work, Problem>),
-}
-
-/// An answer with a body that must not be kept by anybody on the way.
-fn reply(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Reply {
-    let mut reply = Response::new(ReplyBody::Whole(Full::new(body.into())));
-    *reply.status_mut() = status;
-    let headers = reply.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    reply
-}
-
-/// An answer in JSON.
-fn json(status: StatusCode, value: &impl serde::Serialize) -> Reply {
-    match serde_json::to_vec(value) {
-        Ok(mut text) => {
-            text.push(b'\n');
-            reply(status, "application/json", text)
-        }
-        Err(error) => {
-            tracing::error!(%error, "an answer of the admin listener could not be written");
-            Problem::internal().into_reply()
-        }
-    }
-}
-
-/// The member `audit` of an answer: there only where the audit log lacks what was done.
-fn unwritten(written: Written) -> Option<bool> {
-    (written == Written::No).then_some(false)
-}
-
-/// Milliseconds, to the microsecond.
-fn milliseconds(time: Duration) -> f64 {
-    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 #[cfg(test)]

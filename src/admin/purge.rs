@@ -34,7 +34,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 pub(super) struct Written {
     #[serde(deserialize_with = "given")]
     site: Option<String>,
-    urls: Vec<String>,
+    pub(super) urls: Vec<String>,
     tags: Vec<String>,
     all: bool,
     #[serde(deserialize_with = "given")]
@@ -45,7 +45,7 @@ pub(super) struct Written {
     timeout: Option<String>,
     prefixes: Vec<String>,
     hosts: Vec<String>,
-    globs: Vec<String>,
+    pub(super) globs: Vec<String>,
     dry_run: bool,
     #[serde(deserialize_with = "percent")]
     guard: Option<u8>,
@@ -382,7 +382,7 @@ fn preview(admin: &Admin, call: &Call<'_>, selectors: Vec<Selector>, strength: S
     }))
 }
 
-fn parse(body: &[u8]) -> Result<Written, Problem> {
+pub(super) fn parse(body: &[u8]) -> Result<Written, Problem> {
     // The deserialiser would take an array for an object without names.
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(Problem::bad("body", "the body must be a JSON object"));

@@ -6,6 +6,7 @@
 //! remembered: nothing happened that could happen twice.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,10 +27,10 @@ const KEPT: Duration = Duration::from_secs(24 * 3600);
 
 type Hash = [u8; 32];
 
-/// What is remembered, by the position of the token.
+/// What is remembered, by the number of the token.
 #[derive(Debug)]
 pub(super) struct Repeats<T> {
-    most: usize,
+    most: AtomicUsize,
     kept: Mutex<HashMap<usize, VecDeque<Kept<T>>>>,
 }
 
@@ -45,7 +46,14 @@ struct Kept<T> {
 impl<T: Clone> Repeats<T> {
     /// Remembers `most` keys of each token.
     pub(super) fn new(most: usize) -> Self {
-        Self { most, kept: Mutex::default() }
+        Self { most: AtomicUsize::new(most), kept: Mutex::default() }
+    }
+
+    /// From now on remembers `most` keys of each token, and those of these tokens only.
+    pub(super) fn keep(&self, most: usize, tokens: &[usize]) {
+        self.most.store(most, Ordering::Relaxed);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|token, _| tokens.contains(token));
     }
 
     /// Whether this token has sent the key lately.
@@ -83,10 +91,11 @@ impl<T: Clone> Repeats<T> {
             ));
         }
         let answer = act()?;
-        while own.len() >= self.most.max(1) {
+        let most = self.most.load(Ordering::Relaxed);
+        while own.len() >= most.max(1) {
             own.pop_front();
         }
-        if self.most > 0 {
+        if most > 0 {
             own.push_back(Kept { key, body, answer: answer.clone(), at: now.boot });
         }
         Ok(answer)

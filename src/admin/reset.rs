@@ -50,7 +50,7 @@ pub(super) fn drain(admin: &Admin, call: &Call<'_>) -> Result<Work, Problem> {
 }
 
 /// A body means that the sender expects something that this does not do.
-fn no_body(call: &Call<'_>) -> Result<(), Problem> {
+pub(super) fn no_body(call: &Call<'_>) -> Result<(), Problem> {
     if call.body.trim_ascii().is_empty() || call.body.trim_ascii() == b"{}" {
         return Ok(());
     }

@@ -158,7 +158,7 @@ fn host_of(text: &str) -> Result<String, &'static str> {
 }
 
 /// Host and target of a URL as a request for it would have them.
-fn canonical(url: &str) -> Result<(String, String), &'static str> {
+pub(super) fn canonical(url: &str) -> Result<(String, String), &'static str> {
     const FORM: &str = "is not an absolute URL such as https://www.example.com/path?query";
     if url.contains('#') {
         return Err("has a fragment, which is never sent to a server");

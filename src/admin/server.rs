@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -55,11 +56,14 @@ impl Surface {
     }
 }
 
+/// The API that is in force: each request is answered by the one that is when it comes.
+pub type Desk = Arc<ArcSwap<Admin>>;
+
 /// Answers on `listener` until `stop` turns true, then gives the requests under way a moment.
 pub async fn serve(
     listener: Arc<TcpListener>,
     tls: Option<TlsAcceptor>,
-    admin: Arc<Admin>,
+    admin: Desk,
     surface: Surface,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -106,7 +110,7 @@ async fn connect(
     stream: TcpStream,
     client: SocketAddr,
     tls: Option<TlsAcceptor>,
-    admin: Arc<Admin>,
+    admin: Desk,
     surface: Surface,
     stop: watch::Receiver<bool>,
 ) {
@@ -126,7 +130,7 @@ async fn connect(
 async fn converse<IO>(
     io: IO,
     client: SocketAddr,
-    admin: Arc<Admin>,
+    admin: Desk,
     surface: Surface,
     mut stop: watch::Receiver<bool>,
 ) where
@@ -137,6 +141,7 @@ async fn converse<IO>(
     let service = service_fn(move |request| {
         let (admin, streaming) = (Arc::clone(&admin), Arc::clone(&streaming));
         async move {
+            let admin = admin.load_full();
             let reply = admin.answer(request, client, surface).await;
             if let Some(Cut(cut)) = reply.extensions().get() {
                 streaming.send_replace(Some(Arc::clone(cut)));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::config::Config;
 
 /// A site.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct AdminSite {
     pub(super) name: Arc<str>,
     /// Name of its origin.

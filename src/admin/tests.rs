@@ -1,9 +1,11 @@
 mod document;
 mod roles;
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 
 use http::HeaderMap;
+use http_body_util::Full;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -68,6 +70,13 @@ impl Control for Played {
     fn reset(&self, _now: Now) -> u64 {
         self.told.lock().unwrap().push("reset");
         77
+    }
+
+    fn reload(&self, by: &str) -> Reloading {
+        self.told.lock().unwrap().push("reload");
+        let config = format!("asked by {by}");
+        let done = Reloaded { config, changes: vec![], warnings: vec![], took_ms: 1.0 };
+        Box::pin(std::future::ready(Ok(done)))
     }
 
     fn drain(&self, _now: Now) {
@@ -159,26 +168,29 @@ impl Control for Played {
         Box::pin(std::future::ready(Fetched { status: 200, error: None, ..Fetched::failed("") }))
     }
 
-    fn hottest(&self, _: Weight, most: usize, pass: &dyn Fn(usize) -> bool, _: Now) -> Vec<Hot> {
+    fn hottest(&self, _: Weight, most: usize, pass: &dyn Fn(&str) -> bool, _: Now) -> Vec<Hot> {
         let load = Load { requests: 3.0, bytes: 70.0, forwarded: 1.0 };
-        let hot = |site| Hot { site, name: format!("https://{site}.example/").into(), load };
-        (0..2).filter(|site| pass(*site)).map(hot).take(most).collect()
+        let url = |at: usize| format!("https://{at}.example/").into();
+        let hot = |(at, site): (usize, &str)| Hot { site: site.into(), name: url(at), load };
+        let sites = ["shop", "blog", "gone"].into_iter().enumerate();
+        sites.filter(|(_, site)| pass(site)).map(hot).take(most).collect()
     }
 
     fn hottest_tags(
         &self,
         _: Weight,
         most: usize,
-        pass: &dyn Fn(usize) -> bool,
+        pass: &dyn Fn(&str) -> bool,
         _: Now,
     ) -> Vec<Hot> {
         let load = Load { requests: 2.0, bytes: 50.0, forwarded: 1.0 };
-        let hot = |site| Hot { site, name: "news".into(), load };
-        (0..2).filter(|site| pass(*site)).map(hot).take(most).collect()
+        let hot = |site: &str| Hot { site: site.into(), name: "news".into(), load };
+        ["shop", "blog", "gone"].into_iter().filter(|site| pass(site)).map(hot).take(most).collect()
     }
 
-    fn loads(&self, _now: Now) -> Vec<Load> {
-        [1.0, 5.0].map(|requests| Load { requests, bytes: 10.0, forwarded: 0.5 }).to_vec()
+    fn loads(&self, _now: Now) -> HashMap<Arc<str>, Load> {
+        let load = |requests| Load { requests, bytes: 10.0, forwarded: 0.5 };
+        [("shop", 1.0), ("blog", 5.0)].map(|(site, requests)| (site.into(), load(requests))).into()
     }
 
     fn observe(&self) {
@@ -482,13 +494,8 @@ async fn listener_answers_over_a_socket_and_stops() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
-    let server = tokio::spawn(serve(
-        Arc::new(listener),
-        None,
-        Arc::clone(&bench.admin),
-        Surface::Full,
-        stopped,
-    ));
+    let desk = Arc::new(arc_swap::ArcSwap::new(Arc::clone(&bench.admin)));
+    let server = tokio::spawn(serve(Arc::new(listener), None, desk, Surface::Full, stopped));
     let text = exchange(
         address,
         "POST /v1/purge HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer purge\r\n\

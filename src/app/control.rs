@@ -1,17 +1,19 @@
 //! The control runtime: admin and watch listeners, DNS and probes; and what the admin API can do
 //! to this process.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use super::{Listening, Shared, StartError, supervise};
 use crate::admin::{
-    Admin, Control, Fetch, Identity, ListenerStatus, NodeStatus, Purging, Readiness, StoreClass,
-    Surface, serve,
+    Admin, Control, Desk, Fetch, Identity, ListenerStatus, NodeStatus, Purging, Readiness,
+    Reloading, StoreClass, Surface, serve,
 };
 use crate::audit::Audit;
 use crate::clock::Now;
@@ -53,12 +55,8 @@ pub(super) fn bind(
     Ok(Doors { admin, watch })
 }
 
-/// Starts what runs beside the workers; gives what carries out their purges.
-pub(super) fn start(
-    shared: &Arc<Shared>,
-    control: &Runtime,
-    doors: Doors,
-) -> Arc<dyn PurgeByMethod> {
+/// Starts what runs beside the workers; gives the admin API, which carries out their purges, too.
+pub(super) fn start(shared: &Arc<Shared>, control: &Runtime, doors: Doors) -> Desk {
     let identity = Identity {
         name: shared.config.node.name.clone(),
         pop: shared.config.node.pop.clone(),
@@ -71,21 +69,17 @@ pub(super) fn start(
         Arc::clone(&shared.metrics),
         shared.started,
     );
+    let desk: Desk = Arc::new(ArcSwap::new(admin));
     for (door, surface) in [(doors.admin, Surface::Full), (doors.watch, Surface::Watch)] {
         if let Some(door) = door {
-            let (door, admin, state) = (Arc::new(door), Arc::clone(&admin), Arc::clone(shared));
+            let (door, desk, state) = (Arc::new(door), Arc::clone(&desk), Arc::clone(shared));
             supervise::task(control.handle(), "admin", &shared.metrics, move || {
-                let (door, admin) = (Arc::clone(&door), Arc::clone(&admin));
-                serve(door, None, admin, surface, state.stop.subscribe())
+                let (door, desk) = (Arc::clone(&door), Arc::clone(&desk));
+                serve(door, None, desk, surface, state.stop.subscribe())
             });
         }
     }
-    // Origins stay watched until the process ends: draining requests still need them.
-    let state = Arc::clone(shared);
-    supervise::task(control.handle(), "origins", &shared.metrics, move || {
-        Arc::clone(&state.origins).run_background(std::future::pending())
-    });
-    admin
+    desk
 }
 
 /// A `PURGE` over a listener for clients is a purge like those over the admin listener.
@@ -135,6 +129,10 @@ impl Control for Shared {
         applied.epoch
     }
 
+    fn reload(&self, by: &str) -> Reloading {
+        self.ask_to_reload(by)
+    }
+
     fn drain(&self, _now: Now) {
         self.begin_drain();
     }
@@ -151,7 +149,9 @@ impl Control for Shared {
     fn status(&self) -> NodeStatus {
         let bound = self.addresses.tls.iter().map(|address| (address, true));
         let bound = self.addresses.plain.iter().map(|address| (address, false)).chain(bound);
-        let http2 = |tls: bool| self.config.listeners.iter().any(|l| l.tls == tls && l.http2);
+        let in_force = self.in_force();
+        let listeners = &in_force.config.listeners;
+        let http2 = |tls: bool| listeners.iter().any(|l| l.tls == tls && l.http2);
         NodeStatus {
             epoch: self.purges.epoch(),
             purge_rows: self.purges.rows() as u64,
@@ -172,7 +172,7 @@ impl Control for Shared {
     }
 
     fn origins(&self) -> Vec<OriginStatus> {
-        self.origins.status()
+        self.in_force().origins.status()
     }
 
     fn order(
@@ -181,20 +181,21 @@ impl Control for Shared {
         address: SocketAddr,
         order: Order,
     ) -> Result<OriginStatus, UnknownEndpoint> {
-        self.origins.order(origin, address, order)
+        self.in_force().origins.order(origin, address, order)
     }
 
     fn site_of(&self, host: &str) -> Option<Arc<str>> {
-        let site = self.edge.site_of(host)?;
-        self.config.sites.get(site).map(|site| Arc::clone(&site.name))
+        let in_force = self.in_force();
+        let site = in_force.edge.site_of(host)?;
+        in_force.config.sites.get(site).map(|site| Arc::clone(&site.name))
     }
 
     fn stored_target(&self, host: &str, target: String) -> String {
-        self.edge.stored_target(host, target)
+        self.in_force().edge.stored_target(host, target)
     }
 
     fn explain(&self, request: RequestHead, now: Now) -> Explanation {
-        self.edge.explain(request, now)
+        self.in_force().edge.explain(request, now)
     }
 
     fn events(&self) -> Arc<Events> {
@@ -206,14 +207,14 @@ impl Control for Shared {
     }
 
     fn entry(&self, request: RequestHead, now: Now) -> Result<Explanation, Refusal> {
-        self.edge.entry(request, now)
+        self.in_force().edge.entry(request, now)
     }
 
     fn fetch(&self, request: RequestHead, keep_bytes: usize) -> Fetch {
         Box::pin(super::warm::fetch(self.own.clone(), request, keep_bytes))
     }
 
-    fn hottest(&self, by: Weight, most: usize, pass: &dyn Fn(usize) -> bool, now: Now) -> Vec<Hot> {
+    fn hottest(&self, by: Weight, most: usize, pass: &dyn Fn(&str) -> bool, now: Now) -> Vec<Hot> {
         self.log.hottest().urls(by, most, pass, now)
     }
 
@@ -221,13 +222,13 @@ impl Control for Shared {
         &self,
         by: Weight,
         most: usize,
-        pass: &dyn Fn(usize) -> bool,
+        pass: &dyn Fn(&str) -> bool,
         now: Now,
     ) -> Vec<Hot> {
         self.log.hottest().tags(by, most, pass, now)
     }
 
-    fn loads(&self, now: Now) -> Vec<Load> {
+    fn loads(&self, now: Now) -> HashMap<Arc<str>, Load> {
         self.log.hottest().sites(now)
     }
 

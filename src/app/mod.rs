@@ -9,9 +9,12 @@
 //! codings       a thread, where a policy codes: makes coded copies of stored responses
 //! ```
 
+mod certificates;
 mod control;
 mod demo;
+mod in_force;
 mod pressure;
+mod reload;
 mod signals;
 mod supervise;
 mod upkeep;
@@ -22,19 +25,20 @@ mod workers;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+
+use in_force::InForce;
 
 use crate::audit::{Audit, Signature};
 use crate::clock::{self, Now};
 use crate::config::Config;
-use crate::listener::{
-    BindError, CertificateError, Certificates, Context, Drain, TlsAcceptorState, bind,
-};
+use crate::listener::{BindError, CertificateError, Context, Drain, TlsAcceptorState, bind};
 use crate::origin::{OriginConfigError, Origins};
 use crate::proxy::{Edge, Proxy};
 use crate::purge::Secret;
@@ -42,6 +46,7 @@ use crate::store::{Events, FillLimits, Fills, PurgeLimits, Purges, Store, StoreL
 use crate::telemetry::{AccessLog, LogError, Metrics, RequestIds};
 
 pub use demo::run_with_origin;
+pub use reload::{Reread, Source};
 pub use signals::{Ended, run};
 
 /// Share of the memory budget that the store gets, in percent: a full store alone never looks
@@ -124,13 +129,20 @@ impl std::error::Error for StartError {}
 
 /// What the parts of a running edge share.
 pub(crate) struct Shared {
+    /// What was in force at the start: for what cannot change in the life of the process.
     config: Arc<Config>,
+    /// What a reload replaces; there from the start.
+    in_force: ArcSwapOption<InForce>,
+    /// Who wants the configuration read anew.
+    reloads: mpsc::Sender<reload::Asked>,
+    /// Held while something that is in force is being replaced.
+    changing: Mutex<()>,
+    /// Whether the thread that codes has been started.
+    codes: AtomicBool,
     store: Arc<Store>,
     purges: Arc<Purges>,
     fills: Arc<Fills>,
     metrics: Arc<Metrics>,
-    origins: Arc<Origins>,
-    edge: Arc<Edge>,
     events: Arc<Events>,
     /// Asks as a client would, with connections of its own; used on the control runtime only.
     own: Proxy,
@@ -153,19 +165,20 @@ pub struct Running {
 }
 
 impl Running {
-    /// Binds every socket and starts every thread; when this returns, requests are answered.
+    /// Binds every socket and starts every thread; when this returns, requests are answered. With a
+    /// way to read the configuration anew, it can be changed while the edge runs.
     ///
     /// # Errors
     /// Listening that are taken, files that cannot be used, threads that cannot be started.
-    pub fn start(config: Config) -> Result<Self, StartError> {
+    pub fn start(source: impl Into<Source>) -> Result<Self, StartError> {
+        let Source { config, written, reread } = source.into();
         let config = Arc::new(config);
         let metrics = Metrics::new(&config);
         let limits = Arc::new(config.limits.clone());
         let log = AccessLog::start(&config.log, config.node.workers, Arc::clone(&metrics))
             .map_err(StartError::System)?;
         let events = Events::new(config.admin.events);
-        let told = (Arc::clone(&metrics), Arc::clone(&events));
-        let origins = Origins::new(&config.origins, Arc::clone(&limits), told.0, told.1)
+        let origins = Origins::new(&config.origins, Arc::clone(&limits), &metrics, &events)
             .map_err(StartError::Origin)?;
         let (tls, fingerprint) = tls(&config)?;
         let sockets = bind(&config.listeners, config.node.workers).map_err(StartError::Bind)?;
@@ -199,18 +212,21 @@ impl Running {
             RequestIds::new(random()),
             Arc::new(warm::NoPurges),
         );
+        let (reloads, asked) = mpsc::channel(reload::WAITING);
         let shared = Arc::new(Shared {
+            in_force: ArcSwapOption::empty(),
+            reloads,
+            changing: Mutex::default(),
+            codes: AtomicBool::new(edge.codes()),
             incarnation,
             started: clock::now(),
             listening: AtomicBool::new(false),
             stop: watch::Sender::new(false),
-            config,
+            config: Arc::clone(&config),
             store,
             purges,
             fills,
             metrics,
-            origins,
-            edge,
             events,
             own,
             log,
@@ -218,10 +234,25 @@ impl Running {
             addresses,
             drain,
         });
+        shared.metrics.node.in_force(&written.digest(), shared.started.wall);
+        let rooms = (edge, origins);
+        let first = InForce::first((config, written), rooms, (control.handle(), &shared.metrics));
+        shared.in_force.store(Some(Arc::new(first)));
         upkeep::start(&shared, &context).map_err(StartError::System)?;
-        let purger = control::start(&shared, &control, doors);
-        let workers = workers::start(&shared, sockets, tls.as_ref(), &context, &purger)
-            .map_err(StartError::System)?;
+        let desk = control::start(&shared, &control, doors);
+        let (workers, proxies) =
+            workers::start(&shared, sockets, tls.as_ref(), &context, &desk.load_full())
+                .map_err(StartError::System)?;
+        if let Some(tls) = &tls {
+            certificates::measure(&shared, tls.certificates());
+            let (state, tls) = (Arc::clone(&shared), Arc::clone(tls));
+            supervise::task(control.handle(), "certificates", &shared.metrics, move || {
+                certificates::watch(Arc::clone(&state), Arc::clone(&tls))
+            });
+        }
+        let runtime = control.handle().clone();
+        let told = in_force::Told { proxies, context, tls, desk, runtime };
+        control.spawn(reload::run(Arc::clone(&shared), told, reread, asked));
         shared.listening.store(true, Ordering::Release);
         shared.metrics.node.ready.set(1);
         Ok(Self { shared, control: Some(control), workers })
@@ -272,6 +303,11 @@ impl Drop for Running {
 }
 
 impl Shared {
+    /// What is in force now.
+    fn in_force(&self) -> Arc<InForce> {
+        self.in_force.load_full().expect("something is in force before anybody asks")
+    }
+
     /// Whether draining has begun.
     fn draining(&self) -> bool {
         *self.drain.borrow() != Drain::Open
@@ -290,7 +326,8 @@ impl Shared {
             self.metrics.node.ready.set(0);
             self.metrics.node.draining.set(1);
             self.events.publish(What::Drain, since.wall);
-            tracing::info!(deadline = ?self.config.limits.drain, "draining");
+            let deadline = self.in_force().config.limits.drain;
+            tracing::info!(?deadline, "draining");
         }
     }
 }
@@ -343,16 +380,8 @@ fn tls(config: &Config) -> Result<Tls, StartError> {
     if !config.listeners.iter().any(|listener| listener.tls) {
         return Ok((None, None));
     }
-    let named: Vec<String> = config.sites.iter().flat_map(|site| site.hosts.clone()).collect();
-    let open = named.iter().any(|host| host == "*");
-    let (certificates, fingerprint) = if config.certificates.is_empty() {
-        let made = Certificates::self_made(&named).map_err(StartError::Certificate)?;
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &made.der);
-        (made.certificates, Some(hex(digest.as_ref())))
-    } else {
-        (Certificates::load(&config.certificates).map_err(StartError::Certificate)?, None)
-    };
-    let certificates = Arc::new(certificates.refuse_unknown(!open));
+    let (certificates, fingerprint) = certificates::first(config)?;
+    let certificates = Arc::new(certificates);
     let acceptor =
         TlsAcceptorState::new(certificates).map_err(|error| StartError::Tls(error.to_string()))?;
     Ok((Some(acceptor), fingerprint))

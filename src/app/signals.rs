@@ -1,12 +1,11 @@
 //! Runs an edge until it is told to stop.
 //!
-//! SIGTERM or SIGINT drains; a second one cuts off what is left. SIGUSR1 has the access log opened
-//! anew.
+//! SIGTERM or SIGINT drains; a second one cuts off what is left. SIGHUP has the configuration read
+//! anew, SIGUSR1 the access log opened anew.
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Listening, Running, StartError};
-use crate::config::Config;
+use super::{Listening, Running, Source, StartError};
 use crate::listener::Drain;
 use crate::telemetry::init_log;
 
@@ -25,9 +24,10 @@ pub enum Ended {
 ///
 /// # Errors
 /// When it cannot start.
-pub fn run(config: Config, up: impl FnOnce(&Listening)) -> Result<Ended, StartError> {
-    let log = init_log(&config.log).map_err(StartError::Log)?;
-    let running = Running::start(config)?;
+pub fn run(source: impl Into<Source>, up: impl FnOnce(&Listening)) -> Result<Ended, StartError> {
+    let source = source.into();
+    let log = init_log(&source.config.log).map_err(StartError::Log)?;
+    let running = Running::start(source)?;
     let shared = std::sync::Arc::clone(&running.shared);
     if let Some(control) = &running.control {
         control.spawn(async move {
@@ -57,9 +57,7 @@ async fn listen(shared: &super::Shared) -> std::io::Result<()> {
         tokio::select! {
             _ = terminate.recv() => stop(shared),
             _ = interrupt.recv() => stop(shared),
-            _ = hangup.recv() => {
-                tracing::warn!("SIGHUP changes nothing: restart to take up a new configuration");
-            }
+            _ = hangup.recv() => shared.reload_by_signal("SIGHUP"),
             _ = reopen.recv() => shared.log.reopen(),
         }
     }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Shared, pressure, supervise};
@@ -57,16 +58,26 @@ pub(super) fn start(shared: &Arc<Shared>, context: &Arc<Context>) -> io::Result<
             std::thread::sleep(LOOK);
         }
     })?;
-    if shared.edge.codes() {
-        let state = Arc::clone(shared);
-        supervise::thread("codings", &shared.metrics, move || {
-            // On Linux this is the priority of this thread alone.
-            if let Err(error) = rustix::process::setpriority_process(None, CODINGS_NICE) {
-                tracing::debug!(%error, "the thread that codes keeps its priority");
-            }
-            state.edge.make_codings(|| *state.stop.borrow() || state.draining());
-        })?;
+    if shared.codes.load(Ordering::Relaxed) {
+        code(shared)?;
     }
+    Ok(())
+}
+
+/// Starts the thread that codes.
+pub(super) fn code(shared: &Arc<Shared>) -> io::Result<()> {
+    let state = Arc::clone(shared);
+    supervise::thread("codings", &shared.metrics, move || {
+        // On Linux this is the priority of this thread alone.
+        if let Err(error) = rustix::process::setpriority_process(None, CODINGS_NICE) {
+            tracing::debug!(%error, "the thread that codes keeps its priority");
+        }
+        let ended = || *state.stop.borrow() || state.draining();
+        while !ended() {
+            let edge = Arc::clone(&state.in_force().edge);
+            edge.make_codings(ended, || !Arc::ptr_eq(&edge, &state.in_force().edge));
+        }
+    })?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::watchdog::{Pulse, Watchdog};
 use super::{Shared, random, supervise};
+use crate::admin::Admin;
 use crate::clock;
 use crate::listener::{Context, Drain, TlsAcceptorState, WorkerSockets, run};
 use crate::proxy::{Proxy, PurgeByMethod};
@@ -32,25 +33,28 @@ impl Workers {
     }
 }
 
-/// Starts a worker for each set of sockets.
+/// Starts a worker for each set of sockets, and gives what answers at each.
 pub(super) fn start(
     shared: &Arc<Shared>,
     sockets: Vec<WorkerSockets>,
     tls: Option<&Arc<TlsAcceptorState>>,
     context: &Arc<Context>,
-    purger: &Arc<dyn PurgeByMethod>,
-) -> io::Result<Workers> {
+    admin: &Arc<Admin>,
+) -> io::Result<(Workers, Vec<Proxy>)> {
+    let in_force = shared.in_force();
+    let mut proxies = Vec::with_capacity(sockets.len());
     let mut threads = Vec::with_capacity(sockets.len());
     let pulses: Vec<Arc<Pulse>> = sockets.iter().map(|_| Arc::default()).collect();
     for (number, (sockets, pulse)) in sockets.into_iter().zip(&pulses).enumerate() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let proxy = Proxy::new(
-            Arc::clone(&shared.edge),
-            shared.origins.worker(),
-            shared.log.recorder(),
+            Arc::clone(&in_force.edge),
+            in_force.origins.worker(),
+            shared.log.recorder(&in_force.config.sites, &[]),
             RequestIds::new(random()),
-            Arc::clone(purger),
+            Arc::clone(admin) as Arc<dyn PurgeByMethod>,
         );
+        proxies.push(proxy.clone());
         let (tls, context) = (tls.cloned(), Arc::clone(context));
         let fills = Arc::clone(&shared.fills);
         let pulse = Arc::clone(pulse);
@@ -66,7 +70,7 @@ pub(super) fn start(
         threads.push(thread);
     }
     watch(shared, &pulses)?;
-    Ok(Workers { threads })
+    Ok((Workers { threads }, proxies))
 }
 
 /// Watches over the workers until the edge drains: those that have ended beat no more.
@@ -89,7 +93,7 @@ async fn finish_fills(fills: &Fills, context: &Context) {
     let Some(since) = context.draining() else { return };
     while fills.readers() > 0
         && *context.drain.borrow() != Drain::Abort
-        && clock::now().since(since) < context.limits.drain
+        && clock::now().since(since) < context.newest().limits.drain
     {
         tokio::time::sleep(LOOK).await;
     }

@@ -215,6 +215,25 @@ impl Event<'_> {
         json!({ "event": self.name, "id": self.id, "data": self.data }).to_string()
     }
 
+    /// A configuration that was read anew.
+    fn reload(&self) -> String {
+        let number = |name: &str| self.data.get(name).and_then(Value::as_u64).unwrap_or(0);
+        let text =
+            |name: &str| self.data.get(name).and_then(Value::as_str).map(plain).unwrap_or_default();
+        let by = text("by");
+        let by = if by.is_empty() { by } else { format!("  by {by}") };
+        if text("outcome") == "refused" {
+            let why = text("why");
+            return format!("refused: {}{by}", if why.is_empty() { "-" } else { &why });
+        }
+        let changed = super::counted(usize::try_from(number("changes")).unwrap_or(0), "key");
+        let waiting = match number("waiting") {
+            0 => String::new(),
+            waiting => format!(", {waiting} after a restart"),
+        };
+        format!("configuration {} in force, {changed} changed{waiting}{by}", text("config"))
+    }
+
     /// For people.
     fn line(&self) -> String {
         let text =
@@ -243,6 +262,7 @@ impl Event<'_> {
                 let stored = number("stored");
                 format!("{}  {}, {done} of {total}, {stored} stored", text("id"), text("state"))
             }
+            "reload" => self.reload(),
             "drain" => "the node drains".to_owned(),
             "lost" => format!("events are missing: {}", text("why")),
             _ => plain(&self.data.to_string()),
@@ -292,6 +312,15 @@ mod tests {
             let next = "event: drain\nid: 0f.10\ndata: {}\n\n";
             let told = lines(&mut reader, next, size, true);
             assert_eq!(told, [r#"{"data":{},"event":"drain","id":"0f.10"}"#]);
+            let reloads = "event: reload\ndata: {\"outcome\":\"applied\",\"by\":\"SIGHUP\",\
+                \"config\":\"0a\",\"changes\":2,\"waiting\":1}\n\n\
+                event: reload\ndata: {\"outcome\":\"refused\",\"why\":\"no\"}\n\n";
+            let told = lines(&mut reader, reloads, size, false);
+            let ends = [
+                "configuration 0a in force, 2 keys changed, 1 after a restart  by SIGHUP",
+                "refused: no",
+            ];
+            assert!(told.iter().zip(ends).all(|(told, end)| told.ends_with(end)), "{told:?}");
         }
     }
 

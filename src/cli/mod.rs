@@ -12,6 +12,7 @@ mod inspect;
 mod origins;
 mod purge;
 mod purges;
+mod reload;
 mod remote;
 mod replay;
 mod run;
@@ -80,6 +81,7 @@ enum Command {
     Origins(origins::Origins),
     Top(top::Top),
     Status(status::Status),
+    Reload(reload::Reload),
     Drain(status::Drain),
     Token(token::Token),
     Audit(audit::Audit),
@@ -110,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Origins(origins) => origins.run(),
         Command::Top(top) => top.run(),
         Command::Status(status) => status.run(),
+        Command::Reload(reload) => reload.run(),
         Command::Drain(drain) => drain.run(),
         Command::Token(token) => token.run(),
         Command::Audit(audit) => audit.run(),
@@ -219,6 +222,8 @@ mod tests {
             "top --once --by bytes",
             "top --json",
             "status --json",
+            "reload",
+            "reload --json",
             "drain --admin http://127.0.0.1:9080",
             "token new --scope purge --scope read --site main --name deploy",
             "token new --scope purge,read",

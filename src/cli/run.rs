@@ -1,15 +1,15 @@
 //! `atoll run`.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
-use crate::app::{self, Ended, StartError};
+use crate::app::{self, Ended, Reread, Source, StartError};
 use crate::config::{
-    self, CertificateFiles, Config, Flags, Loaded, Server, Token, check_token, new_token,
+    self, CertificateFiles, Config, Flags, Loaded, Problems, Server, Token, check_token, new_token,
     parse_address, parse_duration, parse_server, parse_size,
 };
 
@@ -41,6 +41,7 @@ Environment:
 
 Signals:
   SIGTERM, SIGINT     stop taking connections, end the requests under way, leave; again: at once
+  SIGHUP              read the configuration anew; it is put in force if nothing is wrong with it
   SIGUSR1             open the access log's file anew
 
 Exit codes:
@@ -105,13 +106,13 @@ impl Run {
             complain("each --cert needs its --key, and each --key its --cert");
             return USAGE;
         }
-        let flags = self.flags();
-        let loaded = match &self.config {
+        let (flags, file) = (self.flags(), self.config.clone());
+        let read = move || match &file {
             Some(file) => config::read(file, &flags),
             None => Config::built_in(&flags),
         };
-        match loaded {
-            Ok(loaded) => start(loaded),
+        match read() {
+            Ok(loaded) => start(loaded, read),
             Err(problems) => {
                 print_problems(&problems);
                 complain("not started: the configuration cannot be used");
@@ -124,7 +125,6 @@ impl Run {
         // The folder of the file is where its relative paths are meant from; a flag's are meant
         // from where the command was given.
         let files = self.cert.iter().zip(&self.key);
-        let absolute = |path: &PathBuf| fs::canonicalize(path).unwrap_or_else(|_| path.clone());
         Flags {
             origin: self.origin.clone(),
             listen: self.listen.clone(),
@@ -141,8 +141,17 @@ impl Run {
     }
 }
 
-/// Runs a configuration.
-fn start(Loaded { mut config, warnings }: Loaded) -> u8 {
+/// A path that is not meant from a file's folder. Links in it stay: whoever renews certificates may
+/// have them lead elsewhere.
+fn absolute(path: &PathBuf) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_nowhere| path.clone())
+}
+
+/// Runs a configuration that `read` can read anew.
+fn start(
+    Loaded { mut config, warnings, written }: Loaded,
+    read: impl Fn() -> Result<Loaded, Problems> + Send + Sync + 'static,
+) -> u8 {
     print_problems(&warnings);
     let token = match admit(&mut config) {
         Ok(token) => token,
@@ -151,8 +160,41 @@ fn start(Loaded { mut config, warnings }: Loaded) -> u8 {
             return USAGE;
         }
     };
+    let made = match &token {
+        TokenFrom::Made(token) => Some(token.clone()),
+        TokenFrom::Nowhere | TokenFrom::Environment | TokenFrom::File => None,
+    };
+    let address = config.admin.address;
+    let reread: Reread = Arc::new(move || {
+        let mut loaded = read()?;
+        // The listener is the one that there is.
+        loaded.config.admin.address = address;
+        admit_again(&mut loaded.config, made.as_deref())?;
+        Ok(loaded)
+    });
     let greeting = Greeting::of(&config, token);
-    conclude(app::run(config, |listening| eprint!("{}", greeting.text(listening))))
+    let source = Source { config, written, reread: Some(reread) };
+    conclude(app::run(source, |listening| eprint!("{}", greeting.text(listening))))
+}
+
+/// As [`admit`], for a configuration that is read anew: a token that was `made` at the start goes on,
+/// but none is made that nobody would see.
+fn admit_again(config: &mut Config, made: Option<&str>) -> Result<(), Problems> {
+    let wrong = |why: String| Problems::of_the_whole("admin", why);
+    let none = config.admin.tokens.is_empty();
+    if config.admin.address.is_none() {
+        return Ok(());
+    }
+    match (made, super::remote::token_of_environment().map_err(wrong)?) {
+        (Some(made), None) if none => config.admin.tokens.push(Token::full("made at start", made)),
+        (None, None) if none => {
+            let why = "no token would be left for the admin listener: name one in [[admin.token]]";
+            return Err(wrong(why.to_owned()));
+        }
+        (_, None) => {}
+        (_, Some(_)) => drop(admit(config).map_err(wrong)?),
+    }
+    Ok(())
 }
 
 /// Exit code of an edge that has ended, or never began.

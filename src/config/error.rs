@@ -107,6 +107,12 @@ impl Problems {
         problems
     }
 
+    /// A problem that no line is to blame for.
+    #[must_use]
+    pub fn of_the_whole(name: &str, what: String) -> Self {
+        Self::only(name, Problem::new(what))
+    }
+
     /// Adds one. Beyond a bound errors push warnings out, and further ones are counted.
     pub(super) fn push(&mut self, problem: Problem) {
         if self.list.len() < KEPT {
@@ -142,6 +148,18 @@ impl Problems {
     /// Puts them into the order of the lines.
     pub(super) fn sort(&mut self) {
         self.list.sort_by_key(|problem| problem.span.as_ref().map_or(usize::MAX, |at| at.start));
+    }
+
+    /// Name of the file.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Line and column of a place, from 1.
+    pub(super) fn place_of(&self, span: &Range<usize>) -> (usize, usize) {
+        let lines = Lines::of(&self.text);
+        let line = lines.at(span);
+        (line.number, line.column())
     }
 
     /// All of them that were kept.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 /// The `[limits]` table. The defaults are the hardened profile.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
     /// Request head in all, in bytes; each field is charged 32 bytes on top, as RFC 7541 section 4.1 does.
     pub head_bytes: usize,
@@ -223,6 +223,8 @@ pub struct Limits {
     pub watchdog: Duration,
     /// Whether the process ends itself when a worker has not moved for that long.
     pub watchdog_abort: bool,
+    /// Time between two looks at the files of certificates; zero looks at them on a reload only.
+    pub certificate_check: Duration,
     /// Time that requests under way have when the process is told to stop.
     pub drain: Duration,
     /// Time between readiness going false and the end of accepting.
@@ -339,6 +341,7 @@ impl Default for Limits {
             watchdog: Duration::from_secs(10),
             watchdog_abort: false,
             drain: Duration::from_secs(30),
+            certificate_check: Duration::from_secs(10),
             drain_notice: Duration::from_millis(500),
         }
     }

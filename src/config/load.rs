@@ -10,6 +10,7 @@ use toml::de::{DeTable, Error};
 use crate::clock;
 
 use super::certificates::read_file;
+use super::changes::Written;
 use super::error::{Problem, Problems, shown};
 use super::file::{self, Draft};
 use super::flags::Flags;
@@ -29,6 +30,8 @@ pub struct Loaded {
     pub config: Config,
     /// Warnings; no errors.
     pub warnings: Problems,
+    /// What was written in the file, if it is from one.
+    pub written: Written,
 }
 
 /// Makes a configuration of a text. Relative paths in it are meant from the folder of `path`.
@@ -65,7 +68,7 @@ impl Config {
         let mut draft = Draft::empty();
         flags.stand_alone(&mut draft);
         flags.apply(&mut draft, &sink);
-        conclude(draft, sink)
+        conclude(draft, sink, Written::default())
     }
 }
 
@@ -92,15 +95,17 @@ pub(super) fn load_with(text: &str, path: &Path, flags: &Flags) -> Result<Loaded
         return Err(problems);
     }
     flags.apply(&mut draft, &sink);
-    conclude(draft, sink)
+    conclude(draft, sink, Written::of(text, folder))
 }
 
 /// Looks at how the draft hangs together.
-fn conclude(draft: Draft, sink: Sink) -> Result<Loaded, Problems> {
+fn conclude(draft: Draft, sink: Sink, written: Written) -> Result<Loaded, Problems> {
     let config = check::check(draft, &sink, clock::now());
     let problems = sorted(sink);
     match config {
-        Some(config) if !problems.has_errors() => Ok(Loaded { config, warnings: problems }),
+        Some(config) if !problems.has_errors() => {
+            Ok(Loaded { config, warnings: problems, written })
+        }
         _ => Err(problems),
     }
 }
@@ -150,11 +155,19 @@ fn syntax(error: &Error, text: &str) -> Problem {
         _ if !first.starts_with("string values must be quoted") => {
             (first.to_owned(), lines.collect::<Vec<_>>().join("; "))
         }
-        _ if value.is_empty() => ("a value is missing".to_owned(), String::new()),
+        _ if value.is_empty() => (
+            "a value is missing".to_owned(),
+            "write it behind the `=`, or take the key out".to_owned(),
+        ),
         _ => ("a text stands in quotes".to_owned(), format!("write {}", shown(value))),
     };
-    let problem = Problem::new(format!("not TOML: {message}")).at(error.span()).label("here");
-    if help.is_empty() { problem } else { problem.help(help) }
+    let help = match message.as_str() {
+        _ if !help.is_empty() => help,
+        "duplicate key" => "a key stands once in its table: take one of the two out".to_owned(),
+        _ => "a line is `key = value`, `[table]` or `[[table]]`: config/reference.toml shows every key"
+            .to_owned(),
+    };
+    Problem::new(format!("not TOML: {message}")).at(error.span()).label("here").help(help)
 }
 
 fn not_text(bytes: &[u8], at: usize) -> Problem {

@@ -4,6 +4,7 @@
 //! optional that is needed.
 
 mod certificates;
+mod changes;
 mod check;
 mod descriptors;
 mod error;
@@ -33,6 +34,7 @@ use http::header::HeaderName;
 use ipnet::IpNet;
 
 pub use certificates::{CertificateFacts, inspect_certificate, read_pair};
+pub use changes::{Change, ToldProblem, Written};
 pub use descriptors::Descriptors;
 pub use error::{Problem, Problems, Severity};
 pub use facades::{Facades, Service};
@@ -126,7 +128,7 @@ impl Listener {
 }
 
 /// A certificate chain and its key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CertificateFiles {
     /// PEM file, leaf first.
     pub chain: PathBuf,
@@ -240,7 +242,7 @@ impl Default for Admin {
 }
 
 /// A bearer token of the admin listener.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Token {
     /// Name in logs.
     pub name: String,
@@ -316,7 +318,7 @@ impl Token {
 }
 
 /// A named set of servers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Origin {
     /// Name in sites, logs and metrics.
     pub name: String,
@@ -454,7 +456,7 @@ impl Server {
 }
 
 /// How a server is asked whether it is well.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     /// A connection (with its TLS, where the server has it) is all that is asked; nothing is sent.
     pub tcp: bool,

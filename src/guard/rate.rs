@@ -30,6 +30,12 @@ impl<K: Copy + Eq + Hash> Buckets<K> {
         Self { per_second, capacity, most, buckets: Mutex::default() }
     }
 
+    /// Whether there are so many at this rate.
+    #[must_use]
+    pub fn is(&self, per_second: f64, most: usize) -> bool {
+        self.per_second.to_bits() == per_second.to_bits() && self.most == most
+    }
+
     /// Takes `amount`; else says how long to wait for it. A bucket that is full gives any amount,
     /// and then has to earn what it owes: so a large request is possible and the rate holds.
     ///

@@ -13,9 +13,11 @@ use crate::semantics::{KeySecret, RateLimit, Rules, TICK_NANOS, ticks};
 /// Accounts of all clients and sites.
 #[derive(Debug)]
 pub struct Rates {
-    clients: Sketch,
+    clients: Arc<Sketch>,
+    /// So many clients may be at their limits at once.
+    most_clients: usize,
     /// By where a limit stands in the configuration.
-    totals: HashMap<Arc<str>, Account>,
+    totals: HashMap<Arc<str>, Arc<Account>>,
     secret: KeySecret,
 }
 
@@ -30,20 +32,30 @@ pub enum TooFast {
 
 impl Rates {
     /// Accounts for what these rules limit; `None` where they limit nothing. `clients` may be at
-    /// their limits at once.
+    /// their limits at once. What the `former` ones have counted under the same limits counts on.
     pub fn new<'a>(
         rules: impl Iterator<Item = &'a Rules>,
         clients: usize,
         secret: KeySecret,
+        former: Option<&Self>,
     ) -> Option<Self> {
         let (mut any, mut totals) = (false, HashMap::new());
         for rules in rules {
             any |= rules.rate_limit.is_some() || rules.rate_limit_total.is_some();
             if let Some(limit) = &rules.rate_limit_total {
-                totals.entry(Arc::clone(&limit.scope)).or_default();
+                let known = former.and_then(|former| former.totals.get(&limit.scope));
+                let account = known.map(Arc::clone).unwrap_or_default();
+                totals.entry(Arc::clone(&limit.scope)).or_insert(account);
             }
         }
-        any.then(|| Self { clients: Sketch::new(clients), totals, secret })
+        let kept = former.filter(|former| former.most_clients == clients);
+        any.then(|| Self {
+            clients: kept
+                .map_or_else(|| Arc::new(Sketch::new(clients)), |kept| Arc::clone(&kept.clients)),
+            most_clients: clients,
+            totals,
+            secret,
+        })
     }
 
     /// Counts a request of a client.
@@ -99,7 +111,7 @@ mod tests {
             ..Rules::default()
         };
         let rule = Rules { rate_limit: limit("b", 1), ..site.clone() };
-        let rates = Rates::new([&site, &rule].into_iter(), 100, KeySecret([1, 2])).unwrap();
+        let rates = Rates::new([&site, &rule].into_iter(), 100, KeySecret([1, 2]), None).unwrap();
         let second = Duration::from_secs(1);
         let rows = [
             (&site, "2001:db8::1", 9, Ok(())),
@@ -118,6 +130,12 @@ mod tests {
             let found = rates.take(rules, client.parse().unwrap(), Now::at(at));
             assert_eq!(found, expected, "{number}: {client}");
         }
-        assert!(Rates::new([&Rules::default()].into_iter(), 1, KeySecret([1, 2])).is_none());
+        assert!(Rates::new([&Rules::default()].into_iter(), 1, KeySecret([1, 2]), None).is_none());
+        // Another configuration, the limits in another order: what was counted counts on.
+        let client = "203.0.113.1".parse().unwrap();
+        let next = Rates::new([&rule, &site].into_iter(), 100, KeySecret([1, 2]), Some(&rates));
+        let next = next.unwrap();
+        assert_eq!(next.take(&site, client, Now::at(10)), Err(TooFast::Client(second)));
+        assert_eq!(next.take(&rule, client, Now::at(10)), Err(TooFast::Total(second)));
     }
 }

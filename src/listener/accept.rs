@@ -26,7 +26,7 @@ use super::connection::{self, Door};
 use super::context::{Context, Drain, Pressure};
 use super::request::Handler;
 use super::tls::TlsAcceptorState;
-use crate::config::Listener;
+use crate::config::{Limits, Listener};
 
 /// Connections that the system may hold ready for us, per socket.
 const BACKLOG: i32 = 4096;
@@ -52,6 +52,8 @@ pub struct WorkerSockets {
 struct Bound {
     socket: StdListener,
     listener: Listener,
+    /// Its position in the configuration.
+    place: usize,
 }
 
 impl WorkerSockets {
@@ -74,12 +76,12 @@ pub fn bind(listeners: &[Listener], workers: usize) -> Result<Vec<WorkerSockets>
     let mut all = Vec::with_capacity(workers);
     for _ in 0..workers.max(1) {
         let mut sockets = Vec::with_capacity(listeners.len());
-        for listener in &mut listeners {
+        for (place, listener) in listeners.iter_mut().enumerate() {
             let address = listener.address;
             let fail = |error| BindError { address, error };
             let socket = bind_one(address).map_err(fail)?;
             listener.address = socket.local_addr().map_err(fail)?;
-            sockets.push(Bound { socket, listener: listener.clone() });
+            sockets.push(Bound { socket, listener: listener.clone(), place });
         }
         all.push(WorkerSockets { sockets });
     }
@@ -122,6 +124,7 @@ pub async fn run<H: Handler>(
             listener: bound.listener,
             handler: Arc::clone(&handler),
             context: Arc::clone(&context),
+            place: bound.place,
         });
         loops.spawn(accept_loop(bound.socket, door));
     }
@@ -134,7 +137,7 @@ pub async fn run<H: Handler>(
 }
 
 /// Serves one listening socket until its connections have ended or were cut off.
-async fn accept_loop<H: Handler>(socket: StdListener, door: Arc<Door<H>>) {
+async fn accept_loop<H: Handler>(socket: StdListener, mut door: Arc<Door<H>>) {
     let socket = match TcpListener::from_std(socket) {
         Ok(socket) => socket,
         Err(error) => {
@@ -143,7 +146,7 @@ async fn accept_loop<H: Handler>(socket: StdListener, door: Arc<Door<H>>) {
         }
     };
     let mut connections = JoinSet::new();
-    while !unless_panic(accept_until_drained(&socket, &door, &mut connections)).await {
+    while !unless_panic(accept_until_drained(&socket, &mut door, &mut connections)).await {
         // The door must not stay shut for a fault in one connection's welcome.
         tracing::error!(address = %door.listener.address, "accepting panicked and goes on");
         door.context.metrics.strain.panicked("accept");
@@ -181,10 +184,11 @@ async fn unless_panic(work: impl Future<Output = ()>) -> bool {
 
 async fn accept_until_drained<H: Handler>(
     socket: &TcpListener,
-    door: &Arc<Door<H>>,
+    door: &mut Arc<Door<H>>,
     connections: &mut JoinSet<()>,
 ) {
-    let mut notice_over = std::pin::pin!(notice_over(&door.context));
+    let context = Arc::clone(&door.context);
+    let mut notice_over = std::pin::pin!(notice_over(&context));
     let mut pause = PAUSE.0;
     loop {
         tokio::select! {
@@ -201,6 +205,9 @@ async fn accept_until_drained<H: Handler>(
                 }
                 Ok((stream, peer)) => {
                     pause = PAUSE.0;
+                    if let Some(renewed) = door.renewed() {
+                        *door = renewed;
+                    }
                     welcome(stream, peer, door, connections);
                 }
                 Err(error) if of_one_connection(&error) => {}
@@ -323,23 +330,22 @@ fn note(metrics: &crate::telemetry::Metrics, ended: Result<(), tokio::task::Join
 
 /// Resolves when accepting should end.
 async fn notice_over(context: &Context) {
-    let limit = context.limits.drain_notice;
-    after_drain(context, limit).await;
+    after_drain(context, |limits| limits.drain_notice).await;
 }
 
 /// Resolves when the connections that are left should be cut off.
 async fn drain_over(context: &Context) {
-    let limit = context.limits.drain;
-    after_drain(context, limit).await;
+    after_drain(context, |limits| limits.drain).await;
 }
 
 /// Resolves `after` the draining began, or at an abort.
-async fn after_drain(context: &Context, after: Duration) {
+async fn after_drain(context: &Context, after: impl Fn(&Limits) -> Duration) {
     let mut drain = context.drain.clone();
     loop {
         let left = match *drain.borrow_and_update() {
             Drain::Open => None,
             Drain::Draining { since } => {
+                let after = after(&context.newest().limits);
                 Some(after.saturating_sub(crate::clock::now().since(since)))
             }
             Drain::Abort => return,

@@ -57,7 +57,6 @@ pub struct CertificateStatus {
 /// The certificates in force; picks one for each handshake.
 pub struct Certificates {
     table: ArcSwap<Table>,
-    refuse_unknown: bool,
 }
 
 /// A certificate made here, with what a person needs to recognise it.
@@ -71,12 +70,14 @@ pub struct SelfMade {
     pub pem: String,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Table {
     exact: HashMap<Box<str>, Arc<CertifiedKey>>,
     /// By what follows `*.`.
     wildcard: HashMap<Box<str>, Arc<CertifiedKey>>,
     first: Option<Arc<CertifiedKey>>,
+    refuse_unknown: bool,
+    keys: Vec<Arc<CertifiedKey>>,
     status: Vec<CertificateStatus>,
 }
 
@@ -119,14 +120,43 @@ impl Certificates {
     /// Refuses handshakes for names that no certificate stands for. Only where sites name their
     /// hosts: elsewhere every name is meant to be answered.
     #[must_use]
-    pub fn refuse_unknown(mut self, refuse: bool) -> Self {
-        self.refuse_unknown = refuse;
-        self
+    pub fn refuse_unknown(self, refuse: bool) -> Self {
+        let table = Table::clone(&self.table.load());
+        Self::of(Table { refuse_unknown: refuse, ..table })
     }
 
     /// Puts the certificates of `other` in force, for new handshakes.
     pub fn replace(&self, other: &Self) {
         self.table.store(other.table.load_full());
+    }
+
+    /// The certificates of the same files, read anew. A pair that cannot be used is told, and the one in
+    /// force stays in its place. `None` where there is nothing new that could be used.
+    #[must_use]
+    pub fn renewed(&self, files: &[CertificateFiles]) -> (Option<Self>, Vec<CertificateProblem>) {
+        let now = crate::clock::now().wall;
+        let old = self.table.load();
+        let mut table = Table { refuse_unknown: old.refuse_unknown, ..Table::default() };
+        let (mut problems, mut usable) = (Vec::new(), false);
+        for files in files {
+            let before = || {
+                let mut known = old.status.iter().zip(&old.keys);
+                known.find(|(status, _)| status.file.as_ref() == Some(&files.chain))
+            };
+            match load_one(files, now) {
+                Ok((key, status)) => {
+                    usable = true;
+                    table.add(key, status);
+                }
+                Err(problem) => {
+                    problems.push(problem);
+                    if let Some((status, key)) = before() {
+                        table.add(Arc::clone(key), status.clone());
+                    }
+                }
+            }
+        }
+        (usable.then(|| Self::of(table)), problems)
     }
 
     /// What is known of the certificates in force, in their order.
@@ -136,7 +166,7 @@ impl Certificates {
     }
 
     fn of(table: Table) -> Self {
-        Self { table: ArcSwap::from_pointee(table), refuse_unknown: false }
+        Self { table: ArcSwap::from_pointee(table) }
     }
 
     fn pick(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
@@ -145,7 +175,7 @@ impl Certificates {
             None => table.first.as_ref(),
             Some(name) => table
                 .find(name)
-                .or_else(|| if self.refuse_unknown { None } else { table.first.as_ref() }),
+                .or_else(|| if table.refuse_unknown { None } else { table.first.as_ref() }),
         };
         found.map(Arc::clone)
     }
@@ -167,7 +197,8 @@ impl Table {
             };
             map.entry(name.into()).or_insert_with(|| Arc::clone(&key));
         }
-        self.first.get_or_insert(key);
+        self.first.get_or_insert_with(|| Arc::clone(&key));
+        self.keys.push(key);
         self.status.push(status);
     }
 

@@ -31,6 +31,20 @@ pub(super) struct Door<H> {
     pub(super) tls: Option<Arc<TlsAcceptorState>>,
     pub(super) handler: Arc<H>,
     pub(super) context: Arc<Context>,
+    /// Position of the listener in the configuration.
+    pub(super) place: usize,
+}
+
+impl<H> Door<H> {
+    /// The door as it is for connections from now on, where that is another one. Socket and TLS stay.
+    pub(super) fn renewed(&self) -> Option<Arc<Self>> {
+        let (context, terms) = self.context.renewed()?;
+        let now = terms.listeners.get(self.place).unwrap_or(&self.listener);
+        let Listener { address, tls, .. } = self.listener;
+        let listener = Listener { address, tls, ..now.clone() };
+        let (tls, handler) = (self.tls.clone(), Arc::clone(&self.handler));
+        Some(Arc::new(Self { listener, tls, handler, context, place: self.place }))
+    }
 }
 
 /// Counts a connection as open while it lives.

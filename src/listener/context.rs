@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::clients::Clients;
 use super::thinning::Thinning;
 use crate::clock::Now;
-use crate::config::{Descriptors, Limits};
+use crate::config::{Descriptors, Limits, Listener};
 use crate::telemetry::Metrics;
 
 /// Whether the process takes work, is finishing, or must go at once.
@@ -90,6 +91,17 @@ pub struct Context {
     pub thinning: Arc<Thinning>,
     /// State of draining. Clone it to wait for a change.
     pub drain: watch::Receiver<Drain>,
+    /// What connections from now on are held to.
+    newest: Arc<ArcSwap<Terms>>,
+}
+
+/// What connections are held to, as a configuration says it.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Every limit and timeout.
+    pub limits: Arc<Limits>,
+    /// The listeners, as many and in the order in which they were bound.
+    pub listeners: Arc<[Listener]>,
 }
 
 impl Context {
@@ -102,6 +114,7 @@ impl Context {
     ) -> Arc<Self> {
         let clients = Clients::new(&limits);
         let descriptors = Descriptors::of(&limits);
+        let newest = Terms { limits: Arc::clone(&limits), listeners: Arc::default() };
         Arc::new(Self {
             limits,
             metrics,
@@ -110,7 +123,39 @@ impl Context {
             descriptors,
             thinning: Arc::default(),
             drain,
+            newest: Arc::new(ArcSwap::from_pointee(newest)),
         })
+    }
+
+    /// Puts other terms in force, for connections from now on; those that are open keep theirs. What
+    /// the accounts of clients hold them to stays as it was.
+    pub fn put_in_force(&self, terms: Terms) {
+        self.newest.store(Arc::new(terms));
+    }
+
+    /// The terms in force.
+    #[must_use]
+    pub fn newest(&self) -> Arc<Terms> {
+        self.newest.load_full()
+    }
+
+    /// The context of connections from now on, where that is another one.
+    pub(super) fn renewed(&self) -> Option<(Arc<Self>, Arc<Terms>)> {
+        let newest = self.newest.load();
+        if Arc::ptr_eq(&newest.limits, &self.limits) {
+            return None;
+        }
+        let context = Self {
+            limits: Arc::clone(&newest.limits),
+            metrics: Arc::clone(&self.metrics),
+            clients: Arc::clone(&self.clients),
+            pressure: Arc::clone(&self.pressure),
+            descriptors: self.descriptors,
+            thinning: Arc::clone(&self.thinning),
+            drain: self.drain.clone(),
+            newest: Arc::clone(&self.newest),
+        };
+        Some((Arc::new(context), Arc::clone(&newest)))
     }
 
     /// Whether connections should end after the request at hand: the process drains, or sheds

@@ -4,6 +4,7 @@
 
 mod accept;
 mod certificates;
+pub mod check;
 mod clients;
 mod connection;
 mod context;
@@ -28,7 +29,7 @@ pub use certificates::{
     CertificateError, CertificateProblem, CertificateStatus, Certificates, SelfMade,
 };
 pub use clients::{Clients, TooMany, most_connections};
-pub use context::{Context, Drain, Pressure, PressureGauge};
+pub use context::{Context, Drain, Pressure, PressureGauge, Terms};
 pub use limits::{Pace, TooSlow};
 pub use request::{Client, Handler, Interim, Interims, Request, Response, TlsInfo};
 pub use thinning::{Thinner, Thinning};

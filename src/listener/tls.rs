@@ -21,6 +21,7 @@ const HTTP1: &[u8] = b"http/1.1";
 
 /// What the TLS listeners of the process share.
 pub struct TlsAcceptorState {
+    certificates: Arc<Certificates>,
     with_http2: TlsAcceptor,
     without_http2: TlsAcceptor,
 }
@@ -36,7 +37,7 @@ impl TlsAcceptorState {
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_no_client_auth()
-            .with_cert_resolver(certificates);
+            .with_cert_resolver(Arc::clone(&certificates) as _);
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;
@@ -44,7 +45,14 @@ impl TlsAcceptorState {
         let without_http2 = TlsAcceptor::from(Arc::new(config.clone()));
         config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
         let with_http2 = TlsAcceptor::from(Arc::new(config));
-        Ok(Arc::new(Self { with_http2, without_http2 }))
+        Ok(Arc::new(Self { certificates, with_http2, without_http2 }))
+    }
+
+    /// The certificates in force, to put others in their place. Sessions that were begun under former
+    /// ones can still be resumed: the keys of their tickets stay.
+    #[must_use]
+    pub fn certificates(&self) -> &Arc<Certificates> {
+        &self.certificates
     }
 
     /// Shakes hands. Who calls sets the deadline.

@@ -46,17 +46,58 @@ impl Origins {
     pub fn new(
         origins: &[config::Origin],
         limits: Arc<Limits>,
-        metrics: Arc<Metrics>,
-        events: Arc<Events>,
+        metrics: &Metrics,
+        events: &Arc<Events>,
+    ) -> Result<Arc<Self>, OriginConfigError> {
+        Self::build(origins, None, limits, metrics, events)
+    }
+
+    /// Prepares the origins of a configuration that is to take the place of this one's. An origin of
+    /// which nothing changed, its files included, is the same then, with its connections and all that
+    /// is under way; where that is all of them, `self` is given back. The others learn what is known
+    /// by [`Self::adopt`].
+    ///
+    /// # Errors
+    /// As those of [`Self::new`].
+    pub fn succeeded(
+        self: &Arc<Self>,
+        origins: &[config::Origin],
+        limits: &Arc<Limits>,
+        metrics: &Metrics,
+        events: &Arc<Events>,
+    ) -> Result<Arc<Self>, OriginConfigError> {
+        let new = Self::build(origins, Some(self), Arc::clone(limits), metrics, events)?;
+        let mut pairs = new.origins.iter().zip(&self.origins);
+        let same = new.origins.len() == self.origins.len()
+            && pairs.all(|(new, old)| Arc::ptr_eq(new, old));
+        Ok(if same { Arc::clone(self) } else { new })
+    }
+
+    fn build(
+        origins: &[config::Origin],
+        former: Option<&Self>,
+        limits: Arc<Limits>,
+        metrics: &Metrics,
+        events: &Arc<Events>,
     ) -> Result<Arc<Self>, OriginConfigError> {
         let mut settings = TlsSettings::default();
-        let shared = Arc::clone(&limits);
-        let build = move |(index, config): (usize, &config::Origin)| {
+        // Equal limits are the same ones, so that connections may stay.
+        let kept = former.map(|former| &former.limits).filter(|former| ***former == *limits);
+        let limits = kept.map_or(limits, Arc::clone);
+        let build = |config: &config::Origin| {
             let tls = identities(config, &mut settings)?;
-            let told = (Arc::clone(&metrics), Arc::clone(&events));
-            Ok(Arc::new(Origin::new(index, config.clone(), tls, Arc::clone(&shared), told)))
+            let files = files(config);
+            let same = |old: &&Arc<Origin>| {
+                Arc::ptr_eq(&old.limits, &limits) && old.config == *config && old.files == files
+            };
+            if let Some(same) = former.and_then(|former| former.origins.iter().find(same)) {
+                return Ok(Arc::clone(same));
+            }
+            let told = metrics.origin(&config.name, limits.origin_connections);
+            let told = (told, Arc::clone(events));
+            Ok(Arc::new(Origin::new(config.clone(), tls, files, Arc::clone(&limits), told)))
         };
-        let origins = origins.iter().enumerate().map(build).collect::<Result<Vec<_>, _>>()?;
+        let origins = origins.iter().map(build).collect::<Result<Vec<_>, _>>()?;
         Ok(Arc::new(Self { origins, limits, dice: Arc::new(Dice::new()) }))
     }
 
@@ -104,7 +145,8 @@ impl Origins {
         let now = clock::now().boot;
         for origin in &self.origins {
             let same = |other: &&Arc<Origin>| other.config.name == origin.config.name;
-            if let Some(old) = old.origins.iter().find(same) {
+            let old = old.origins.iter().find(same);
+            if let Some(old) = old.filter(|old| !Arc::ptr_eq(old, origin)) {
                 origin.adopt(old, now);
             }
         }
@@ -141,6 +183,11 @@ impl Origins {
     #[must_use]
     pub fn worker(self: &Arc<Self>) -> WorkerOrigins {
         WorkerOrigins::new(Arc::clone(self), &self.limits)
+    }
+
+    /// The limits that they hold.
+    pub(super) fn limits(&self) -> &Arc<Limits> {
+        &self.limits
     }
 
     pub(super) fn origin(&self, index: usize) -> Option<&Arc<Origin>> {
@@ -198,6 +245,17 @@ fn identities(
         Ok(Some(TlsIdentity { config: Arc::clone(own), http1: Arc::clone(http1), name }))
     };
     config.servers.iter().map(&mut identity).collect()
+}
+
+/// SHA-256 of each file that an origin's TLS is made of: they may change under their names.
+fn files(config: &config::Origin) -> Vec<u8> {
+    let certificate = config.client_certificate.iter().flat_map(|own| [&own.chain, &own.key]);
+    let digest = |file: &PathBuf| {
+        let bytes = std::fs::read(file).unwrap_or_default();
+        aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes)
+    };
+    let digests: Vec<_> = config.ca.iter().chain(certificate).map(digest).collect();
+    digests.iter().flat_map(AsRef::as_ref).copied().collect()
 }
 
 /// Why an origin's configuration cannot be used.

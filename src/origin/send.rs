@@ -19,16 +19,27 @@ use super::{Answer, Outgoing, SendError};
 #[derive(Debug)]
 pub struct WorkerOrigins {
     pub(super) origins: Arc<Origins>,
-    pub(super) transport: Transport,
+    pub(super) transport: Arc<Transport>,
 }
 
 impl WorkerOrigins {
     pub(super) fn new(origins: Arc<Origins>, limits: &Arc<Limits>) -> Self {
-        Self { origins, transport: Transport::new(limits) }
+        Self { origins, transport: Arc::new(Transport::new(limits)) }
+    }
+
+    /// The same worker's way to the origins of the next configuration. Connections stay where the
+    /// limits do: those to an origin that changed are never asked for again, and go.
+    #[must_use]
+    pub fn succeeded(&self, origins: &Arc<Origins>) -> Self {
+        if Arc::ptr_eq(self.origins.limits(), origins.limits()) {
+            return Self { origins: Arc::clone(origins), transport: Arc::clone(&self.transport) };
+        }
+        origins.worker()
     }
 
     /// Sends a request to an origin and waits for the head of its final answer. `origin` is the
-    /// position in the configuration; connections are never shared between two `site`s. Interim
+    /// position in the configuration; connections are never shared between two `site`s, whose numbers
+    /// are theirs for the life of the process. Interim
     /// responses (1xx other than 100) go to `interim` as they come.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use crate::balance::Latencies;
 use crate::config::{self, Limits};
 use crate::health::{HealthRules, Member, Order, RetryBudget, Tier, usable};
 use crate::store::Events;
-use crate::telemetry::{Metrics, OriginMetrics};
+use crate::telemetry::OriginMetrics;
 
 use super::breaker::Breaker;
 use super::endpoint::{Endpoint, Target, View};
@@ -49,8 +49,9 @@ pub(super) struct Origin {
     /// Of round robin, as `balance` reckons it.
     pub(super) turn: AtomicU64,
     pub(super) rules: HealthRules,
-    index: usize,
-    metrics: Arc<Metrics>,
+    /// SHA-256 of the files that its TLS was made of.
+    pub(super) files: Vec<u8>,
+    metrics: OriginMetrics,
     pub(super) events: Arc<Events>,
 }
 
@@ -74,11 +75,11 @@ impl Origin {
     /// An origin whose `servers` come with their TLS settings. Literal addresses and `localhost`
     /// are endpoints at once, names when they are resolved.
     pub(super) fn new(
-        index: usize,
         config: config::Origin,
         tls: Vec<Option<TlsIdentity>>,
+        files: Vec<u8>,
         limits: Arc<Limits>,
-        (metrics, events): (Arc<Metrics>, Arc<Events>),
+        (metrics, events): (OriginMetrics, Arc<Events>),
     ) -> Self {
         let servers: Vec<_> = config
             .servers
@@ -110,7 +111,7 @@ impl Origin {
             changed: watch::Sender::new(()),
             panic: AtomicBool::new(false),
             turn: AtomicU64::new(0),
-            index,
+            files,
             metrics,
             events,
         };
@@ -139,16 +140,14 @@ impl Origin {
         })
     }
 
-    /// The origin's own measures; none only if the metrics were made for another configuration.
+    /// The origin's own measures.
     pub(super) fn measure(&self, act: impl FnOnce(&OriginMetrics)) {
-        if let Some(metrics) = self.metrics.origins.get(self.index) {
-            act(metrics);
-        }
+        act(&self.metrics);
     }
 
     /// Counts a connection that was given up since the process may not open more.
     pub(super) fn count_short_of_descriptors(&self) {
-        self.metrics.strain.descriptors_short.inc();
+        self.metrics.descriptors_short.inc();
     }
 
     /// The endpoints in force.
@@ -393,6 +392,13 @@ impl Origin {
             endpoints: endpoints.iter().map(|endpoint| endpoint.status(&self.rules, now)).collect(),
             absent: AbsentStatus::all(&self.memory.lock()),
         }
+    }
+}
+
+/// Once nothing is asked of it any more, its idle connections may go.
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.endpoints.load().iter().for_each(|endpoint| endpoint.retire());
     }
 }
 

@@ -144,10 +144,10 @@ impl Worker {
         headers.extend(fields);
         let outgoing = self.outgoing(ask, headers, Body::Empty);
         let origin = self.edge.origin_of(ask.site, &ask.policy);
+        let site = self.edge.number_of(ask.site);
         let requested = clock::now();
         let interim = job.interim.clone();
-        let sent =
-            self.origins.send(origin, ask.site, outgoing, move |head| interim.send(head)).await;
+        let sent = self.origins.send(origin, site, outgoing, move |head| interim.send(head)).await;
         (sent, Moments { requested, received: clock::now() })
     }
 

@@ -157,9 +157,10 @@ impl Edge {
         sites.iter().flat_map(|site| &site.rules).any(|rule| !rule.policy.compression.is_off())
     }
 
-    /// Makes the codings that are asked for until `ended`. Blocks; run it on a thread of its own.
-    pub fn make_codings(&self, ended: impl Fn() -> bool) {
-        while !ended() {
+    /// Makes the codings that are asked for until `ended`, or another edge has been `replaced` for this
+    /// one. Blocks; run it on a thread of its own.
+    pub fn make_codings(&self, ended: impl Fn() -> bool, replaced: impl Fn() -> bool) {
+        while !ended() && !replaced() {
             let Some(job) = self.codings.next(LOOK) else { continue };
             let made = catch_unwind(AssertUnwindSafe(|| self.make_coding(&job, &ended)));
             let outcome = made.unwrap_or_else(|_panic| {

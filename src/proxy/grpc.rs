@@ -58,8 +58,9 @@ impl Worker {
         let body = Limited::wrap(body, ask.policy.body_bytes);
         let outgoing = self.outgoing(ask, ask.request.headers.clone(), body);
         let origin = self.edge.origin_of(ask.site, &ask.policy);
+        let site = self.edge.number_of(ask.site);
         let interim = ask.interim.clone();
-        let sent = self.origins.send(origin, ask.site, outgoing, move |head| interim.send(head));
+        let sent = self.origins.send(origin, site, outgoing, move |head| interim.send(head));
         match sent.await {
             Ok(answer) => {
                 // Whatever the call was: its method may change what others have stored.

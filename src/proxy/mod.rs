@@ -26,16 +26,19 @@ mod segments;
 mod serve;
 mod tunnel;
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
 
 use crate::clock::Now;
-use crate::config::Config;
+use crate::config::{Config, Site};
 use crate::guard::{Guard, Rates};
 use crate::listener::{Client, Handler, Interim, PressureGauge, Request, Response};
 use crate::message::{Refusal, RequestHead};
-use crate::origin::WorkerOrigins;
+use crate::origin::{Origins, WorkerOrigins};
 use crate::route::Routes;
 use crate::semantics::{
     self, CacheKey, Hops, KeySecret, Networks, Policy, Rules, TagLimits, asked_conditions,
@@ -57,14 +60,18 @@ pub struct Edge {
     metrics: Arc<Metrics>,
     pressure: Arc<PressureGauge>,
     /// Coded copies that wait to be made.
-    codings: codings::Queue,
+    codings: Arc<codings::Queue>,
     dice: Dice,
     tunnels: tunnel::Tunnels,
     /// Whether any policy grants one.
     offers_tunnels: bool,
     via: http::HeaderValue,
     /// Judges the tokens of those who want to be told why.
-    guard: Guard,
+    guard: Arc<Guard>,
+    /// Numbers of the sites, by position.
+    numbers: Vec<usize>,
+    /// Those of all sites that there ever were in this process.
+    all_numbers: Arc<Mutex<HashMap<Arc<str>, usize>>>,
     /// Sites whose operator has been told that the origin names no freshness.
     hinted: Vec<AtomicBool>,
     /// How fast clients may ask, where that is limited.
@@ -86,6 +93,25 @@ impl Edge {
         metrics: Arc<Metrics>,
         pressure: Arc<PressureGauge>,
     ) -> Self {
+        Self::build(config, (store, purges, fills), (metrics, pressure), None)
+    }
+
+    /// The same under another configuration: what is stored and under way, and what was counted,
+    /// stays.
+    #[must_use]
+    pub fn succeeded(&self, config: Arc<Config>) -> Self {
+        let state = (&self.store, &self.purges, &self.fills);
+        let state = (Arc::clone(state.0), Arc::clone(state.1), Arc::clone(state.2));
+        let measures = (Arc::clone(&self.metrics), Arc::clone(&self.pressure));
+        Self::build(config, state, measures, Some(self))
+    }
+
+    fn build(
+        config: Arc<Config>,
+        (store, purges, fills): (Arc<Store>, Arc<Purges>, Arc<Fills>),
+        (metrics, pressure): (Arc<Metrics>, Arc<PressureGauge>),
+        former: Option<&Self>,
+    ) -> Self {
         let routes = Routes::new(config.sites.iter().map(|site| {
             let rules = site.rules.iter().map(|rule| (rule.path.clone(), Arc::clone(&rule.policy)));
             (site.hosts.clone(), rules)
@@ -95,14 +121,19 @@ impl Edge {
         let hinted = config.sites.iter().map(|_| AtomicBool::new(false)).collect();
         let mut policies = config.sites.iter().flat_map(|site| &site.rules);
         let offers_tunnels = policies.any(|rule| rule.policy.upgrades("websocket"));
-        let tunnels = tunnel::Tunnels::new(&config.limits);
-        let codings = codings::Queue::new(config.limits.coding_jobs);
+        let tunnels = tunnel::Tunnels::new(&config.limits, former.map(|former| &former.tunnels));
+        let codings = former.map(|former| Arc::clone(&former.codings));
+        let jobs = config.limits.coding_jobs;
+        let codings = codings.unwrap_or_else(|| Arc::new(codings::Queue::new(jobs)));
+        let all_numbers = former.map(|former| Arc::clone(&former.all_numbers)).unwrap_or_default();
+        let numbers = numbers(&config, &all_numbers);
         let policies = config.sites.iter().flat_map(|site| &site.rules).map(|rule| &rule.policy);
         let rules = policies.filter_map(|policy| policy.rules.as_deref());
         let guards = rules.clone().any(Rules::guards);
         let [first, second] = store.secret().0;
         let secret = KeySecret([second.rotate_left(16), first.rotate_left(48)]);
-        let rates = Rates::new(rules, config.limits.rate_limit_clients, secret);
+        let known = former.and_then(|former| former.rates.as_ref());
+        let rates = Rates::new(rules, config.limits.rate_limit_clients, secret, known);
         let trusted = config.listeners.iter().flat_map(|listener| &listener.trusted_proxies);
         let proxies = Networks::listed(trusted);
         Self {
@@ -118,7 +149,9 @@ impl Edge {
             tunnels,
             offers_tunnels,
             via,
-            guard: Guard::default(),
+            guard: former.map(|former| Arc::clone(&former.guard)).unwrap_or_default(),
+            numbers,
+            all_numbers,
             hinted,
             rates,
             guards,
@@ -141,16 +174,32 @@ impl Edge {
         semantics::stored_target(target, &policy)
     }
 
+    /// Number of a site, which is another's at no time.
+    fn number_of(&self, site: usize) -> usize {
+        self.numbers.get(site).copied().unwrap_or(usize::MAX)
+    }
+
     fn tag_limits(&self) -> TagLimits {
         let limits = &self.config.limits;
         TagLimits { tags: limits.tags, tag_bytes: limits.tag_bytes, tags_bytes: limits.tags_bytes }
     }
 }
 
-/// Answers the requests of one worker.
+/// Numbers of the sites of a configuration: those that they have, or new ones.
+fn numbers(config: &Config, all: &Mutex<HashMap<Arc<str>, usize>>) -> Vec<usize> {
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    let number = |site: &Site| {
+        let next = all.len();
+        *all.entry(Arc::clone(&site.name)).or_insert(next)
+    };
+    config.sites.iter().map(number).collect()
+}
+
+/// Answers the requests of one worker. What is in force when a request comes holds to its end.
 #[derive(Clone)]
 pub struct Proxy {
-    worker: Arc<Worker>,
+    /// One for each worker, so that workers do not count one another's requests.
+    worker: Arc<ArcSwap<Worker>>,
 }
 
 /// What the tasks of one worker share.
@@ -175,8 +224,7 @@ impl Proxy {
         ids: RequestIds,
         purger: Arc<dyn PurgeByMethod>,
     ) -> Self {
-        let of_the_house = false;
-        Self { worker: Arc::new(Worker { edge, origins, recorder, ids, purger, of_the_house }) }
+        Self::of(Worker { edge, origins, recorder, ids, purger, of_the_house: false })
     }
 
     /// A proxy for requests that the edge makes itself, which have no client.
@@ -188,8 +236,41 @@ impl Proxy {
         ids: RequestIds,
         purger: Arc<dyn PurgeByMethod>,
     ) -> Self {
-        let of_the_house = true;
-        Self { worker: Arc::new(Worker { edge, origins, recorder, ids, purger, of_the_house }) }
+        Self::of(Worker { edge, origins, recorder, ids, purger, of_the_house: true })
+    }
+
+    fn of(worker: Worker) -> Self {
+        Self { worker: Arc::new(ArcSwap::from_pointee(worker)) }
+    }
+
+    /// What is to be in force once it is put there: the next configuration's, with the connections
+    /// to origins that may stay.
+    #[must_use]
+    pub fn next(
+        &self,
+        edge: Arc<Edge>,
+        origins: &Arc<Origins>,
+        recorder: Arc<Recorder>,
+        ids: RequestIds,
+        purger: Arc<dyn PurgeByMethod>,
+    ) -> Next {
+        let worker = self.worker.load();
+        let (origins, of_the_house) = (worker.origins.succeeded(origins), worker.of_the_house);
+        let worker = Worker { edge, origins, recorder, ids, purger, of_the_house };
+        Next { proxy: self.clone(), worker: Arc::new(worker) }
+    }
+}
+
+/// What is ready to be put in force at one worker.
+pub struct Next {
+    proxy: Proxy,
+    worker: Arc<Worker>,
+}
+
+impl Next {
+    /// Puts it in force, for requests from now on.
+    pub fn put_in_force(self) {
+        self.proxy.worker.store(self.worker);
     }
 }
 
@@ -211,7 +292,8 @@ impl Worker {
 
 impl Handler for Proxy {
     async fn serve(&self, request: Request) -> Response {
-        serve::serve(&self.worker, request).await
+        let worker = self.worker.load_full();
+        serve::serve(&worker, request).await
     }
 
     fn refuse(
@@ -221,11 +303,11 @@ impl Handler for Proxy {
         client: &Client,
         now: Now,
     ) -> Response {
-        self.worker.refuse(refusal, head, client, now)
+        self.worker.load().refuse(refusal, head, client, now)
     }
 
     fn offers_tunnels(&self) -> bool {
-        self.worker.edge.offers_tunnels
+        self.worker.load().edge.offers_tunnels
     }
 }
 

@@ -66,13 +66,13 @@ impl Worker {
         let body = Limited::wrap(body, ask.policy.body_bytes);
         let outgoing = self.outgoing(ask, self.passed_fields(ask), body);
         let origin = self.edge.origin_of(ask.site, &ask.policy);
+        let site = self.edge.number_of(ask.site);
         let interim = ask.interim.clone();
         let passing =
             alone.then(|| self.edge.fills.passing(ask.key.hash, || self.edge.purges.epoch()));
         let epoch = self.edge.purges.epoch();
         let requested = clock::now();
-        let sent =
-            self.origins.send(origin, ask.site, outgoing, move |head| interim.send(head)).await;
+        let sent = self.origins.send(origin, site, outgoing, move |head| interim.send(head)).await;
         let mut answer = match sent {
             Ok(answer) => answer,
             Err(SendError::RequestBody(BodyError::TooLarge)) => {

@@ -9,12 +9,12 @@ use super::tunnel::granted;
 use super::{Ask, Edge, Worker, grpc};
 use crate::clock::{self, Now};
 use crate::listener::{Client, Interim, Request, Response, Upgrade};
-use crate::message::{Body, Refusal};
+use crate::message::{Body, Refusal, ResponseHead};
 use crate::semantics::{
-    self, CacheKey, CacheStatus, Decision, Forward, Hops, Outcome, Policy, Reason,
-    apply_key_policy, decide_why, lookup_allowed, normalise,
+    self, CacheKey, CacheStatus, Decision, Forward, Hops, NotStored, Outcome, Policy, Reason,
+    Terms, Verdict, apply_key_policy, decide_why, lookup_allowed, normalise, storable,
 };
-use crate::store::{Lookup, Stored};
+use crate::store::{Head, Lookup, Stored};
 use crate::telemetry::{Record, RequestId, TraceParent};
 
 /// Times that a request looks again after a fill which it joined came to nothing for it. After
@@ -258,7 +258,13 @@ impl Edge {
                 let head = stored.head();
                 let age = now.since(head.terms.received);
                 let draw = self.dice.early(head.key.hash, head.fill, age);
-                let found = Some((&head.terms, verdict));
+                let anew = self.judged_anew(request, head, policy);
+                let (terms, verdict) = match &anew {
+                    None => (&head.terms, verdict),
+                    Some(Ok(terms)) => (terms, verdict),
+                    Some(Err(_not_stored_now)) => (&head.terms, Verdict::Check),
+                };
+                let found = Some((terms, verdict));
                 let (decision, why) = decide_why(request, found, true, policy, lease, now, draw);
                 (Some(stored), decision, why)
             }
@@ -268,6 +274,32 @@ impl Edge {
                 (None, decision, why)
             }
         }
+    }
+}
+
+impl Edge {
+    /// What is stored as the policy in force judges it; `None` where that says the same as the one
+    /// under which it was stored.
+    fn judged_anew(
+        &self,
+        request: &semantics::Request,
+        head: &Head,
+        policy: &Policy,
+    ) -> Option<Result<Terms, NotStored>> {
+        let terms = &head.terms;
+        if terms.mark.lasting == policy.mark.lasting {
+            return None;
+        }
+        let requested = Now {
+            wall: terms.received.wall.checked_sub(terms.fetch_time).unwrap_or(terms.received.wall),
+            boot: terms.received.boot.saturating_sub(terms.fetch_time),
+        };
+        let draw = self.dice.jitter(&head.key.parts, head.fill);
+        let mut kept = ResponseHead::new(head.status);
+        kept.headers = head.headers.clone();
+        let anew = storable(request, &kept, policy, requested, terms.received, draw);
+        // What it may be shown for is judged by its own mark.
+        Some(anew.map(|anew| Terms { mark: terms.mark, ..anew }))
     }
 }
 

@@ -34,19 +34,26 @@ const VERSION: HeaderValue = HeaderValue::from_static("13");
 
 /// Places for tunnels, those that are being asked for among them.
 #[derive(Debug)]
-pub(super) struct Tunnels(Arc<Semaphore>);
+pub(super) struct Tunnels {
+    places: Arc<Semaphore>,
+    most: usize,
+}
 
 impl Tunnels {
-    pub(super) fn new(limits: &Limits) -> Self {
+    /// As many as the limits say; the same places as before where they say the same.
+    pub(super) fn new(limits: &Limits, former: Option<&Self>) -> Self {
         let most = match limits.tunnels {
             0 => most_connections(limits).div_ceil(4),
             most => most,
         };
-        Self(Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))))
+        let most = most.min(Semaphore::MAX_PERMITS);
+        let kept = former.filter(|former| former.most == most);
+        let places = kept.map(|kept| Arc::clone(&kept.places));
+        Self { places: places.unwrap_or_else(|| Arc::new(Semaphore::new(most))), most }
     }
 
     fn take(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0).try_acquire_owned().ok()
+        Arc::clone(&self.places).try_acquire_owned().ok()
     }
 }
 
@@ -86,8 +93,9 @@ impl Worker {
         headers.remove(TE);
         let outgoing = self.outgoing(ask, headers, Body::Empty);
         let origin = self.edge.origin_of(ask.site, &ask.policy);
+        let site = self.edge.number_of(ask.site);
         let interim = ask.interim.clone();
-        let sent = self.origins.upgrade(origin, ask.site, outgoing, &wanted, move |head| {
+        let sent = self.origins.upgrade(origin, site, outgoing, &wanted, move |head| {
             interim.send(head);
         });
         match Box::pin(sent).await {

@@ -18,6 +18,7 @@
 //! Everything here is pure: events and `now` in, actions out; randomness is handed in. The room above
 //! owns sockets, disks and timers, and does the actions in their order.
 
+pub mod check;
 mod disk;
 mod identity;
 mod lease;

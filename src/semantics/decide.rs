@@ -254,6 +254,9 @@ fn needs_confirmation(
     if verdict == Verdict::Check {
         return Some(Reason::CheckPurged);
     }
+    if terms.mark.sharing != policy.mark.sharing {
+        return Some(Reason::OtherPolicy);
+    }
     terms.no_cache.then_some(Reason::NoCache)
 }
 

@@ -20,6 +20,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::clock::Now;
 use crate::semantics::cache_control::{ResponseDirectives, Source};
+use crate::semantics::mark::Mark;
 use crate::semantics::policy::Policy;
 use crate::semantics::{date, ttl};
 
@@ -115,6 +116,8 @@ pub struct Terms {
     pub date: SystemTime,
     /// Has fields that are stored but not answered: tags and what speaks to atoll alone.
     pub has_hidden_fields: bool,
+    /// That of the policy by which it was stored.
+    pub mark: Mark,
 }
 
 impl Terms {

@@ -5,6 +5,7 @@
 mod again;
 mod cache_control;
 mod cache_status;
+pub mod check;
 mod coding;
 mod conditional;
 mod date;
@@ -16,6 +17,7 @@ mod freshness;
 mod invalidation;
 mod key;
 mod keyed;
+mod mark;
 mod no_vary_search;
 mod normalise;
 mod partial;
@@ -58,6 +60,7 @@ pub use key::{CacheKey, KeySecret, affinity};
 pub use keyed::{
     Keep, KeyPolicy, Names, QueryKey, apply_key_policy, judge_key_header, key_fields, stored_target,
 };
+pub use mark::Mark;
 pub use no_vary_search::{NO_VARY_SEARCH, NoVarySearch};
 pub use normalise::{Asks, Request, Target, canonical_authority, canonical_target, normalise};
 pub use partial::{

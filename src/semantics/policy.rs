@@ -8,6 +8,7 @@ use http::header::HeaderName;
 
 use crate::semantics::again::RetryOn;
 use crate::semantics::keyed::KeyPolicy;
+use crate::semantics::mark::Mark;
 use crate::semantics::rules::Rules;
 use crate::semantics::status_lifetime::StatusLifetimes;
 
@@ -78,6 +79,8 @@ pub struct Policy {
     pub without_lease: WithoutLease,
     /// What is done with requests besides caching; `None`: nothing.
     pub rules: Option<Arc<Rules>>,
+    /// By what a stored response of another policy is known. Set where a policy is complete.
+    pub mark: Mark,
 }
 
 impl Policy {
@@ -190,6 +193,7 @@ impl Default for Policy {
             upgrade: Vec::new(),
             without_lease: WithoutLease::Revalidate,
             rules: None,
+            mark: Mark::default(),
         }
     }
 }

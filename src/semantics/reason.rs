@@ -34,6 +34,8 @@ pub enum Reason {
     NoLease,
     /// A purge asked for the origin's word.
     CheckPurged,
+    /// It was stored under a policy that said otherwise what may be stored.
+    OtherPolicy,
     /// The origin said `no-cache`.
     NoCache,
     /// The request asked for the origin's word and policy obeys.
@@ -46,7 +48,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::PolicyPass,
         Self::Ambiguous,
         Self::Method,
@@ -61,6 +63,7 @@ impl Reason {
         Self::StaleWindow,
         Self::NoLease,
         Self::CheckPurged,
+        Self::OtherPolicy,
         Self::NoCache,
         Self::RequestDirective,
         Self::Stale,
@@ -81,6 +84,7 @@ impl Reason {
             | Self::StaleWindow
             | Self::NoLease
             | Self::CheckPurged
+            | Self::OtherPolicy
             | Self::NoCache
             | Self::Stale
             | Self::SoftPurged => Forward::Stale,
@@ -105,6 +109,7 @@ impl Reason {
             Self::StaleWindow => "stale-while-revalidate",
             Self::NoLease => "no-lease",
             Self::CheckPurged => "purged-check",
+            Self::OtherPolicy => "other-policy",
             Self::NoCache => "no-cache",
             Self::RequestDirective => "request-directive",
             Self::Stale => "stale",
@@ -138,6 +143,9 @@ impl Reason {
             }
             Self::NoLease => "this node may have missed a purge",
             Self::CheckPurged => "a purge asks for the origin's word before any further use",
+            Self::OtherPolicy => {
+                "the rule said otherwise when it was stored: the origin is asked before any further use"
+            }
             Self::NoCache => "the origin wants to be asked before each use (`no-cache`)",
             Self::RequestDirective => {
                 "the request wants a fresher answer (Cache-Control), and the rule honours that"

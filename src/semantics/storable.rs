@@ -195,6 +195,7 @@ pub fn storable(
     };
     let (stale_while_revalidate, stale_if_error) = stale_windows(head.status, &directives, policy);
     let terms = Terms {
+        mark: policy.mark,
         received,
         initial_age: initial_age(headers, date, requested, received),
         lifetime,

@@ -68,8 +68,27 @@ pub enum What {
         /// Why, where something failed.
         why: Option<String>,
     },
+    /// The configuration was read anew.
+    Reload(Box<ReloadTold>),
     /// The node began to drain.
     Drain,
+}
+
+/// What came of reading the configuration anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReloadTold {
+    /// `applied` or `refused`.
+    pub outcome: &'static str,
+    /// Who asked: the name of a token, or of a signal.
+    pub by: String,
+    /// What the configuration in force is known by.
+    pub config: String,
+    /// Keys that changed.
+    pub changes: usize,
+    /// Of those, the ones that wait for a restart.
+    pub waiting: usize,
+    /// Why it was refused: the first problem.
+    pub why: Option<String>,
 }
 
 /// How far a warm-up has come.
@@ -120,6 +139,9 @@ impl What {
             Self::WarmUp(warm_up) => {
                 let purge = warm_up.purge.as_ref().map_or(0, String::len);
                 warm_up.id.len() + warm_up.token.len() + purge
+            }
+            Self::Reload(told) => {
+                told.by.len() + told.config.len() + told.why.as_ref().map_or(0, String::len)
             }
             Self::Reset { .. } | Self::Drain => 0,
         }

@@ -37,6 +37,7 @@ pub(super) fn terms() -> Terms {
         last_modified: None,
         date: SystemTime::UNIX_EPOCH,
         has_hidden_fields: false,
+        mark: crate::semantics::Mark::default(),
     }
 }
 

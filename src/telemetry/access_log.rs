@@ -27,9 +27,10 @@ use super::format::Formatter;
 use super::hottest::Hottest;
 use super::metrics::{LogMetrics, Metrics};
 use super::record::Record;
+use super::sites::SiteMetrics;
 use super::trace::RequestId;
 use crate::clock::{self, Now};
-use crate::config::{AccessFormat, Log};
+use crate::config::{AccessFormat, Log, Site};
 
 /// Time that the writer lets records gather while there are any.
 const GATHER: Duration = Duration::from_millis(5);
@@ -130,11 +131,13 @@ impl AccessLog {
         Ok(Self(shared))
     }
 
-    /// A recorder for one worker.
+    /// A recorder for one worker, for records of these sites. It is let go of once nobody else holds
+    /// it and what it took is written.
     #[must_use]
-    pub fn recorder(&self) -> Arc<Recorder> {
+    pub fn recorder(&self, sites: &[Site], before: &[Site]) -> Arc<Recorder> {
         let recorder = Arc::new(Recorder {
             shared: Arc::clone(&self.0),
+            sites: self.0.metrics.sites(sites, before),
             silent: false,
             lot: Mutex::default(),
         });
@@ -147,7 +150,7 @@ impl AccessLog {
     #[must_use]
     pub fn silent_recorder(&self) -> Arc<Recorder> {
         let shared = Arc::clone(&self.0);
-        Arc::new(Recorder { shared, silent: true, lot: Mutex::default() })
+        Arc::new(Recorder { shared, sites: Arc::default(), silent: true, lot: Mutex::default() })
     }
 
     /// Has the file opened anew by its name, after it was moved away. Returns at once.
@@ -175,7 +178,7 @@ impl AccessLog {
 impl Shared {
     fn new(metrics: Arc<Metrics>, most_waiting: usize) -> Self {
         Self {
-            hottest: Hottest::new(metrics.sites.len()),
+            hottest: Hottest::new(),
             metrics,
             most_waiting,
             recorders: Mutex::default(),
@@ -213,6 +216,8 @@ impl Shared {
 #[derive(Debug)]
 pub struct Recorder {
     shared: Arc<Shared>,
+    /// What the sites of its records are positions in.
+    sites: Arc<[SiteMetrics]>,
     /// Nothing is written or counted.
     silent: bool,
     lot: Mutex<Lot>,
@@ -263,7 +268,7 @@ impl Recorder {
         if self.silent {
             return;
         }
-        if let Some(site) = record.site.and_then(|site| self.shared.metrics.sites.get(site)) {
+        if let Some(site) = record.site.and_then(|site| self.sites.get(site)) {
             // How long a tunnel was open says nothing of how long answers take.
             let tunnel = record.bytes_received.and(record.first_byte);
             let took = tunnel.unwrap_or(record.took);
@@ -376,13 +381,18 @@ impl Writer {
             let passed = std::mem::take(&mut lot.passed);
             drop(lot);
             some |= !self.records.is_empty();
-            self.count(passed);
-            self.count_tags(passed);
+            self.count(&recorder.sites, passed);
+            self.count_tags(&recorder.sites, passed);
             if let Some(output) = &mut self.output {
-                output.format(&self.records, &self.shared);
+                output.format(&self.records, &recorder.sites, &self.shared);
             }
             self.give_back(&recorder);
         }
+        // Those of a configuration that is in force no more, after its last request.
+        let used = |recorder: &Arc<Recorder>| {
+            Arc::strong_count(recorder) > 1 || !lock(&recorder.lot).waiting.is_empty()
+        };
+        lock(&self.shared.recorders).retain(used);
         if let Some(output) = &mut self.output {
             output.write(&self.shared);
         }
@@ -390,7 +400,7 @@ impl Writer {
     }
 
     /// Counts a sample of the records, which stands for all of them and for `passed` others.
-    fn count(&self, passed: u64) {
+    fn count(&self, sites: &[SiteMetrics], passed: u64) {
         let found = self.records.len();
         if found == 0 {
             return;
@@ -398,15 +408,15 @@ impl Writer {
         let step = found.div_ceil(SAMPLE);
         let sample = self.records.iter().step_by(step).map(|record| &**record);
         let share = share(found, passed, found.div_ceil(step));
-        self.shared.hottest.note(sample, share, clock::now().boot);
+        self.shared.hottest.note(sample, sites, share, clock::now().boot);
     }
 
     /// Counts the tags of the first records, and lets go of what they were read from.
-    fn count_tags(&mut self, passed: u64) {
+    fn count_tags(&mut self, sites: &[SiteMetrics], passed: u64) {
         let found = self.records.len();
         let share = share(found, passed, found.min(TAGGED));
         let first = self.records.iter().take(TAGGED).map(|record| &**record);
-        self.shared.hottest.note_tags(first, share, clock::now().boot);
+        self.shared.hottest.note_tags(first, sites, share, clock::now().boot);
         for record in self.records.iter_mut().take(TAGGED) {
             record.tagged = None;
         }
@@ -433,9 +443,9 @@ fn share(found: usize, passed: u64, taken: usize) -> f64 {
 }
 
 impl Output {
-    fn format(&mut self, records: &Records, shared: &Shared) {
+    fn format(&mut self, records: &Records, sites: &[SiteMetrics], shared: &Shared) {
         for record in records {
-            let site = record.site.and_then(|site| shared.metrics.sites.get(site));
+            let site = record.site.and_then(|site| sites.get(site));
             self.formatter.line(record, site.map_or("", |s| &*s.name), &mut self.buffer);
             self.in_buffer += 1;
             if self.buffer.len() >= PIECE_BYTES {

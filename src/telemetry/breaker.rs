@@ -52,6 +52,7 @@ impl Refused {
 }
 
 /// The metrics of all origins before they are told apart by name.
+#[derive(Debug)]
 pub(super) struct BreakerFamilies {
     open: IntGaugeVec,
     opened: IntCounterVec,
@@ -62,6 +63,14 @@ pub(super) struct BreakerFamilies {
 }
 
 impl BreakerFamilies {
+    /// Shows the states of an origin no more.
+    pub(super) fn forget(&self, name: &str) {
+        for gauge in [&self.open, &self.panic, &self.places] {
+            // One that was never shown cannot be hidden.
+            let _ = gauge.remove_label_values(&[name]);
+        }
+    }
+
     pub(super) fn new(shelf: &Shelf<'_>) -> Self {
         let gauge = |name, help| shelf.gauges(name, help, &["origin"]);
         Self {

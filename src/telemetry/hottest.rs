@@ -14,12 +14,13 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::Method;
 
 use super::record::{Part, Record};
+use super::sites::SiteMetrics;
 use crate::clock::Now;
 
 /// Time after which a request weighs 1/e.
@@ -82,8 +83,8 @@ impl Load {
 /// One of the hottest URLs or tags.
 #[derive(Clone, Debug)]
 pub struct Hot {
-    /// Position of its site.
-    pub site: usize,
+    /// Name of its site.
+    pub site: Arc<str>,
     /// URL, as it was asked for; or tag.
     pub name: Box<str>,
     /// How much: an upper bound of what it was chosen by, a lower bound of the rest.
@@ -99,73 +100,63 @@ struct Counts {
     hasher: RandomState,
     urls: Both,
     tags: Both,
-    sites: Vec<Load>,
+    sites: HashMap<Arc<str>, Load>,
     /// Moments on the boot clock: of the first record, and of the last fading.
     began: Option<Duration>,
     faded: Duration,
 }
 
 impl Hottest {
-    pub(super) fn new(sites: usize) -> Self {
+    pub(super) fn new() -> Self {
         Self(Mutex::new(Counts {
             hasher: RandomState::new(),
             urls: Both::new(),
             tags: Both::new(),
-            sites: vec![Load::default(); sites],
+            sites: HashMap::new(),
             began: None,
             faded: Duration::ZERO,
         }))
     }
 
-    /// Counts records, each as `share` of them.
+    /// Counts records of these sites, each as `share` of them.
     pub(super) fn note<'a>(
         &self,
         records: impl Iterator<Item = &'a Record>,
+        sites: &[SiteMetrics],
         share: f64,
         now: Duration,
     ) {
         let mut counts = self.lock();
         counts.fade(now);
         for record in records {
-            counts.note(record, share);
+            counts.note(record, sites, share);
         }
     }
 
-    /// Counts the tags of records, each record as `share` of them.
+    /// Counts the tags of records of these sites, each record as `share` of them.
     pub(super) fn note_tags<'a>(
         &self,
         records: impl Iterator<Item = &'a Record>,
+        sites: &[SiteMetrics],
         share: f64,
         now: Duration,
     ) {
         let mut counts = self.lock();
         counts.fade(now);
         for record in records {
-            counts.note_tags(record, share);
+            counts.note_tags(record, sites, share);
         }
     }
 
     /// The hottest URLs of sites that `pass`, `most` of them, the hottest first.
     #[must_use]
-    pub fn urls(
-        &self,
-        by: Weight,
-        most: usize,
-        pass: &dyn Fn(usize) -> bool,
-        now: Now,
-    ) -> Vec<Hot> {
+    pub fn urls(&self, by: Weight, most: usize, pass: &dyn Fn(&str) -> bool, now: Now) -> Vec<Hot> {
         self.hottest(|counts| &counts.urls, by, most, pass, now)
     }
 
     /// The hottest tags of sites that `pass`, `most` of them, the hottest first.
     #[must_use]
-    pub fn tags(
-        &self,
-        by: Weight,
-        most: usize,
-        pass: &dyn Fn(usize) -> bool,
-        now: Now,
-    ) -> Vec<Hot> {
+    pub fn tags(&self, by: Weight, most: usize, pass: &dyn Fn(&str) -> bool, now: Now) -> Vec<Hot> {
         self.hottest(|counts| &counts.tags, by, most, pass, now)
     }
 
@@ -174,14 +165,14 @@ impl Hottest {
         of: impl Fn(&Counts) -> &Both,
         by: Weight,
         most: usize,
-        pass: &dyn Fn(usize) -> bool,
+        pass: &dyn Fn(&str) -> bool,
         now: Now,
     ) -> Vec<Hot> {
         let mut counts = self.lock();
         counts.fade(now.boot);
         let per_second = counts.per_second(now.boot);
         let kept = of(&counts).by(by).kept.values();
-        let mut hot: Vec<Hot> = kept.filter(|hot| pass(hot.site)).cloned().collect();
+        let mut hot: Vec<Hot> = kept.filter(|hot| pass(&hot.site)).cloned().collect();
         drop(counts);
         let weight = |hot: &Hot| hot.load.weight(by);
         hot.sort_by(|a, b| weight(b).total_cmp(&weight(a)).then_with(|| a.name.cmp(&b.name)));
@@ -190,13 +181,14 @@ impl Hottest {
         hot
     }
 
-    /// How much each site was asked for, by position.
+    /// How much each site was asked for that was, by name.
     #[must_use]
-    pub fn sites(&self, now: Now) -> Vec<Load> {
+    pub fn sites(&self, now: Now) -> HashMap<Arc<str>, Load> {
         let mut counts = self.lock();
         counts.fade(now.boot);
         let per_second = counts.per_second(now.boot);
-        counts.sites.iter().map(|load| load.times(per_second)).collect()
+        let rate = |(name, load): (&Arc<str>, &Load)| (Arc::clone(name), load.times(per_second));
+        counts.sites.iter().map(rate).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -205,11 +197,13 @@ impl Hottest {
 }
 
 impl Counts {
-    fn note(&mut self, record: &Record, share: f64) {
-        let Some(site) = record.site else { return };
-        let Some(sum) = self.sites.get_mut(site) else { return };
+    fn note(&mut self, record: &Record, sites: &[SiteMetrics], share: f64) {
+        let Some(site) = site_of(record, sites) else { return };
         let load = load_of(record, share);
-        sum.add(load);
+        match self.sites.get_mut(site) {
+            Some(sum) => sum.add(load),
+            None => drop(self.sites.insert(Arc::clone(site), load)),
+        }
         if !matches!(record.method, Method::GET | Method::HEAD) {
             return;
         }
@@ -221,16 +215,17 @@ impl Counts {
         self.urls.note(hash, load, || {
             let (host, target) = (String::from_utf8_lossy(host), String::from_utf8_lossy(target));
             let url = format!("{}://{host}{target}", record.scheme.as_str());
-            Hot { site, name: url.into_boxed_str(), load: Load::default() }
+            Hot { site: Arc::clone(site), name: url.into_boxed_str(), load: Load::default() }
         });
     }
 
-    fn note_tags(&mut self, record: &Record, share: f64) {
-        let (Some(site), Some(tagged)) = (record.site, &record.tagged) else { return };
+    fn note_tags(&mut self, record: &Record, sites: &[SiteMetrics], share: f64) {
+        let (Some(site), Some(tagged)) = (site_of(record, sites), &record.tagged) else { return };
         let load = load_of(record, share);
         for tag in tagged.first_tags() {
             let hash = self.hasher.hash_one((site, &tag));
-            self.tags.note(hash, load, || Hot { site, name: tag.clone(), load: Load::default() });
+            let named = || Hot { site: Arc::clone(site), name: tag.clone(), load: Load::default() };
+            self.tags.note(hash, load, named);
         }
     }
 
@@ -246,9 +241,10 @@ impl Counts {
         let left = (-passed.as_secs_f64() / LATELY.as_secs_f64()).exp();
         self.urls.fade(left);
         self.tags.fade(left);
-        for load in &mut self.sites {
+        for load in self.sites.values_mut() {
             *load = load.times(left);
         }
+        self.sites.retain(|_, load| load.requests > 1e-6);
     }
 
     /// What makes a faded sum a rate: over the time that is counted, shorter while it is young.
@@ -257,6 +253,11 @@ impl Counts {
         let lately = LATELY.as_secs_f64();
         1.0 / (lately * (1.0 - (-age / lately).exp()))
     }
+}
+
+/// Name of the site that a record is of.
+fn site_of<'a>(record: &Record, sites: &'a [SiteMetrics]) -> Option<&'a Arc<str>> {
+    record.site.and_then(|at| sites.get(at)).map(|site| &site.name)
 }
 
 /// What one record comes to, which stands for `share` of them.

@@ -14,11 +14,12 @@ use prometheus::{
 use super::breaker::{BreakerFamilies, BreakerMetrics};
 use super::codings::CodingMetrics;
 use super::collect::Shelf;
+use super::node::NodeMetrics;
 use super::process;
-use super::sites::{SiteMetrics, Sites};
+use super::sites::{Counted, SiteMetrics, Sites};
 use super::strain::StrainMetrics;
 use super::stripes::Counter;
-use crate::config::Config;
+use crate::config::{Config, Site};
 use crate::message::Refusal;
 
 /// Upper bounds of the buckets of an origin's time to first byte, in seconds.
@@ -34,16 +35,14 @@ pub struct Metrics {
     pub store: StoreMetrics,
     /// Coded copies of stored responses.
     pub codings: CodingMetrics,
-    /// Sites, at their positions in the configuration.
-    pub sites: Vec<SiteMetrics>,
-    /// Origins, at their positions in the configuration.
-    pub origins: Vec<OriginMetrics>,
     /// The access log.
     pub log: LogMetrics,
     /// The node as a whole.
     pub node: NodeMetrics,
     /// What is odd, short or broken.
     pub strain: StrainMetrics,
+    sites: Counted,
+    origins: OriginFamilies,
     registry: Registry,
 }
 
@@ -287,6 +286,8 @@ pub struct OriginMetrics {
     pub hedges_won: IntCounter,
     /// Connections opened.
     pub connections_opened: IntCounter,
+    /// Those of all origins, and of clients, that were given up for want of descriptors.
+    pub descriptors_short: IntCounter,
     /// Requests that went over a kept connection.
     pub connections_reused: IntCounter,
     /// Probes that failed.
@@ -325,7 +326,8 @@ struct Peak {
 
 impl Peak {
     fn of(shown: IntGauge) -> Self {
-        Self { shown, highest: AtomicUsize::new(0), rising: Mutex::new(()) }
+        let highest = usize::try_from(shown.get()).unwrap_or(0);
+        Self { shown, highest: AtomicUsize::new(highest), rising: Mutex::new(()) }
     }
 
     fn see(&self, value: usize) {
@@ -358,6 +360,7 @@ impl OriginMetrics {
 }
 
 /// The metrics of all origins before they are told apart by name.
+#[derive(Debug)]
 struct OriginFamilies {
     counters: [IntCounterVec; 6],
     hedges: [IntCounterVec; 2],
@@ -366,10 +369,11 @@ struct OriginFamilies {
     failures: IntCounterVec,
     breaker: BreakerFamilies,
     dns_failures: IntCounterVec,
+    descriptors_short: IntCounter,
 }
 
 impl OriginFamilies {
-    fn new(shelf: &Shelf<'_>) -> Self {
+    fn new(shelf: &Shelf<'_>, strain: &StrainMetrics) -> Self {
         let counter = |name, help| shelf.counters(name, help, &["origin"]);
         let gauge = |name, help| shelf.gauges(name, help, &["origin"]);
         Self {
@@ -423,6 +427,7 @@ impl OriginFamilies {
                 "DNS lookups that failed, by kind.",
                 &["origin", "kind"],
             ),
+            descriptors_short: strain.descriptors_short.clone(),
         }
     }
 
@@ -439,6 +444,7 @@ impl OriginFamilies {
             hedges,
             hedges_won,
             connections_opened: opened,
+            descriptors_short: self.descriptors_short.clone(),
             connections_reused: reused,
             probes_failed,
             ejections,
@@ -469,46 +475,22 @@ pub struct LogMetrics {
     pub failures: IntCounter,
 }
 
-/// The node as a whole.
-#[derive(Debug)]
-pub struct NodeMetrics {
-    /// 1 while the node takes traffic.
-    pub ready: IntGauge,
-    /// 1 while it drains.
-    pub draining: IntGauge,
-    /// Requests to the admin listener.
-    pub admin_requests: IntCounter,
-    /// Requests to the admin listener without a valid token.
-    pub admin_denied: IntCounter,
-    /// Lines of the audit log.
-    pub audit_lines: IntCounter,
-    /// Lines that could not be written to it.
-    pub audit_failures: IntCounter,
-}
-
 impl Metrics {
     /// Metrics for the sites and origins of `config`, all at zero.
     #[must_use]
     pub fn new(config: &Config) -> Arc<Self> {
         let registry = Registry::new();
         let shelf = Shelf(&registry);
-        let sites: Vec<_> = config
-            .sites
-            .iter()
-            .map(|site| {
-                SiteMetrics::new(site.name.clone(), config.sites.len(), config.node.workers)
-            })
-            .collect();
+        let sites = Counted::new(config.node.workers);
         shelf.keep(Sites::new(sites.clone()));
         shelf.keep(process::Process::new());
-        let origins = OriginFamilies::new(&shelf);
-        let places = config.limits.origin_connections;
-        Arc::new(Self {
+        let strain = StrainMetrics::new(&shelf);
+        let metrics = Self {
             doors: DoorMetrics::new(&shelf),
             store: StoreMetrics::new(&shelf),
             codings: CodingMetrics::new(&shelf),
             sites,
-            origins: config.origins.iter().map(|own| origins.of(&own.name, places)).collect(),
+            origins: OriginFamilies::new(&shelf, &strain),
             log: LogMetrics {
                 written: shelf.counter("atoll_access_log_records_total", "Records written."),
                 dropped: shelf.counter(
@@ -518,25 +500,41 @@ impl Metrics {
                 failures: shelf
                     .counter("atoll_access_log_failures_total", "Failed writes of the log."),
             },
-            node: NodeMetrics {
-                ready: shelf.gauge("atoll_ready", "1 while the node takes traffic."),
-                draining: shelf.gauge("atoll_draining", "1 while the node drains."),
-                admin_requests: shelf
-                    .counter("atoll_admin_requests_total", "Requests to the admin listener."),
-                admin_denied: shelf.counter(
-                    "atoll_admin_denied_total",
-                    "Requests to the admin listener without a valid token.",
-                ),
-                audit_lines: shelf
-                    .counter("atoll_audit_lines_total", "Lines written to the audit log."),
-                audit_failures: shelf.counter(
-                    "atoll_audit_failures_total",
-                    "Acts that were carried out and are not in the audit log.",
-                ),
-            },
-            strain: StrainMetrics::new(&shelf),
+            node: NodeMetrics::new(&shelf),
+            strain,
             registry,
-        })
+        };
+        // Rows are there from the start, so that rates can be taken from zero.
+        let _ = metrics.sites(&config.sites, &[]);
+        for origin in &config.origins {
+            let _ = metrics.origin(&origin.name, config.limits.origin_connections);
+        }
+        Arc::new(metrics)
+    }
+
+    /// Counts of the sites of a configuration, in its order. Sites are known by name, so they count
+    /// on from the configuration `before`.
+    #[must_use]
+    pub fn sites(&self, sites: &[Site], before: &[Site]) -> Arc<[SiteMetrics]> {
+        let names = |sites: &[Site]| -> Vec<Arc<str>> {
+            sites.iter().map(|site| Arc::clone(&site.name)).collect()
+        };
+        self.sites.of(&names(sites), &names(before))
+    }
+
+    /// Counts of the origin of this name, which takes as many requests at once as it has `places`.
+    #[must_use]
+    pub fn origin(&self, name: &str, places: usize) -> OriginMetrics {
+        self.origins.of(name, places)
+    }
+
+    /// Shows the states of an origin no more that is not configured any more. Its counts stay.
+    pub fn forget_origin(&self, name: &str) {
+        for gauge in &self.origins.gauges {
+            // One that was never shown cannot be hidden.
+            let _ = gauge.remove_label_values(&[name]);
+        }
+        self.origins.breaker.forget(name);
     }
 
     /// All metrics in the text format of Prometheus, version 0.0.4.

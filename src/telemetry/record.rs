@@ -31,7 +31,7 @@ pub struct Record {
     pub request_id: RequestId,
     /// Address of the client.
     pub client: SocketAddr,
-    /// Position of the site; `None` where none answers for the host.
+    /// Position of the site among those of the recorder; `None` where none answers for the host.
     pub site: Option<usize>,
     /// Method.
     pub method: Method,

@@ -3,8 +3,9 @@
 //! This is counted for every request, so it is laid out for the writer: a row of stripes, and in
 //! each stripe everything that one request touches lies together. A scrape does the summing.
 
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -118,16 +119,53 @@ struct Sum {
     bytes: u64,
 }
 
+/// The sites that are counted. They are known by name: a configuration that takes another's place
+/// counts on where that one was.
+#[derive(Clone, Debug)]
+pub(super) struct Counted {
+    workers: usize,
+    sites: Arc<Mutex<Vec<SiteMetrics>>>,
+}
+
+impl Counted {
+    /// None yet; `workers` threads will answer for them.
+    pub(super) fn new(workers: usize) -> Self {
+        Self { workers, sites: Arc::default() }
+    }
+
+    /// The counts of sites of these names, in their order. Of others only those are shown on that
+    /// were there at the last call, so that names which come and go do not pile up.
+    pub(super) fn of(&self, names: &[Arc<str>], before: &[Arc<str>]) -> Arc<[SiteMetrics]> {
+        let shown: HashSet<&Arc<str>> = names.iter().chain(before).collect();
+        let mut sites = self.lock();
+        sites.retain(|site| shown.contains(&site.name));
+        let known: HashMap<Arc<str>, SiteMetrics> =
+            sites.iter().map(|site| (Arc::clone(&site.name), site.clone())).collect();
+        let one = |name: &Arc<str>| {
+            known.get(name).cloned().unwrap_or_else(|| {
+                let new = SiteMetrics::new(Arc::clone(name), names.len(), self.workers);
+                sites.push(new.clone());
+                new
+            })
+        };
+        names.iter().map(one).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<SiteMetrics>> {
+        self.sites.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// All sites as a scrape sees them.
 pub(super) struct Sites {
-    sites: Vec<SiteMetrics>,
+    sites: Counted,
     requests: Desc,
     bytes: Desc,
     duration: Desc,
 }
 
 impl Sites {
-    pub(super) fn new(sites: Vec<SiteMetrics>) -> Self {
+    pub(super) fn new(sites: Counted) -> Self {
         Self {
             sites,
             requests: describe(
@@ -158,7 +196,7 @@ impl Collector for Sites {
     /// of unusual status classes and the latency buckets come with the first request.
     fn collect(&self) -> Vec<MetricFamily> {
         let (mut requests, mut bytes, mut durations) = (Vec::new(), Vec::new(), Vec::new());
-        for site in &self.sites {
+        for site in &*self.sites.lock() {
             for outcome in Outcome::ALL {
                 let sum = site.sum(outcome);
                 let pairs = [("site", &*site.name), ("cache", outcome.label())];
@@ -234,6 +272,21 @@ mod tests {
             assert_eq!((sum.bytes, sum.nanoseconds), (7, micros * 1000));
             assert_eq!(site.answers(Outcome::Hit), 0);
         }
+    }
+
+    #[test]
+    fn sites_are_counted_by_name_whatever_their_place() {
+        let counted = Counted::new(1);
+        let name = |name: &str| Arc::<str>::from(name);
+        let first = counted.of(&[name("a"), name("b")], &[]);
+        first[0].ended(Outcome::Hit, 200, Duration::ZERO, 1);
+        let second = counted.of(&[name("b"), name("a"), name("c")], &[name("a"), name("b")]);
+        assert_eq!(second[0].answers(Outcome::Hit), 0);
+        assert_eq!(second[1].answers(Outcome::Hit), 1);
+        counted.of(&[name("c")], &[name("a"), name("b"), name("c")]);
+        assert_eq!(counted.lock().len(), 3, "what is still answered for is still shown");
+        counted.of(&[name("c")], &[name("c")]);
+        assert_eq!(counted.lock().len(), 1);
     }
 
     #[test]

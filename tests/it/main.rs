@@ -68,9 +68,13 @@ mod range;
 #[cfg(test)]
 mod refetch;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod revalidation;
 #[cfg(test)]
 mod rules;
+#[cfg(test)]
+mod scan;
 #[cfg(test)]
 mod segments;
 #[cfg(test)]

@@ -98,8 +98,16 @@ fn an_id_is_good_for_its_life_and_as_long_as_all_since_is_kept() {
 
 fn stream(events: &Arc<Events>) -> (Stream, mpsc::Receiver<Bytes>) {
     let (sender, pieces) = mpsc::channel(PIECES);
-    let stream =
-        Stream { events: Arc::clone(events), view: view(None), sender, position: 0, pace: QUICK };
+    let (judged, ended) = watch::channel(false);
+    let stream = Stream {
+        events: Arc::clone(events),
+        view: view(None),
+        sender,
+        position: 0,
+        pace: QUICK,
+        ended,
+    };
+    std::mem::forget(judged);
     (stream, pieces)
 }
 

@@ -52,7 +52,7 @@ fn route(path: &str) -> Option<Asked<'_>> {
 /// The body of a purge.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Body {
+pub(super) struct Body {
     files: Vec<File>,
     tags: Vec<String>,
     hosts: Vec<String>,
@@ -106,7 +106,7 @@ pub(super) fn answer(admin: &Admin, call: &Call<'_>, head: &Parts) -> Result<Ans
     }
 }
 
-fn parse(body: &[u8]) -> Result<Body, Problem> {
+pub(super) fn parse(body: &[u8]) -> Result<Body, Problem> {
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(Problem::bad("body", "the body must be a JSON object"));
     }
@@ -114,7 +114,7 @@ fn parse(body: &[u8]) -> Result<Body, Problem> {
         .map_err(|error| Problem::bad("body", format!("the body cannot be read: {error}")))
 }
 
-fn wish(body: Body) -> Result<Wish, Problem> {
+pub(super) fn wish(body: Body) -> Result<Wish, Problem> {
     let mut wish = Wish {
         urls: body.files.into_iter().map(File::url).collect(),
         tags: body.tags,

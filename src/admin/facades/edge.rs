@@ -72,7 +72,7 @@ impl Admin {
         let (wish, strength) = meant(asked)?;
         let call = Call {
             token,
-            position: asked.token,
+            position: self.numbers.get(asked.token),
             client: asked.client,
             headers: asked.headers,
             query: None,

@@ -91,8 +91,16 @@ fn one_key(admin: &Admin, call: &Call<'_>, service: &str, key: &str) -> Result<A
 /// The body of a bulk purge.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Keys {
+pub(super) struct Keys {
     surrogate_keys: Vec<String>,
+}
+
+pub(super) fn parse(body: &[u8]) -> Result<Keys, Problem> {
+    if body.first() != Some(&b'{') {
+        return Err(Problem::bad("body", "the body must be a JSON object"));
+    }
+    serde_json::from_slice(body)
+        .map_err(|error| Problem::bad("body", format!("the body cannot be read: {error}")))
 }
 
 /// Both ways to name keys count, since one that is overlooked would stay.
@@ -100,12 +108,7 @@ fn keys(admin: &Admin, call: &Call<'_>, service: &str) -> Result<Answered, Probl
     let mut tags = listed(call.headers, "surrogate-key", |c| c.is_ascii_whitespace())?;
     let body = call.body.trim_ascii();
     if !body.is_empty() {
-        if body.first() != Some(&b'{') {
-            return Err(Problem::bad("body", "the body must be a JSON object"));
-        }
-        let keys: Keys = serde_json::from_slice(body)
-            .map_err(|error| Problem::bad("body", format!("the body cannot be read: {error}")))?;
-        tags.extend(keys.surrogate_keys);
+        tags.extend(parse(body)?.surrogate_keys);
     }
     if tags.is_empty() {
         let detail = "no key is named: list them in Surrogate-Key or in `surrogate_keys`";

@@ -116,6 +116,7 @@ where
     let presented = format.token(&head.headers);
     let (guard, tokens) = (&admin.guard, &admin.tokens);
     let bearer = auth::judge_presented(guard, tokens, presented, client.ip(), clock::now())
+        .map(|(position, token)| (admin.numbers.get(position), token))
         .inspect_err(|_| admin.metrics.node.admin_denied.inc())?;
     if !bearer.1.covers(Scope::Purge) {
         return Err(Problem::scope(Scope::Purge));
@@ -212,6 +213,12 @@ fn decoded(text: &str) -> Option<String> {
         out.push(u8::try_from(digit()? * 16 + digit()?).ok()?);
     }
     String::from_utf8(out).ok()
+}
+
+/// Reads a body in the formats of other caches and drops it.
+pub(super) fn is_read(body: &[u8]) {
+    let _ = cloudflare::parse(body).map(cloudflare::wish);
+    let _ = fastly::parse(body);
 }
 
 #[cfg(test)]

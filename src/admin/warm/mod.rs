@@ -76,7 +76,7 @@ pub(super) struct Warm {
     most_jobs: usize,
     /// Requests of one.
     most_urls: usize,
-    jobs: Mutex<Jobs>,
+    jobs: Arc<Mutex<Jobs>>,
 }
 
 #[derive(Debug, Default)]
@@ -88,7 +88,12 @@ struct Jobs {
 
 impl Warm {
     pub(super) fn new(most_jobs: usize, most_urls: usize) -> Self {
-        Self { most_jobs, most_urls, jobs: Mutex::default() }
+        Self { most_jobs, most_urls, jobs: Arc::default() }
+    }
+
+    /// The same warm-ups under other bounds.
+    pub(super) fn within(&self, most_jobs: usize, most_urls: usize) -> Self {
+        Self { most_jobs, most_urls, jobs: Arc::clone(&self.jobs) }
     }
 
     fn jobs(&self) -> MutexGuard<'_, Jobs> {

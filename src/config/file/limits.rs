@@ -135,6 +135,7 @@ pub(super) fn read(mut table: Table<'_>, limits: &mut Limits) {
         memory_hysteresis_percent: percent(0..=50),
         watchdog: time(0..=HOUR),
         watchdog_abort: set,
+        certificate_check: time(0..=HOUR),
         drain: time(0..=DAY),
         drain_notice: time(0..=HOUR),
     }

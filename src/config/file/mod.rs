@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub(super) use facades::{FacadesDraft, ServiceDraft};
 pub(super) use hook::HookDraft;
 
-use crate::semantics::{Policy, ToldBy};
+use crate::semantics::{Mark, Policy, ToldBy};
 
 use super::error::{Problem, shown};
 use super::reader::{Entry, Found, Number, Percent, Read, Size, Table};
@@ -166,7 +166,9 @@ fn read_sites(file: &mut Table<'_>, folder: &Path, draft: &mut Draft) {
         let help = "for example:\n[[site]]\nname = \"main\"\nhosts = [\"*\"]\norigin = \"main\"";
         file.sink.missing(Problem::new("there is no [[site]]").help(help));
     }
-    let policy = Arc::new(Policy::default());
+    let mut policy = Policy::default();
+    policy.mark = Mark::of(&policy);
+    let policy = Arc::new(policy);
     let sink = file.sink;
     let tables = tables.into_iter().take_while(|_| !sink.is_full());
     draft.sites = tables.map(|table| site::read(table, &policy, folder)).collect();

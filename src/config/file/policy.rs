@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
+
 use crate::http1::is_protocol;
-use crate::semantics::{LARGEST_SEGMENT, LEAST_SEGMENT, Policy, RetryOn, WithoutLease};
+use crate::semantics::{LARGEST_SEGMENT, LEAST_SEGMENT, Mark, Policy, RetryOn, WithoutLease};
 
 use super::super::error::Problem;
 use super::super::reader::{Entry, Found, MaybeSize, MaybeTime, Number, Read, Table};
@@ -47,8 +49,9 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>, spot: Spot<'_>) ->
         upgrade,
         without_lease,
         rules,
+        mark: _,
     } = &mut policy;
-    table.set("methods", methods);
+    forwarded_methods(table, methods);
     table.set("pass", pass);
     maybe(table, "lifetime", lifetime);
     maybe(table, "default_lifetime", default_lifetime);
@@ -80,6 +83,7 @@ pub(super) fn read(table: &mut Table<'_>, base: &Arc<Policy>, spot: Spot<'_>) ->
     table.choose("without_lease", &names, without_lease);
     rules::read(table, rules, spot);
     contradictions(table, &policy);
+    policy.mark = Mark::of(&policy);
     if policy == **base { Arc::clone(base) } else { Arc::new(policy) }
 }
 
@@ -101,6 +105,17 @@ impl Read for Protocol {
             Ok(Self(name))
         })
     }
+}
+
+/// Methods that are forwarded. None at all would be a site that answers nothing.
+fn forwarded_methods(table: &mut Table<'_>, into: &mut Vec<Method>) {
+    if let Some(span) = table.span_of("methods").filter(|_| table.array_is_empty("methods")) {
+        let problem = Problem::new("`methods` is empty: every request would be refused");
+        table.sink.push(problem.at(Some(span)).label("empty").help(
+            "name those that are forwarded: [\"GET\", \"HEAD\"], or leave the key out for all registered ones",
+        ));
+    }
+    table.set("methods", into);
 }
 
 /// A time that may be taken back with `"none"`.

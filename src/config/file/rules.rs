@@ -30,6 +30,9 @@ pub(super) struct Spot<'a> {
     pub(super) path: &'a str,
     /// From where relative paths of files are meant.
     pub(super) folder: &'a Path,
+    /// What limits of this table are known by: name of the site, and path of the rule. Not the position,
+    /// which another configuration may give to another site.
+    pub(super) scope: &'a str,
 }
 
 /// Reads the keys over what is there already.
@@ -55,8 +58,8 @@ pub(super) fn read(table: &mut Table<'_>, into: &mut Option<Arc<Rules>>, spot: S
     fields::read_response(table, response_fields);
     read_redirects(table, redirects, spot);
     read_access(table, access);
-    rates::read(table, "rate_limit", rate_limit);
-    rates::read(table, "rate_limit_total", rate_limit_total);
+    rates::read(table, "rate_limit", rate_limit, spot);
+    rates::read(table, "rate_limit_total", rate_limit_total, spot);
     pages::read(table, error_pages, spot);
     let names = [
         ("x-forwarded", ForwardedFields::XForwarded),

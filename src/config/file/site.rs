@@ -27,8 +27,10 @@ pub(super) fn read(mut table: Table<'_>, default: &Arc<Policy>, folder: &Path) -
     let hosts = hosts(&mut table);
     let origin = table.optional::<String>("origin");
     let host = table.optional_parsed("host", names::parse_host_field).map(|found| found.value);
-    let base = policy::read(&mut table, default, Spot { path: "/", folder });
-    let (rules, rule_origins) = rules_of(&mut table, &base, folder);
+    let scope = name.as_ref().map_or("", |found| &*found.value);
+    let spot = Spot { path: "/", folder, scope };
+    let base = policy::read(&mut table, default, spot);
+    let (rules, rule_origins) = rules_of(&mut table, &base, spot);
     let place = table.place.clone();
     table.finish();
     let whole = name.is_some();
@@ -54,13 +56,15 @@ fn hosts(table: &mut Table<'_>) -> Vec<Found<String>> {
 fn rules_of(
     table: &mut Table<'_>,
     base: &Arc<Policy>,
-    folder: &Path,
+    site: Spot<'_>,
 ) -> (Vec<Rule>, Vec<(usize, Found<String>)>) {
     let (mut rules, mut origins) = (Vec::new(), Vec::new());
     let mut seen: HashMap<String, Place> = HashMap::new();
     for mut rule in table.tables("rule").unwrap_or_default() {
         let path = rule.required_parsed("path", "\"/assets\"", names::parse_path);
-        let spot = Spot { path: path.as_ref().map_or("/", |found| &*found.value), folder };
+        let own = path.as_ref().map_or("/", |found| &*found.value);
+        let scope = format!("{} {own}", site.scope);
+        let spot = Spot { path: own, scope: &scope, ..site };
         let mut policy = policy::read(&mut rule, base, spot);
         let origin = rule.optional::<String>("origin");
         rules::host(&mut rule, &mut policy);

@@ -136,7 +136,7 @@ fn target_is_sound(target: &str, method: &Method) -> bool {
 }
 
 /// Holds the limits on fields and joins `Cookie` crumbs into one field (RFC 9113 section 8.2.3).
-fn limit_fields(headers: &mut HeaderMap, limits: &Limits) -> Result<(), Refusal> {
+pub(super) fn limit_fields(headers: &mut HeaderMap, limits: &Limits) -> Result<(), Refusal> {
     let mut crumbs = 0_usize;
     let mut cookie_bytes = 0_usize;
     for (name, value) in headers.iter() {
@@ -155,8 +155,8 @@ fn limit_fields(headers: &mut HeaderMap, limits: &Limits) -> Result<(), Refusal>
     }
     if crumbs > 1 {
         let mut joined = Vec::with_capacity(cookie_bytes);
-        for crumb in headers.get_all(COOKIE) {
-            if !joined.is_empty() {
+        for (position, crumb) in headers.get_all(COOKIE).iter().enumerate() {
+            if position > 0 {
                 joined.extend_from_slice(b"; ");
             }
             joined.extend_from_slice(crumb.as_bytes());

@@ -5,6 +5,7 @@
 //! within that task; the others get a task each.
 
 mod body;
+mod check;
 mod cork;
 mod frames;
 mod head;
@@ -26,6 +27,7 @@ use h2::{Reason, RecvStream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
+pub(super) use self::check::{frames_are_judged, limited};
 use self::cork::Cork;
 use self::frames::{Breach, Kinds};
 use self::stream::{Shared, Working};

@@ -132,7 +132,7 @@ async fn unwanted_answers_are_asked_for_again_within_the_budget() {
         let answer = side.send(trying_again(get("/"))).await.unwrap();
         collect(answer.body).await.unwrap();
     }
-    assert_eq!(side.metrics.origins[0].retries.get(), 55, "five at the start, then a tenth");
+    assert_eq!(side.measured().retries.get(), 55, "five at the start, then a tenth");
     assert_eq!(one.asked() + two.asked(), 555);
 }
 
@@ -149,7 +149,7 @@ async fn a_long_unwanted_answer_is_not_read_to_its_end() {
     let side = tuned(&[long.url(), well.url()], |_, origin| origin.balance = Balance::RoundRobin);
     let answer = side.send(trying_again(get("/"))).await.unwrap();
     assert_eq!(collect(answer.body).await.unwrap(), b"ok");
-    until(|| side.metrics.origins[0].in_flight.get() == 0).await;
+    until(|| side.measured().in_flight.get() == 0).await;
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn a_slow_first_attempt_is_overtaken_by_a_second_one() {
         assert_eq!(answer.endpoint, well.script.address);
         collect(answer.body).await.unwrap();
     }
-    let metrics = &side.metrics.origins[0];
+    let metrics = side.measured();
     assert!(metrics.hedges_won.get() >= 2, "the slow server has had its turn");
     assert_eq!(side.states(), ["up", "up"], "what is given up is no failure");
     assert_eq!(metrics.retries.get(), 0);
@@ -183,13 +183,13 @@ async fn hedges_stay_within_the_budget_and_are_never_more_than_one() {
         let answer = side.send(hedged(get("/"))).await.unwrap();
         collect(answer.body).await.unwrap();
     }
-    let (asked, before) = (one.asked() + two.asked(), side.metrics.origins[0].hedges.get());
+    let (asked, before) = (one.asked() + two.asked(), side.measured().hedges.get());
     one.be_silent();
     two.be_silent();
     for _ in 0..40 {
         assert_eq!(side.send(hedged(get("/"))).await.unwrap_err(), SendError::HttpResponseTimeout);
     }
-    let metrics = &side.metrics.origins[0];
+    let metrics = side.measured();
     let hedges = usize::try_from(metrics.hedges.get() - before).unwrap();
     assert!((1..=15).contains(&hedges), "eleven saved up, and a tenth of forty: {hedges}");
     assert_eq!(one.asked() + two.asked() - asked, 40 + hedges);
@@ -200,7 +200,7 @@ async fn hedges_stay_within_the_budget_and_are_never_more_than_one() {
 async fn what_must_not_be_sent_twice_is_not_hedged() {
     let (slow, well) = (Moody::answering(OK).await, Moody::answering(OK).await);
     let side = warm(&slow, &well, 100).await;
-    let before = side.metrics.origins[0].hedges.get();
+    let before = side.measured().hedges.get();
     slow.be_silent();
     for (case, outgoing) in [
         ("no policy", get("/")),
@@ -216,7 +216,7 @@ async fn what_must_not_be_sent_twice_is_not_hedged() {
         // The other server's turn comes between.
         collect(side.send(get("/")).await.unwrap().body).await.unwrap();
     }
-    assert_eq!(side.metrics.origins[0].hedges.get(), before);
+    assert_eq!(side.measured().hedges.get(), before);
 }
 
 #[tokio::test]
@@ -279,5 +279,5 @@ async fn a_hedge_takes_no_place_that_another_needs() {
     }
     slow.be_silent();
     assert_eq!(side.send(hedged(get("/"))).await.unwrap_err(), SendError::HttpResponseTimeout);
-    assert_eq!(side.metrics.origins[0].hedges.get(), 0);
+    assert_eq!(side.measured().hedges.get(), 0);
 }

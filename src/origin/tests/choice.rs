@@ -51,7 +51,7 @@ async fn a_dead_server_costs_nobody_an_answer_and_is_ejected() {
         collect(outcome.unwrap().body).await.unwrap();
     }
     assert_eq!(side.states(), ["ejected", "up"]);
-    let metrics = &side.metrics.origins[0];
+    let metrics = side.measured();
     assert_eq!(metrics.retries.get(), 3);
     assert_eq!(metrics.ejections.get(), 1);
     assert_eq!(metrics.endpoints_up.get(), 1);
@@ -66,8 +66,8 @@ async fn the_last_usable_endpoint_is_never_ejected() {
         assert_eq!(side.get().await.unwrap_err(), SendError::ConnectionRefused);
     }
     assert_eq!(side.states(), ["up"]);
-    assert_eq!(side.metrics.origins[0].ejections.get(), 0);
-    assert_eq!(side.metrics.origins[0].retries.get(), 0, "there was nowhere else to go");
+    assert_eq!(side.measured().ejections.get(), 0);
+    assert_eq!(side.measured().retries.get(), 0, "there was nowhere else to go");
 }
 
 /// Ends every connection after the request without an answer.
@@ -121,7 +121,7 @@ async fn retries_stay_within_their_budget() {
     for _ in 0..500 {
         assert!(side.get().await.is_err());
     }
-    assert_eq!(side.metrics.origins[0].retries.get(), 55, "five at the start, then a tenth");
+    assert_eq!(side.measured().retries.get(), 55, "five at the start, then a tenth");
     assert_eq!(requests.load(Ordering::SeqCst), 555);
 }
 
@@ -135,7 +135,7 @@ async fn an_answer_of_503_is_an_answer() {
         assert_eq!(answer.head.status, StatusCode::SERVICE_UNAVAILABLE);
         collect(answer.body).await.unwrap();
     }
-    assert_eq!(side.metrics.origins[0].retries.get(), 0);
+    assert_eq!(side.measured().retries.get(), 0);
     let mut states = side.states();
     states.sort_unstable();
     assert_eq!(states, ["ejected", "up"], "twenty of them are a share, and half of two is one");
@@ -190,7 +190,7 @@ async fn probes_take_an_endpoint_out_and_bring_it_back() {
     let side = tuned(&[sick.url(), healthy.url()], |_, origin| origin.probe = Some(probe()))
         .in_background();
     until(|| side.states() == ["down", "up"]).await;
-    assert!(side.metrics.origins[0].probes_failed.get() >= 2);
+    assert!(side.measured().probes_failed.get() >= 2);
     for _ in 0..50 {
         assert_eq!(side.get().await.unwrap().endpoint, healthy.address);
     }
@@ -245,7 +245,7 @@ async fn localhost_is_reached_in_whichever_family_it_listens() {
     for _ in 0..30 {
         assert_eq!(side.text().await.unwrap(), "ok");
     }
-    assert_eq!(side.metrics.origins[0].retries.get(), 0, "the race is no retry");
+    assert_eq!(side.measured().retries.get(), 0, "the race is no retry");
 }
 
 /// Answers whom it is asked by, in turn, twelve times.

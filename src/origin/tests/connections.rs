@@ -25,7 +25,7 @@ async fn a_connection_is_used_again_and_again() {
         assert_eq!(side.text().await.unwrap(), "ok");
     }
     assert_eq!(origin.seen(), 1);
-    let metrics = &side.metrics.origins[0];
+    let metrics = side.measured();
     assert_eq!(metrics.connections_opened.get(), 1);
     assert_eq!(metrics.connections_reused.get(), 99);
     assert_eq!(metrics.connections_open.get(), 1);
@@ -81,7 +81,7 @@ async fn idle_connections_are_capped_and_grow_old() {
     }
     assert_eq!(side.worker.idle(), 2);
     until(|| side.worker.idle() == 0).await;
-    assert_eq!(side.metrics.origins[0].connections_open.get(), 0);
+    assert_eq!(side.measured().connections_open.get(), 0);
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn a_connection_closed_while_idle_is_replaced_without_anyone_noticing() {
         collect(answer.unwrap().body).await.unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(side.metrics.origins[0].retries.get(), 0, "found out before it was used");
+    assert_eq!(side.measured().retries.get(), 0, "found out before it was used");
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn places_are_capped_with_a_queue_before_them() {
     assert_eq!(first.await.unwrap().unwrap(), "ok");
     go.notify_one();
     assert_eq!(second.await.unwrap().unwrap(), "ok");
-    assert_eq!(side.metrics.origins[0].in_flight.get(), 0);
+    assert_eq!(side.measured().in_flight.get(), 0);
 }
 
 #[tokio::test]

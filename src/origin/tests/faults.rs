@@ -232,7 +232,7 @@ async fn a_dropped_body_closes_its_connection() {
     assert_eq!(answer.head.status, StatusCode::OK);
     drop(answer);
     assert_eq!(side.worker.idle(), 0);
-    let metrics = &side.metrics.origins[0];
+    let metrics = side.measured();
     assert_eq!((metrics.connections_open.get(), metrics.in_flight.get()), (0, 0));
     assert_eq!(side.origins.status()[0].endpoints[0].in_flight, 0);
 }

@@ -93,7 +93,7 @@ async fn who_does_not_answer_is_not_asked_but_now_and_then() {
     let passed = clock::now().boot - begun;
     assert!(passed >= Duration::from_millis(380), "two trials after {passed:?}");
     assert!(refused > 10, "{refused}");
-    assert_eq!(side.metrics.origins[0].breaker.opened.get(), 1);
+    assert_eq!(side.measured().breaker.opened.get(), 1);
     let told: Vec<String> = side
         .events
         .since(0, 100)
@@ -143,7 +143,7 @@ async fn what_comes_back_is_not_run_over() {
     }
     assert!(origin.most.load(Ordering::SeqCst) > 8, "and then it takes up its load");
     assert_eq!(circuit(&side), "closed");
-    assert_eq!(side.metrics.origins[0].breaker.open.get(), 0);
+    assert_eq!(side.measured().breaker.open.get(), 0);
 }
 
 #[tokio::test]
@@ -172,7 +172,7 @@ async fn those_who_wait_are_told_at_once_when_the_circuit_opens() {
     }
     let refused = errors.iter().filter(|error| **error == SendError::DestinationUnavailable);
     assert!(refused.count() >= 16, "{errors:?}");
-    assert_eq!(side.metrics.origins[0].queued.get(), 0);
+    assert_eq!(side.measured().queued.get(), 0);
     assert!(origin.seen() <= 4, "{}", origin.seen());
 }
 
@@ -393,7 +393,8 @@ async fn probes_ask_for_a_status_and_a_body_or_for_a_connection_alone() {
         let asked = Arc::default();
         let origin = telling(answers, &asked).await;
         let side = tuned(&[origin.url()], |_, own| own.probe = Some(probe)).in_background();
-        let probes = &side.metrics.origins[0].breaker.probes;
+        let measured = side.measured();
+        let probes = &measured.breaker.probes;
         until(|| probes.get() >= 4).await;
         assert_eq!(side.states(), [if well { "up" } else { "down" }], "{case}");
     }

@@ -48,7 +48,7 @@ async fn many_requests_share_one_connection() {
         assert_eq!(side.text().await.unwrap(), "ok");
     }
     assert_eq!(origin.seen(), 1, "a cold start opens one connection");
-    let metrics = &side.metrics.origins[0];
+    let metrics = side.measured();
     assert_eq!((metrics.requests.get(), metrics.connections_opened.get()), (100, 1));
     assert_eq!(metrics.connections_reused.get(), 99);
     assert_eq!(metrics.in_flight.get(), 0);
@@ -101,7 +101,7 @@ async fn a_refused_stream_is_sent_again_whatever_its_method() {
     let side = two(&[origin.url()], |_, _| {});
     let answer = side.send(post(Body::from("hello".to_owned()))).await.unwrap();
     assert_eq!(collect(answer.body).await.unwrap(), b"ok");
-    assert_eq!((origin.seen(), side.metrics.origins[0].retries.get()), (1, 1));
+    assert_eq!((origin.seen(), side.measured().retries.get()), (1, 1));
 }
 
 #[tokio::test]
@@ -191,7 +191,7 @@ async fn an_idle_connection_that_said_goodbye_is_not_used() {
         assert_eq!(collect(answer.body).await.unwrap(), b"ok");
         assert_eq!(origin.seen(), number);
     }
-    assert_eq!(side.metrics.origins[0].retries.get(), 0);
+    assert_eq!(side.measured().retries.get(), 0);
 }
 
 #[tokio::test]
@@ -207,7 +207,7 @@ async fn a_window_that_stays_shut_ends_with_our_patience() {
     });
     let outcome = side.send(post(Body::from("hello".to_owned()))).await;
     assert_eq!(outcome.unwrap_err(), SendError::HttpResponseTimeout);
-    assert_eq!(side.metrics.origins[0].in_flight.get(), 0);
+    assert_eq!(side.measured().in_flight.get(), 0);
 }
 
 #[tokio::test]
@@ -498,5 +498,5 @@ async fn probes_speak_what_the_origin_speaks() {
     .in_background();
     until(|| origin.seen() >= 3).await;
     assert_eq!(side.states(), ["up"]);
-    assert_eq!(side.metrics.origins[0].probes_failed.get(), 0);
+    assert_eq!(side.measured().probes_failed.get(), 0);
 }

@@ -173,7 +173,7 @@ async fn addresses_follow_dns_and_no_request_fails_while_they_do() {
             }
         }
     });
-    let metrics = &side.metrics.origins[0];
+    let metrics = side.measured();
     let says = [
         (Line::Addresses(vec![local(1), local(2)], 0), vec![1, 2], None),
         (Line::Code(ResponseCode::NXDomain), vec![1, 2], Some("no_name")),

@@ -17,7 +17,7 @@ use crate::config::{self, Limits};
 use crate::message::{Body, BodyError, ResponseHead};
 use crate::origin::{Answer, Manner, Origins, Outgoing, SendError, WorkerOrigins};
 use crate::store::Events;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, OriginMetrics};
 
 /// No test waits longer than this.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -155,12 +155,17 @@ pub(super) fn tuned(
     let metrics = Metrics::new(&config);
     let limits = Arc::new(config.limits.clone());
     let events = Events::new(1000);
-    let told = (Arc::clone(&metrics), Arc::clone(&events));
-    let origins = Origins::new(&config.origins, limits, told.0, told.1).unwrap();
+    let origins = Origins::new(&config.origins, limits, &metrics, &events).unwrap();
     Side { worker: origins.worker(), origins, metrics, events }
 }
 
 impl Side {
+    /// What is counted of the origin.
+    pub(super) fn measured(&self) -> OriginMetrics {
+        let places = self.origins.limits().origin_connections;
+        self.metrics.origin("o", places)
+    }
+
     pub(super) async fn get(&self) -> Result<Answer, SendError> {
         self.send(get("/")).await
     }

@@ -163,7 +163,7 @@ async fn a_body_that_breaks_off_or_lies_about_its_length_ends_the_request() {
     sender.send(Err(BodyError::Incomplete)).await.unwrap();
     let error = side.send(request(Method::PUT, "/", body)).await.unwrap_err();
     assert_eq!(error, SendError::RequestBody(BodyError::Incomplete));
-    assert_eq!(side.metrics.origins[0].retries.get(), 0);
+    assert_eq!(side.measured().retries.get(), 0);
 
     for (announced, expected) in [(3, BodyError::TooLarge), (7, BodyError::Incomplete)] {
         let (sender, body) = by_hand();

@@ -118,9 +118,9 @@ impl Worker {
         let ask = &job.ask;
         let outgoing = self.outgoing(ask, self.passed_fields(ask), Body::Empty);
         let origin = self.edge.origin_of(ask.site, &ask.policy);
+        let site = self.edge.number_of(ask.site);
         let interim = job.interim.clone();
-        let sent =
-            self.origins.send(origin, ask.site, outgoing, move |head| interim.send(head)).await;
+        let sent = self.origins.send(origin, site, outgoing, move |head| interim.send(head)).await;
         match sent {
             Err(error) => self.no_answer(writer, &error),
             Ok(answer)

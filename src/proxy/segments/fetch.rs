@@ -215,9 +215,10 @@ impl Reading {
         };
         let outgoing = worker.outgoing(ask, self.fields(span, &validator), Body::Empty);
         let origin = worker.edge.origin_of(ask.site, &ask.policy);
+        let site = worker.edge.number_of(ask.site);
         worker.edge.metrics.store.segments_fetched.inc();
         // Interim responses speak to a client that has its head already.
-        let sent = worker.origins.send(origin, ask.site, outgoing, |_interim| ()).await;
+        let sent = worker.origins.send(origin, site, outgoing, |_interim| ()).await;
         let mut answer = sent.map_err(|error| {
             let (status, word) = super::super::error::status_of(&error);
             Trouble::Failed(status, word)

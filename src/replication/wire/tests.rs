@@ -188,3 +188,11 @@ fn a_length_that_lies_costs_nothing() {
     assert_eq!(decode(&[1, 2, 0xff, 0xff, 0xff]), Err(WireError::Malformed));
     assert_eq!(decode(&vec![1; FRAME_BYTES + 1]), Err(WireError::TooLong));
 }
+
+proptest! {
+    #[test]
+    fn any_frame_is_refused_or_stays_what_it_is(bytes: Vec<u8>, kind in 0_u8..24, rest: Vec<u8>) {
+        crate::replication::check::frame(&bytes);
+        crate::replication::check::frame(&[&[1, kind], rest.as_slice()].concat());
+    }
+}

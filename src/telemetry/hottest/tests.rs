@@ -4,6 +4,10 @@ use proptest::prelude::*;
 use super::super::record::Tagged;
 use super::*;
 
+fn sites() -> Vec<SiteMetrics> {
+    ["zero", "one"].map(|name| SiteMetrics::new(name.into(), 2, 1)).into()
+}
+
 fn record(site: Option<usize>, target: &str, bytes: u64) -> Record {
     let mut record = Record::blank(None);
     record.set_request(&Method::GET, "a.test", target, &HeaderMap::new());
@@ -15,7 +19,7 @@ fn record(site: Option<usize>, target: &str, bytes: u64) -> Record {
 fn note(hottest: &Hottest, target: &str, bytes: u64, times: usize, second: u64) {
     let record = record(Some(0), target, bytes);
     for _ in 0..times {
-        hottest.note(std::iter::once(&record), 1.0, Duration::from_secs(second));
+        hottest.note(std::iter::once(&record), &sites(), 1.0, Duration::from_secs(second));
     }
 }
 
@@ -25,7 +29,7 @@ fn urls(hottest: &Hottest, by: Weight, second: u64) -> Vec<Box<str>> {
 
 #[test]
 fn the_hottest_come_first_by_either_weight_and_old_ones_fade() {
-    let hottest = Hottest::new(1);
+    let hottest = Hottest::new();
     note(&hottest, "/often", 10, 100, 10);
     note(&hottest, "/large", 100_000, 5, 10);
     note(&hottest, "/seldom", 1, 1, 10);
@@ -40,14 +44,14 @@ fn the_hottest_come_first_by_either_weight_and_old_ones_fade() {
 
 #[test]
 fn sums_become_rates_from_the_first_seconds_on() {
-    let hottest = Hottest::new(2);
+    let hottest = Hottest::new();
     for second in 100..110 {
         note(&hottest, "/a", 1000, 20, second);
     }
-    let load = hottest.sites(Now::at(110))[0];
+    let load = hottest.sites(Now::at(110))["zero"];
     assert!((load.requests - 20.0).abs() < 3.0, "{load:?}");
     assert!((load.bytes - 20_000.0).abs() < 3000.0, "{load:?}");
-    assert_eq!(hottest.sites(Now::at(110))[1], Load::default());
+    assert!(!hottest.sites(Now::at(110)).contains_key("one"));
 }
 
 #[derive(Debug)]
@@ -61,7 +65,7 @@ impl Tagged for Bearing {
 
 #[test]
 fn tags_of_each_site_are_counted_by_themselves() {
-    let hottest = Hottest::new(2);
+    let hottest = Hottest::new();
     let all: [(Option<usize>, &[&str], u64, usize); 4] = [
         (Some(0), &["news", "page"], 10, 9),
         (Some(0), &["film"], 5000, 2),
@@ -72,35 +76,35 @@ fn tags_of_each_site_are_counted_by_themselves() {
         let mut record = record(site, "/", bytes);
         record.tagged = Some(std::sync::Arc::new(Bearing(tags)));
         for _ in 0..times {
-            hottest.note_tags(std::iter::once(&record), 1.0, Duration::from_secs(5));
+            hottest.note_tags(std::iter::once(&record), &sites(), 1.0, Duration::from_secs(5));
         }
     }
-    let found = |by, pass: &dyn Fn(usize) -> bool| -> Vec<(usize, Box<str>)> {
+    let found = |by, pass: &dyn Fn(&str) -> bool| -> Vec<(Arc<str>, Box<str>)> {
         let hot = hottest.tags(by, 9, pass, Now::at(5));
         hot.into_iter().map(|hot| (hot.site, hot.name)).collect()
     };
-    let [a_news, page, film, b_news] =
-        [(0, "news"), (0, "page"), (0, "film"), (1, "news")].map(|(site, tag)| (site, tag.into()));
+    let rows = [("zero", "news"), ("zero", "page"), ("zero", "film"), ("one", "news")];
+    let [a_news, page, film, b_news] = rows.map(|(site, tag)| (site.into(), tag.into()));
     let all = [&b_news, &a_news, &page, &film].map(Clone::clone);
     assert_eq!(found(Weight::Requests, &|_| true), all);
-    assert_eq!(found(Weight::Bytes, &|site| site == 0), [film, a_news, page]);
+    assert_eq!(found(Weight::Bytes, &|site| site == "zero"), [film, a_news, page]);
     assert!(hottest.urls(Weight::Requests, 9, &|_| true, Now::at(5)).is_empty());
 }
 
 #[test]
 fn other_sites_and_requests_of_no_site_are_not_told() {
-    let hottest = Hottest::new(1);
+    let hottest = Hottest::new();
     let rows = [record(None, "/none", 1), record(Some(7), "/unknown", 1), record(Some(0), "/a", 1)];
-    hottest.note(rows.iter(), 1.0, Duration::from_secs(1));
+    hottest.note(rows.iter(), &sites(), 1.0, Duration::from_secs(1));
     assert_eq!(urls(&hottest, Weight::Requests, 2).len(), 1);
-    assert!(hottest.urls(Weight::Requests, 9, &|site| site != 0, Now::at(2)).is_empty());
+    assert!(hottest.urls(Weight::Requests, 9, &|site| site != "zero", Now::at(2)).is_empty());
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
     #[test]
     fn a_heavy_one_is_found_among_many_light_ones_in_bounded_memory(seed in 0_u32..1000) {
-        let hottest = Hottest::new(1);
+        let hottest = Hottest::new();
         for at in 0..3000_u32 {
             note(&hottest, &format!("/{seed}/{at}"), 1, 1, 5);
             if at % 10 == 0 {

@@ -70,9 +70,14 @@ fn text_format_shows_what_was_counted() {
     metrics.store.set_class(2, 5, 4096);
     metrics.store.purges("tag");
     metrics.store.not_stored("no-freshness");
-    metrics.origins[0].failed("dns_timeout");
-    metrics.origins[0].first_byte.observe(0.02);
-    metrics.sites[1].answered(Outcome::Hit, StatusCode::OK, Duration::from_micros(80), 1024);
+    metrics.origin("back", 1).failed("dns_timeout");
+    metrics.origin("back", 1).first_byte.observe(0.02);
+    metrics.sites(&config().sites, &[])[1].answered(
+        Outcome::Hit,
+        StatusCode::OK,
+        Duration::from_micros(80),
+        1024,
+    );
     let text = metrics.render();
     for line in [
         "atoll_connections_total 1",

@@ -268,6 +268,11 @@ const BOUNDS: &[(&str, &str, &str)] = &[
     ),
     ("watchdog_abort", "false", "src/app/watchdog whoever_is_to_abort_does"),
     (
+        "certificate_check",
+        "\"10s\"",
+        "it/reload/certificates no_handshake_fails_while_certificates_are_replaced",
+    ),
+    (
         "drain_notice",
         "\"500ms\"",
         "it/drain readiness_goes_first_and_connections_end_by_themselves",

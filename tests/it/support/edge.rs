@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use atoll::app::{Listening, Running};
+use atoll::app::{Listening, Running, Source};
 use atoll::config;
 use serde_json::{Value, json};
 
@@ -223,7 +223,8 @@ impl Plan {
         self
     }
 
-    pub(super) fn toml(&self) -> String {
+    /// All of it as a file.
+    pub(crate) fn toml(&self) -> String {
         let hash = config::format_hash(&config::hash_token(TOKEN));
         format!(
             "[node]\nname = \"edge\"\nworkers = 2\nseed = 7\n\
@@ -255,13 +256,24 @@ impl Plan {
     pub(crate) fn start(mut self) -> Edge {
         Edge::run(&self.toml(), self.folder.take())
     }
+
+    /// Starts it from a file, which [`Edge::rewrite`] can write anew.
+    pub(crate) fn start_from_file(mut self) -> Edge {
+        let folder = self.folder.take().unwrap_or_else(Folder::new);
+        let path = folder.path().join("edge.toml");
+        std::fs::write(&path, self.toml()).unwrap();
+        let read = move || config::read(&path, &config::Flags::default());
+        let loaded = read().unwrap_or_else(|problems| panic!("{problems}"));
+        let config::Loaded { config, written, .. } = loaded;
+        Edge::of(Source { config, written, reread: Some(Arc::new(read)) }, Some(folder))
+    }
 }
 
 /// A running edge. It is told to stop when the story ends.
 pub(crate) struct Edge {
     addresses: Listening,
     running: Mutex<Option<Running>>,
-    _folder: Option<Folder>,
+    folder: Option<Folder>,
 }
 
 impl Edge {
@@ -273,12 +285,39 @@ impl Edge {
     fn run(text: &str, folder: Option<Folder>) -> Self {
         let config = config::load(text, Path::new("edge.toml"))
             .unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+        Self::of(Source::from(config), folder)
+    }
+
+    fn of(source: Source, folder: Option<Folder>) -> Self {
         // It blocks on a runtime of its own, which a thread with another one may not.
-        let started = std::thread::spawn(move || Running::start(config)).join().unwrap();
+        let started = std::thread::spawn(move || Running::start(source)).join().unwrap();
         let running = started.unwrap_or_else(|error| panic!("{error}"));
         let addresses = running.addresses().clone();
         let running = Mutex::new(Some(running));
-        Self { addresses, running, _folder: folder }
+        Self { addresses, running, folder }
+    }
+
+    /// Writes another configuration into its file, for the next reload.
+    pub(crate) fn rewrite(&self, text: &str) {
+        std::fs::write(self.home().join("edge.toml"), text).unwrap();
+    }
+
+    /// The folder of its files.
+    pub(crate) fn home(&self) -> &Path {
+        self.folder.as_ref().expect("a folder").path()
+    }
+
+    /// Has it read its configuration anew.
+    pub(crate) async fn reload(&self) -> Response {
+        self.manage("POST", "/v1/reload", None).await
+    }
+
+    /// Puts another configuration in force, and tells what changed.
+    pub(crate) async fn becomes(&self, plan: &Plan) -> Value {
+        self.rewrite(&plan.toml());
+        let answer = self.reload().await;
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        serde_json::from_slice(&answer.body).unwrap()
     }
 
     /// An edge with one site for every host, with nothing special.

@@ -13,10 +13,16 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it before one origin.
     pub(crate) fn start(origin: SocketAddr) -> Self {
+        Self::start_with(origin, &[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn start_with(origin: SocketAddr, flags: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_atoll"))
             .args(["run", "--origin", &format!("http://{origin}")])
             .args(["--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0"])
             .args(["--admin", "127.0.0.1:0"])
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

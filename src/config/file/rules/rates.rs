@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::semantics::{Networks, Rate, RateLimit};
 
 use super::super::super::reader::{Entry, Read, Table};
+use super::Spot;
 
 const HOUR: u64 = 3_600_000;
 
@@ -18,9 +19,15 @@ const FASTEST: u64 = 100_000;
 /// A limit, or `"none"`.
 struct Written(Option<RateLimit>);
 
-pub(super) fn read(table: &mut Table<'_>, key: &'static str, into: &mut Option<Arc<RateLimit>>) {
+pub(super) fn read(
+    table: &mut Table<'_>,
+    key: &'static str,
+    into: &mut Option<Arc<RateLimit>>,
+    spot: Spot<'_>,
+) {
+    let scope = || format!("{} {key}", spot.scope);
     if let Some(found) = table.optional::<Written>(key) {
-        *into = found.value.0.map(Arc::new);
+        *into = found.value.0.map(|limit| Arc::new(RateLimit { scope: scope().into(), ..limit }));
     }
 }
 
@@ -61,6 +68,6 @@ impl Read for Written {
             return None;
         }
         let exempt = exempt.filter(|list| !list.is_empty()).map(|list| Networks::listed(&list));
-        Some(Self(Some(RateLimit { scope: entry.place.key.as_str().into(), rate, exempt })))
+        Some(Self(Some(RateLimit { scope: Arc::default(), rate, exempt })))
     }
 }

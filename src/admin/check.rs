@@ -1,0 +1,45 @@
+//! Properties that hold for every input. The property test and the fuzz target call this; it panics
+//! when one does not hold.
+
+use super::facades::is_read;
+use super::{purge, resolve};
+use crate::purge::Glob;
+
+/// Bodies of purges in every format are read or refused. A URL in one has a canonical form, which is
+/// its own, or is refused; and a pattern is read or refused, and takes any text to match with.
+pub fn purge_body(bytes: &[u8]) {
+    is_read(bytes);
+    let Ok(written) = purge::parse(bytes) else { return };
+    for url in &written.urls {
+        let Ok((host, target)) = resolve::canonical(url) else { continue };
+        let again = resolve::canonical(&format!("http://{host}{target}"));
+        assert_eq!(again, Ok((host, target)), "{url:?}");
+    }
+    for text in &written.globs {
+        if let Ok(glob) = Glob::parse(text) {
+            assert!(Glob::parse(glob.as_str()).is_ok(), "{text:?} as {:?}", glob.as_str());
+            let _matches = glob.matches(&text.to_ascii_lowercase());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_keep_to_the_properties(bytes: Vec<u8>) {
+            super::purge_body(&bytes);
+        }
+
+        #[test]
+        fn likely_bodies_do(
+            url in "(https?://)?[a-zA-Z0-9.\\[\\]:%@-]{0,14}[/?]([a-zA-Z%0-9.;/?#&=-]|%2[eEfF]){0,20}",
+            glob in "(https?://)?[a-zA-Z*./?%-]{0,20}",
+        ) {
+            let body = serde_json::json!({ "urls": [url], "globs": [glob] });
+            super::purge_body(body.to_string().as_bytes());
+        }
+    }
+}
