@@ -85,11 +85,7 @@ fn http2_cases_do_no_harm() {
                     let found = http2::judge(bench, case);
                     println!("{} {} probes in {:?}", case.id, case.probes.len(), begun.elapsed());
                     let mut failures = failures.lock().unwrap();
-                    match (case.waits, found.is_empty()) {
-                        (true, true) => failures.push(format!("{} waits no more", case.id)),
-                        (true, false) => {}
-                        (false, _) => failures.extend(found),
-                    }
+                    failures.extend(found);
                     failures.extend(bench.origin.agree().err());
                 }
             });

@@ -19,7 +19,21 @@ use crate::support::edge::{HOST, Plan};
 use crate::support::{Binary, Connection, Edge, Origin, Reply, until, within};
 
 /// Case, what it is about, and the tests that prove it: file and name.
-pub(super) const PROOFS: [(&str, &str, &[&str]); 12] = [
+pub(super) const PROOFS: [(&str, &str, &[&str]); 15] = [
+    (
+        "C06",
+        "a certificate that has expired, on a reload",
+        &["it/reload/certificates c06_c08_one_pair_that_cannot_be_used_keeps_all_as_they_were"],
+    ),
+    ("C07", "a certificate that ends while in use", &["it/reload/certificates c07_"]),
+    (
+        "C08",
+        "pairs that cannot be used, on a reload",
+        &[
+            "it/reload/certificates c06_c08_one_pair_that_cannot_be_used_keeps_all_as_they_were",
+            "it/reload/certificates a_broken_pair_leaves_the_one_before_in_use_and_is_told_once",
+        ],
+    ),
     (
         "C10",
         "tickets of another name",

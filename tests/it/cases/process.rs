@@ -9,7 +9,7 @@ use crate::support::edge::{HOST, Plan};
 use crate::support::{Binary, Connection, Edge, Ended, Gate, H2, Origin, Piece, Reply, until};
 
 /// Case, what it is about, and the tests that prove it: file and name.
-pub(super) const PROOFS: [(&str, &str, &[&str]); 10] = [
+pub(super) const PROOFS: [(&str, &str, &[&str]); 12] = [
     (
         "I01",
         "a signal under load",
@@ -21,12 +21,26 @@ pub(super) const PROOFS: [(&str, &str, &[&str]); 10] = [
     ),
     ("I02", "a second signal", &["it/cases/process i02_"]),
     (
+        "I04",
+        "reloads under load",
+        &[
+            "it/reload/load no_request_fails_while_configurations_change_places",
+            "it/reload/load no_request_fails_for_half_a_minute",
+            "it/reload/certificates no_handshake_fails_while_certificates_are_replaced",
+        ],
+    ),
+    (
         "I05",
         "any bytes as configuration",
         &[
             "src/config/tests/fuzz any_text_gives_a_configuration_or_problems",
             "src/config/tests/fuzz large_nonsense_takes_bounded_time",
         ],
+    ),
+    (
+        "I07",
+        "a site that is removed while its requests are under way",
+        &["it/reload a_site_that_is_removed_finishes_what_it_began_and_is_gone"],
     ),
     ("I08", "killed and started again", &["it/cases/process i08_"]),
     (
