@@ -8,10 +8,12 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     all
 }
 
-/// A watch that has read the preface.
+/// A watch that has read the preface and knows the client's terms.
 fn watch() -> FrameWatch {
     let mut watch = FrameWatch::new(&Limits::default());
     watch.received(&[0; 24], at(0)).unwrap();
+    // Without a frame, so that all that is counted stands at zero.
+    watch.settings_seen = true;
     watch
 }
 
@@ -240,13 +242,14 @@ fn a_block_that_does_not_end_is_timed_from_its_first_byte() {
 #[test]
 fn frames_are_counted_alike_however_the_bytes_are_cut() {
     let mut bytes = vec![0; 24];
+    bytes.extend(frame(SETTINGS, 0, 0, b""));
     for round in 0..60 {
         bytes.extend(frame(HEADERS, END_HEADERS, round * 2 + 1, &[7; 40]));
         bytes.extend(frame(DATA, 0, round * 2 + 1, &[1, 2, 3]));
         bytes.extend(frame(RST_STREAM, 0, round * 2 + 1, &[0, 0, 0, 8]));
     }
     let round = 49 + 12 + 13;
-    let expected = 24 + 49 * round + 49 + 12 + 13;
+    let expected = 24 + 9 + 49 * round + 49 + 12 + 13;
     for size in [1, 2, 3, 5, 8, 13, 21, 74, 1000, bytes.len()] {
         let mut watch = FrameWatch::new(&Limits::default());
         let mut seen = 0;
@@ -277,4 +280,18 @@ fn every_glitch_is_counted_by_its_kind() {
     watch.fields_refused().unwrap();
     watch.sent(&frame(RST_STREAM, 0, 1, &[0, 0, 0, 1])).unwrap();
     assert_eq!(watch.kinds().iter().sum::<u32>(), 8);
+}
+
+#[test]
+fn terms_come_first() {
+    let before = |kind: u8, flags: u8, payload: &[u8]| {
+        let mut watch = FrameWatch::new(&Limits::default());
+        watch.received(&[0; 24], at(0)).unwrap();
+        watch.received(&frame(kind, flags, 0, payload), at(0)).map_err(|breach| breach.reason)
+    };
+    assert_eq!(before(SETTINGS, 0, &[0; 6]), Ok(()));
+    for (kind, flags, length) in [(SETTINGS, ACK, 0), (PING, 0, 8), (WINDOW_UPDATE, 0, 4)] {
+        let judged = before(kind, flags, &vec![0; length]);
+        assert_eq!(judged, Err(Reason::PROTOCOL_ERROR), "kind {kind}");
+    }
 }
