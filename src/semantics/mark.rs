@@ -29,9 +29,9 @@ impl Mark {
     /// That of a policy.
     #[must_use]
     pub fn of(policy: &Policy) -> Self {
-        let rules = policy.rules.as_deref();
-        let asked =
-            rules.map(|rules: &Rules| (&rules.rewrite, &rules.request_fields, rules.forwarded));
+        let none = Rules::default();
+        let rules = policy.rules.as_deref().unwrap_or(&none);
+        let asked = (&rules.rewrite, &rules.request_fields, rules.forwarded);
         let sharing = (
             (policy.store_set_cookie, policy.strip_set_cookie, policy.vary_on_cookie),
             (&policy.key, asked),

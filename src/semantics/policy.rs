@@ -161,7 +161,7 @@ pub const REGISTERED_METHODS: [&str; 37] = [
 
 impl Default for Policy {
     fn default() -> Self {
-        Self {
+        let mut policy = Self {
             methods: REGISTERED_METHODS
                 .iter()
                 .filter_map(|name| Method::from_bytes(name.as_bytes()).ok())
@@ -194,6 +194,8 @@ impl Default for Policy {
             without_lease: WithoutLease::Revalidate,
             rules: None,
             mark: Mark::default(),
-        }
+        };
+        policy.mark = Mark::of(&policy);
+        policy
     }
 }
