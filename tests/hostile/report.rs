@@ -30,7 +30,8 @@ fn table() -> String {
         row[usize::from(case.otherwise.is_some()) * 2] += 1;
         row[1] += case.probes.len();
     }
-    let mut out = String::from("| group | cases held | probes | otherwise |\n|---|---:|---:|---:|\n");
+    let mut out =
+        String::from("| group | cases held | probes | otherwise |\n|---|---:|---:|---:|\n");
     for (name, [held, probes, otherwise]) in &rows {
         out.push_str(&format!("| {name} | {held} | {probes} | {otherwise} |\n"));
     }

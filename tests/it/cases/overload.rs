@@ -83,19 +83,22 @@ pub(super) const PROOFS: [(&str, &str, &[&str]); 11] = [
 ];
 
 /// Budget of the story about memory, in bytes.
-const BUDGET: u64 = 96 << 20;
+const BUDGET: u64 = 128 << 20;
+/// Requests that hold a MiB of it each.
+const HOLDERS: usize = 100;
 
 /// Requests that wait for a place at the origin, and whose bodies wait in our memory meanwhile.
 async fn waiting(edge: &Binary, h2: &mut H2) -> Vec<Asked> {
     let mut waiting = Vec::new();
-    for _ in 0..80 {
+    for _ in 0..HOLDERS {
         let head = h2.head("POST", "/upload", &[]);
         let mut asked = h2.ask(head, true).await;
         // A body that does not begin would not wait for a place.
         asked.body.send_data(Bytes::from_static(b"x"), false).unwrap();
         waiting.push(asked);
     }
-    edge.metric_within("atoll_origin_queued{origin=\"main\"}", 80.0..=80.0).await;
+    let all = HOLDERS as f64;
+    edge.metric_within("atoll_origin_queued{origin=\"main\"}", all..=all).await;
     waiting
 }
 
@@ -104,9 +107,13 @@ async fn grow(edge: &Binary, waiting: &mut impl Iterator<Item = &mut Asked>, ste
     while edge.metric("atoll_memory_pressure").await < step {
         let asked = waiting.next().unwrap_or_else(|| panic!("{} bytes", edge.resident()));
         asked.body.send_data(Bytes::from(vec![b'x'; 1 << 20]), false).unwrap();
-        // Longer than between two looks at memory.
+        // What is asked for all the time is the last that the store gives back.
+        let mut client = Connection::open(edge.plain).await;
+        let _ = client.try_send(request("GET", HOST, "/hit", &[])).await;
+        let _ = client.try_head("GET").await;
+        // Slowly enough for looks at memory, and faster than the store gives back.
         let near = edge.resident() * 100 > BUDGET * 75;
-        tokio::time::sleep(Duration::from_millis(if near { 300 } else { 30 })).await;
+        tokio::time::sleep(Duration::from_millis(if near { 120 } else { 20 })).await;
     }
 }
 
@@ -117,9 +124,10 @@ async fn h04_memory_is_given_back_then_misses_are_shed_then_connections_refused(
     let origin = Origin::start(move |seen| match seen.target.as_str() {
         "/hit" => Reply::fresh("kept"),
         "/blocks" => Reply::ok("done").gate(&held),
+        target if target.starts_with("/more/") => Reply::fresh(pattern(256 << 10)),
         _ => Reply::ok("asked"),
     });
-    let plan = Edge::before(&origin).plain_h2().budget("96MiB").limits(
+    let plan = Edge::before(&origin).plain_h2().budget("128MiB").limits(
         "origin_connections = 1\norigin_queue_wait = \"10m\"\norigin_first_byte = \"10m\"\n\
          http2_stream_window_bytes = \"1MiB\"\nhttp2_connection_window_bytes = \"128MiB\"",
     );
@@ -127,6 +135,8 @@ async fn h04_memory_is_given_back_then_misses_are_shed_then_connections_refused(
     let mut kept = Connection::open(edge.plain).await;
     assert_eq!(kept.get(HOST, "/hit", &[]).await.text(), "kept");
     assert_eq!(edge.get(HOST, "/miss").await.text(), "asked");
+    // Something to give back.
+    fill(&edge, "more", 120).await;
     assert_eq!(edge.metric("atoll_memory_pressure").await, 0.0, "{} bytes", edge.resident());
     let mut blocker = Connection::open(edge.plain).await;
     blocker.ask(HOST, "/blocks", &[]).await;
