@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
+use atoll::clock;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -175,7 +176,7 @@ async fn c07_a_certificate_that_ends_while_in_use_is_shown_on_and_its_end_is_kno
     let origin = Origin::serving(Reply::fresh("x"));
     let folder = Folder::new();
     let pair = Certificate::new(&folder, &[HOST]);
-    let end = SystemTime::now() + Duration::from_secs(4);
+    let end = clock::now().wall + Duration::from_secs(4);
     let (chain, key) = ending(HOST, end);
     fs::write(&pair.chain, chain).unwrap();
     fs::write(&pair.key, key).unwrap();
@@ -187,7 +188,7 @@ async fn c07_a_certificate_that_ends_while_in_use_is_shown_on_and_its_end_is_kno
     let told = edge.metric("atoll_certificate_expires_timestamp_seconds").await;
     let seconds = end.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
     assert!((told - seconds).abs() <= 1.0, "{told} for {seconds}");
-    until("its end", || async { SystemTime::now() > end + Duration::from_secs(1) }).await;
+    until("its end", || async { clock::now().wall > end + Duration::from_secs(1) }).await;
     assert!(shown(&edge, HOST).await == before, "clients judge it, we do not leave them alone");
     let mut client = H2::tls(edge.tls(), HOST).await;
     assert_eq!(client.get("/a", &[]).await.text(), "x");
