@@ -358,6 +358,7 @@ fn fields(rows: &[(&'static str, &str)]) -> HeaderMap {
 fn terms(received: Now) -> Terms {
     let day = Duration::from_secs(86_400);
     Terms {
+        mark: atoll::semantics::Mark::default(),
         received,
         initial_age: Duration::ZERO,
         lifetime: day,

@@ -147,11 +147,12 @@ impl Shared {
         before.iter().filter(|name| !after.contains(name)).for_each(|name| {
             self.metrics.forget_origin(name);
         });
-        if codes && !self.codes.swap(true, Ordering::Relaxed) {
-            if let Err(error) = super::upkeep::code(self) {
-                tracing::error!(%error, "the thread that codes cannot be started");
-                self.codes.store(false, Ordering::Relaxed);
-            }
+        if codes
+            && !self.codes.swap(true, Ordering::Relaxed)
+            && let Err(error) = super::upkeep::code(self)
+        {
+            tracing::error!(%error, "the thread that codes cannot be started");
+            self.codes.store(false, Ordering::Relaxed);
         }
     }
 }
