@@ -186,13 +186,15 @@ pub struct Readiness {
     pub caught_up: bool,
     /// It has been told to stop.
     pub draining: bool,
+    /// A worker has not moved for too long.
+    pub stuck: bool,
 }
 
 impl Readiness {
     /// Whether traffic may come.
     #[must_use]
     pub fn ready(self) -> bool {
-        self.listening && self.caught_up && !self.draining
+        self.listening && self.caught_up && !self.draining && !self.stuck
     }
 }
 

@@ -139,7 +139,7 @@ impl Control for Played {
 
     fn readiness(&self) -> Readiness {
         let draining = *self.draining.lock().unwrap();
-        Readiness { listening: true, caught_up: true, draining }
+        Readiness { listening: true, caught_up: true, draining, stuck: false }
     }
 
     fn status(&self) -> NodeStatus {
@@ -548,7 +548,7 @@ async fn listener_answers_over_a_socket_and_stops() {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
     let desk = Arc::new(arc_swap::ArcSwap::new(Arc::clone(&bench.admin)));
-    let server = tokio::spawn(serve(listener, None, desk, Surface::Full, stopped));
+    let server = tokio::spawn(serve(Arc::new(listener), None, desk, Surface::Full, stopped));
     let text = exchange(
         address,
         "POST /v1/purge HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer purge\r\n\

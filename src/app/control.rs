@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use super::{Listening, Shared, StartError};
+use super::{Listening, Shared, StartError, supervise};
 use crate::admin::{
     Admin, Control, Desk, Fetch, Identity, ListenerStatus, NodeStatus, Purging, Readiness,
     Reloading, StoreClass, Surface, Waiting, mesh_alone, receipt_alone, serve,
@@ -74,7 +74,11 @@ pub(super) fn start(shared: &Arc<Shared>, control: &Runtime, doors: Doors) -> De
     let desk: Desk = Arc::new(ArcSwap::new(admin));
     for (door, surface) in [(doors.admin, Surface::Full), (doors.watch, Surface::Watch)] {
         if let Some(door) = door {
-            control.spawn(serve(door, None, Arc::clone(&desk), surface, shared.stop.subscribe()));
+            let (door, desk, state) = (Arc::new(door), Arc::clone(&desk), Arc::clone(shared));
+            supervise::task(control.handle(), "admin", &shared.metrics, move || {
+                let (door, desk) = (Arc::clone(&door), Arc::clone(&desk));
+                serve(door, None, desk, surface, state.stop.subscribe())
+            });
         }
     }
     desk
@@ -294,5 +298,6 @@ pub(super) fn readiness(shared: &Shared) -> Readiness {
         listening: shared.listening.load(Ordering::Acquire),
         caught_up: shared.mesh.as_ref().is_none_or(|mesh| mesh.is_caught_up()),
         draining: shared.draining(),
+        stuck: shared.metrics.strain.workers_stuck.get() > 0,
     }
 }

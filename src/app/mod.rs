@@ -4,7 +4,8 @@
 //! worker 0..n   a current-thread runtime each: doors, proxy, its own connections to origins
 //! control       one small runtime: admin, DNS, probes, signals
 //! upkeep        a thread: evicts what is over budget, measures memory
-//! sweep         a thread: gives memory back after purges
+//! sweep         a thread: gives memory back after purges, and when it runs short
+//! watchdog      a thread: notices workers that do not move
 //! mesh          where there is one: a runtime for its links, a thread for its protocol, one for its log
 //! codings       a thread, where a policy codes: makes coded copies of stored responses
 //! ```
@@ -14,10 +15,13 @@ mod control;
 mod demo;
 mod in_force;
 mod mesh;
+mod pressure;
 mod reload;
 mod signals;
+mod supervise;
 mod upkeep;
 mod warm;
+mod watchdog;
 mod workers;
 
 use std::fmt;
@@ -247,16 +251,19 @@ impl Running {
         });
         shared.metrics.node.in_force(&written.digest(), shared.started.wall);
         let rooms = (edge, origins);
-        let first = InForce::first((config, written), rooms, control.handle());
+        let first = InForce::first((config, written), rooms, (control.handle(), &shared.metrics));
         shared.in_force.store(Some(Arc::new(first)));
-        upkeep::start(&shared, &context.pressure).map_err(StartError::System)?;
+        upkeep::start(&shared, &context).map_err(StartError::System)?;
         let desk = control::start(&shared, &control, doors);
         let (workers, proxies) =
             workers::start(&shared, sockets, tls.as_ref(), &context, &desk.load_full())
                 .map_err(StartError::System)?;
         if let Some(tls) = &tls {
             certificates::measure(&shared, tls.certificates());
-            control.spawn(certificates::watch(Arc::clone(&shared), Arc::clone(tls)));
+            let (state, tls) = (Arc::clone(&shared), Arc::clone(tls));
+            supervise::task(control.handle(), "certificates", &shared.metrics, move || {
+                certificates::watch(Arc::clone(&state), Arc::clone(&tls))
+            });
         }
         let runtime = control.handle().clone();
         let told = in_force::Told { proxies, context, tls, desk, runtime };

@@ -27,7 +27,7 @@ const LARGEST: u64 = 1 << 20;
 
 /// Keys, and beginnings of keys that end in a dot, that wait for a restart. Names of tables in a row
 /// are left out.
-pub(super) const WAITS: [&str; 35] = [
+pub(super) const WAITS: [&str; 39] = [
     "node.name",
     "node.pop",
     "node.workers",
@@ -49,6 +49,8 @@ pub(super) const WAITS: [&str; 35] = [
     "limits.connections",
     "limits.connections_per_client",
     "limits.connections_share_percent",
+    "limits.connections_thin_percent",
+    "limits.descriptors_reserve",
     "limits.exempt_networks",
     "limits.fills",
     "limits.handshakes_per_client",
@@ -63,6 +65,8 @@ pub(super) const WAITS: [&str; 35] = [
     "limits.uncacheable_keys",
     "limits.uncacheable_memory",
     "limits.variants",
+    "limits.watchdog",
+    "limits.watchdog_abort",
 ];
 
 /// Keys among those that change at once nevertheless.
@@ -357,6 +361,8 @@ impl Config {
         new.connections = old.connections;
         new.connections_per_client = old.connections_per_client;
         new.connections_share_percent = old.connections_share_percent;
+        new.connections_thin_percent = old.connections_thin_percent;
+        new.descriptors_reserve = old.descriptors_reserve;
         new.exempt_networks.clone_from(&old.exempt_networks);
         new.fills = old.fills;
         new.handshakes_per_client = old.handshakes_per_client;
@@ -371,6 +377,8 @@ impl Config {
         new.uncacheable_keys = old.uncacheable_keys;
         new.uncacheable_memory = old.uncacheable_memory;
         new.variants = old.variants;
+        new.watchdog = old.watchdog;
+        new.watchdog_abort = old.watchdog_abort;
     }
 }
 

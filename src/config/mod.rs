@@ -6,6 +6,7 @@
 mod certificates;
 mod changes;
 mod check;
+mod descriptors;
 mod error;
 mod facades;
 mod file;
@@ -37,6 +38,7 @@ pub use certificates::{
     CertificateFacts, MeshCredentials, inspect_certificate, read_mesh_credentials, read_pair,
 };
 pub use changes::{Change, ToldProblem, Written};
+pub use descriptors::Descriptors;
 pub use error::{Problem, Problems, Severity};
 pub use facades::{Facades, Service};
 pub use flags::Flags;

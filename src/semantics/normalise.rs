@@ -448,6 +448,7 @@ pub(super) fn is_unwanted(name: &str) -> bool {
         | "x-http-method-override"
         | "x-method-override"
         | "x-http-path-override"
+        | "x-override-url"
         | "x-scheme"
         | "x-url-scheme"
         | "front-end-https"

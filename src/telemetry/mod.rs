@@ -20,6 +20,7 @@ mod node;
 mod process;
 mod record;
 mod sites;
+mod strain;
 mod stripes;
 mod trace;
 
@@ -36,6 +37,7 @@ pub use metrics::{DoorMetrics, LogMetrics, Metrics, OriginMetrics, StoreMetrics}
 pub use node::NodeMetrics;
 pub use record::{Record, Tagged};
 pub use sites::SiteMetrics;
+pub use strain::{Glitch, StrainMetrics};
 pub use stripes::Counter;
 pub use trace::{RequestId, RequestIds, TraceParent};
 

@@ -267,11 +267,14 @@ async fn health_orders_and_connections_of_origins_stay() {
         endpoints.iter().map(|one| one["state"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(states().await, ["down", "ejected", "up"]);
+    // Connections to origins belong to the worker that a client has come to.
+    let mut client = edge.connect().await;
+    assert_eq!(client.get(HOST, "/x", &[]).await.text(), "3");
     let connections = row[2].connections();
     // Nothing of the origin changes: it is the same, with its connections.
     edge.becomes(&plan("keep_tags = true")).await;
     assert_eq!(states().await, ["down", "ejected", "up"]);
-    assert_eq!(edge.get("/x").await.text(), "3");
+    assert_eq!(client.get(HOST, "/x", &[]).await.text(), "3");
     assert_eq!(row[2].connections(), connections, "a kept connection was used");
     // The origin changes: what is known of its servers is handed on.
     edge.becomes(&plan("").origin_too("balance = \"round-robin\"")).await;

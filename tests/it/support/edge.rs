@@ -43,7 +43,7 @@ pub(crate) struct Plan {
     log: String,
     /// Keys that make the first site's lifetimes exact.
     exact: &'static str,
-    folder: Option<Folder>,
+    pub(super) folder: Option<Folder>,
 }
 
 /// Keys that make lifetimes exact.
@@ -208,6 +208,12 @@ impl Plan {
     /// A plain listener that takes HTTP/2 by prior knowledge, too.
     pub(crate) fn plain_h2(self) -> Self {
         self.listener("127.0.0.1:0", "http2 = true")
+    }
+
+    /// A further certificate.
+    pub(crate) fn certificate(mut self, certificate: &Certificate) -> Self {
+        self.certificates.push_str(&certificate.toml());
+        self
     }
 
     /// A TLS listener beside the plain one, with a certificate for each set of names.
