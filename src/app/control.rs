@@ -296,7 +296,11 @@ impl Control for Shared {
 pub(super) fn readiness(shared: &Shared) -> Readiness {
     Readiness {
         listening: shared.listening.load(Ordering::Acquire),
-        caught_up: shared.mesh.as_ref().is_none_or(|mesh| mesh.is_caught_up()),
+        caught_up: match &shared.mesh {
+            Some(mesh) => mesh.is_caught_up(),
+            // It always holds, unless who embeds the edge speaks of leases.
+            None => shared.purges.lease_holds(clock::now()),
+        },
         draining: shared.draining(),
         stuck: shared.metrics.strain.workers_stuck.get() > 0,
     }
