@@ -102,6 +102,9 @@ pub(super) type Roster = BTreeMap<Name, (Name, bool)>;
 pub(super) struct Reopen {
     pub(super) open: Box<dyn Fn() -> super::disk::Opened + Send>,
     pub(super) tried: Duration,
+    /// It has failed: what it seems to have may not be what it kept. So until it is open again, which
+    /// may take several tries while the former thread still has the lock.
+    pub(super) forgets: bool,
 }
 
 /// This node's lease over time.
@@ -482,10 +485,10 @@ impl Core {
             return;
         }
         reopen.tried = now.boot;
-        // What a disk that failed seems to have may not be what it kept.
-        let forgets = self.disk.take().is_some();
+        reopen.forgets |= self.disk.take().is_some();
         let opened = (reopen.open)();
         if let Some(disk) = opened.disk {
+            let forgets = std::mem::take(&mut reopen.forgets);
             tracing::warn!("the witness log can be written again: this node begins anew with it");
             self.disk = Some(disk);
             self.begin(if forgets { Start::Forgotten } else { opened.start }, now);

@@ -107,7 +107,11 @@ impl Mesh {
             None => (None, Start::Forgotten),
         };
         let mut core = Core::new((settings, roster(config)), start, around, voice, disk);
-        core.reopen = open.map(|open| Reopen { open: Box::new(open), tried: clock::now().boot });
+        core.reopen = open.map(|open| Reopen {
+            open: Box::new(open),
+            tried: clock::now().boot,
+            forgets: false,
+        });
         Arc::new(Self {
             core: Mutex::new(core),
             waiting: AtomicUsize::new(0),
