@@ -18,7 +18,6 @@ use super::shared::{Phase, Shared};
 use crate::clock;
 use crate::config::Seed;
 use crate::guard::network;
-use crate::guard::network;
 use crate::health::backoff;
 use crate::replication::Name;
 use crate::telemetry::LinkRefused;
