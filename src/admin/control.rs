@@ -27,7 +27,7 @@ use crate::telemetry::{Hot, Load, Weight};
 pub trait Control: Send + Sync + 'static {
     /// Applies one purge, all selectors at one epoch, counts them in the metrics, and sends it to the
     /// other nodes. In force here when this returns. The selectors are canonical and there is at least
-    /// one.
+    /// one; URLs are as a request has them, and hit what is stored under the keys made of them.
     fn purge(
         &self,
         by: Author,
@@ -88,9 +88,6 @@ pub trait Control: Send + Sync + 'static {
 
     /// Site that answers for a host in canonical form.
     fn site_of(&self, host: &str) -> Option<Arc<str>>;
-
-    /// The canonical target under which responses to a target of a host are stored.
-    fn stored_target(&self, host: &str, target: String) -> String;
 
     /// What would be done with a request without a body that came now. Changes nothing.
     fn explain(&self, request: RequestHead, now: Now) -> Explanation;

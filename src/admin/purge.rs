@@ -129,7 +129,8 @@ pub(super) fn purge(admin: &Admin, call: &Call<'_>) -> Result<Work, Problem> {
     if meant.dry_run {
         return Ok(preview(admin, call, meant.selectors, meant.strength));
     }
-    let known = |key| admin.repeats.knows(call.position, key, call.now);
+    let known =
+        |key| admin.repeats.knows(call.position, key, call.now, |receipt| admin.counts(receipt));
     let looks = meant.guard.is_some() || meant.refetch > 0;
     // What was done already needs no look.
     if looks && !meant.key.is_some_and(known) {
@@ -229,7 +230,10 @@ fn perform(
         Ok(if meant.refetch > 0 { fetch_again(admin, call, receipt, hottest) } else { receipt })
     };
     let receipt = match meant.key {
-        Some(key) => admin.repeats.once(call.position, key, body, call.now, act)?,
+        Some(key) => {
+            let counts = |receipt: &Receipt| admin.counts(receipt);
+            admin.repeats.once(call.position, key, body, call.now, counts, act)?
+        }
         None => act()?,
     };
     let noted =

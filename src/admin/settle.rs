@@ -151,6 +151,24 @@ impl Admin {
         told.map(|told| Standing::of(told, receipt.serves))
     }
 
+    /// Whether a purge can still come as far as somebody may wait for, or has. One of a life that
+    /// this node is not in any more comes no further, nor does one that the mesh has forgotten.
+    pub(super) fn counts(&self, receipt: &Receipt) -> bool {
+        let standing = self.standing(receipt);
+        let remembered = standing.is_some();
+        let furthest = receipt.furthest(standing);
+        let reached = furthest.as_ref().map_or(Level::Local, Standing::reached);
+        let source = &receipt.name.source;
+        let current = self.control.mesh(clock::now());
+        let life = current.me == source.node.as_str()
+            && u64::from_str_radix(&current.incarnation, 16) == Ok(source.incarnation.0);
+        match reached {
+            Level::Everywhere => true,
+            Level::Acknowledged => life,
+            Level::Local => life && remembered,
+        }
+    }
+
     /// Whether one of these sites, of all where there are none, is served by nodes without a lease.
     pub(super) fn serves_without_lease(&self, sites: Option<&[Arc<str>]>) -> bool {
         let mut own = self.sites.iter().filter(|site| site.serves_without_lease);

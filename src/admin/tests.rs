@@ -179,13 +179,6 @@ impl Control for Played {
         (domain == "example" && matches!(name, "shop" | "blog")).then(|| Arc::from(name))
     }
 
-    fn stored_target(&self, host: &str, target: String) -> String {
-        match host {
-            "shop.example" => target.replace("?utm_source=x", ""),
-            _ => target,
-        }
-    }
-
     fn explain(&self, head: RequestHead, _now: Now) -> Explanation {
         let mut text = format!("{} {} {}", head.method, head.scheme.as_str(), head.target);
         text.extend(head.authority.map(|authority| format!(" {authority}")));

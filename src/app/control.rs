@@ -116,7 +116,7 @@ impl Control for Shared {
         let issued = match &self.mesh {
             Some(mesh) => mesh.purge(&by, selectors, strength, now)?,
             None => {
-                let applied = self.purges.apply_for(by, selectors, strength, now);
+                let applied = self.purges.apply_for(by, &self.localised(selectors), strength, now);
                 Issued { identity: self.own_purge(applied.sequence), applied }
             }
         };
@@ -161,7 +161,7 @@ impl Control for Shared {
     }
 
     fn try_purge(&self, selectors: &[Selector], hottest: usize, now: Now) -> Tried {
-        try_out(&self.store, &self.purges, selectors, hottest, now)
+        try_out(&self.store, &self.purges, &self.localised(selectors), hottest, now)
     }
 
     fn past(&self, most: usize, pass: &dyn Fn(&Past) -> bool) -> Vec<Past> {
@@ -240,10 +240,6 @@ impl Control for Shared {
         let in_force = self.in_force();
         let site = in_force.edge.site_of(host)?;
         in_force.config.sites.get(site).map(|site| Arc::clone(&site.name))
-    }
-
-    fn stored_target(&self, host: &str, target: String) -> String {
-        self.in_force().edge.stored_target(host, target)
     }
 
     fn explain(&self, request: RequestHead, now: Now) -> Explanation {

@@ -3,6 +3,7 @@
 //! The mesh has threads of its own, one that carries the links and one that keeps the protocol's
 //! time: whatever the control runtime is busy with, peers are answered and the lease is renewed.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::runtime::Runtime;
 
 use super::{Shared, StartError};
 use crate::config::Config;
-use crate::mesh::{Localise, Mesh, Surroundings};
+use crate::mesh::{Local, Localise, Mesh, Surroundings};
 use crate::proxy::Edge;
 use crate::purge::Selector;
 use crate::store::{Events, Purges};
@@ -49,45 +50,87 @@ pub(super) fn join(
     Ok(Some(Place { mesh, links }))
 }
 
-/// What a selector of another node means here: what it says, and what the configurations of these
-/// edges make of the same text, where that differs.
+/// What selectors of other nodes mean to these edges.
 fn localise(edges: Vec<Arc<Edge>>) -> Localise {
+    let names = |edge: &Arc<Edge>| edge.site_names().map(Arc::clone).collect::<HashSet<_>>();
+    let known: Vec<_> = edges.iter().map(names).collect();
     Arc::new(move |selector| {
-        let mut all = vec![selector];
-        for edge in &edges {
-            let here = all.first().and_then(|said| here(edge, said));
-            all.extend(here.filter(|here| !all.contains(here)));
-        }
-        all
+        let unknown = by_name_alone(&selector)
+            .filter(|site| known.iter().any(|known| !known.contains(*site)))
+            .map(Arc::clone);
+        Local { selectors: localised(&edges, selector), unknown }
     })
 }
 
-/// What this configuration makes of a selector's text.
-fn here(edge: &Edge, said: &Selector) -> Option<Selector> {
+/// The site of a selector in which nothing but its name leads to it.
+fn by_name_alone(said: &Selector) -> Option<&Arc<str>> {
     match said {
-        Selector::Url { site, host, target } => {
-            let site = edge.answering_site(host).unwrap_or_else(|| Arc::clone(site));
-            let target = edge.stored_target(host, target.clone());
-            Some(Selector::Url { site, host: host.clone(), target })
+        Selector::Tag { site, .. } | Selector::Glob { site, .. } | Selector::Site { site } => {
+            Some(site)
         }
-        Selector::Prefix { host, path, .. } => edge
-            .answering_site(host)
-            .map(|site| Selector::Prefix { site, host: host.clone(), path: path.clone() }),
-        Selector::Host { host, .. } => {
-            edge.answering_site(host).map(|site| Selector::Host { site, host: host.clone() })
-        }
-        Selector::Tag { .. } | Selector::Glob { .. } | Selector::Site { .. } | Selector::All => {
+        Selector::Url { .. } | Selector::Prefix { .. } | Selector::Host { .. } | Selector::All => {
             None
         }
     }
 }
 
-impl Shared {
-    /// Has purges of other nodes reach what these edges store.
-    pub(super) fn localise_by(&self, edges: &[&Arc<Edge>]) {
-        if let Some(mesh) = &self.mesh {
-            mesh.localise_by(localise(edges.iter().map(|edge| Arc::clone(edge)).collect()));
+/// What a selector means to these edges: what it says, and what their configurations make of the
+/// same text, where that differs.
+fn localised(edges: &[Arc<Edge>], selector: Selector) -> Vec<Selector> {
+    let mut all = vec![selector];
+    for edge in edges {
+        let here = all.first().map(|said| here(edge, said)).unwrap_or_default();
+        for one in here {
+            if !all.contains(&one) {
+                all.push(one);
+            }
         }
+    }
+    all
+}
+
+/// What this configuration makes of a selector's text. A URL is also taken as it is, in the site that
+/// is its host's here: so it was stored where nothing of it was dropped from the key.
+fn here(edge: &Edge, said: &Selector) -> Vec<Selector> {
+    let (Selector::Url { host, .. } | Selector::Prefix { host, .. } | Selector::Host { host, .. }) =
+        said
+    else {
+        return Vec::new();
+    };
+    let Some(site) = edge.answering_site(host) else { return Vec::new() };
+    let host = host.to_owned();
+    match said {
+        Selector::Url { target, .. } => {
+            let stored = edge.stored_target(&host, target.clone());
+            let url =
+                |target| Selector::Url { site: Arc::clone(&site), host: host.clone(), target };
+            vec![url(target.clone()), url(stored)]
+        }
+        Selector::Prefix { path, .. } => vec![Selector::Prefix { site, host, path: path.clone() }],
+        Selector::Host { .. } => vec![Selector::Host { site, host }],
+        Selector::Tag { .. } | Selector::Glob { .. } | Selector::Site { .. } | Selector::All => {
+            Vec::new()
+        }
+    }
+}
+
+impl Shared {
+    /// Has purges reach what these edges store, those of other nodes, too.
+    pub(super) fn localise_by(&self, edges: &[&Arc<Edge>]) {
+        let edges: Vec<_> = edges.iter().map(|edge| Arc::clone(edge)).collect();
+        if let Some(mesh) = &self.mesh {
+            mesh.localise_by(localise(edges.clone()));
+        }
+        self.storing.store(Arc::new(edges));
+    }
+
+    /// What the selectors of a purge mean here: each as it came, and as it is stored.
+    pub(super) fn localised(&self, selectors: &[Selector]) -> Vec<Selector> {
+        let edges = self.storing.load();
+        let local = |selector: &Selector| localised(&edges, selector.clone());
+        let mut seen = HashSet::new();
+        let all = selectors.iter().flat_map(local);
+        all.filter(|selector| seen.insert(selector.clone())).collect()
     }
 
     /// Tells the mesh what a configuration says of it that may change while it runs.

@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
@@ -142,6 +142,8 @@ pub(crate) struct Shared {
     config: Arc<Config>,
     /// What a reload replaces; there from the start.
     in_force: ArcSwapOption<InForce>,
+    /// The edges that store: one, and while another takes its place both.
+    storing: ArcSwap<Vec<Arc<Edge>>>,
     /// Who wants the configuration read anew.
     reloads: mpsc::Sender<reload::Asked>,
     /// Held while something that is in force is being replaced.
@@ -229,6 +231,7 @@ impl Running {
         let (reloads, asked) = mpsc::channel(reload::WAITING);
         let shared = Arc::new(Shared {
             in_force: ArcSwapOption::empty(),
+            storing: ArcSwap::from_pointee(vec![Arc::clone(&edge)]),
             reloads,
             changing: Mutex::default(),
             codes: AtomicBool::new(edge.codes()),

@@ -16,8 +16,8 @@
 //! as its frame says, as one that can't be read. One in the protocol gives the lease up, distrusts all that is stored, and
 //! begins the protocol anew from what the disk has, or without memory, which it is made to survive.
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,15 +26,16 @@ use tokio::sync::Notify;
 
 use super::disk::{Bounds, Disk, Trouble};
 use super::handle::{Busy, Issued};
-use super::payload::{self, Part};
+use super::meant::Localise;
+use super::payload::Part;
 use super::peers::PeerView;
 use crate::clock::{self, Now};
-use crate::purge::{Selector, Strength};
+use crate::purge::Strength;
 use crate::replication::{
-    Action, Entry, Event, Identity, Lease, Meaning, Message, Mutation, Name, Notice, Record,
-    Refusal, Replica, Reset, ResetWhy, Scope, Settings, Source, Start, meaning,
+    Action, Entry, Event, Identity, Lease, Message, Mutation, Name, Notice, Record, Refusal,
+    Replica, Reset, ResetWhy, Settings, Source, Start,
 };
-use crate::store::{Applied, Author, Batched, Events, Purges, What};
+use crate::store::{Applied, Events, Purges, What};
 use crate::telemetry::Metrics;
 
 /// First time for which a node hears nothing after a fault in the protocol; it doubles with each.
@@ -54,10 +55,6 @@ pub(super) trait Voice: Send + Sync {
     /// How the links stand.
     fn peers(&self) -> Vec<PeerView>;
 }
-
-/// What a selector of another node means on this one: itself, and what this node's configuration
-/// makes of the same text.
-pub type Localise = Arc<dyn Fn(Selector) -> Vec<Selector> + Send + Sync>;
 
 /// What purges are applied to, and where it is told.
 #[derive(Clone)]
@@ -91,6 +88,8 @@ pub(super) struct Core {
     pub(super) waiting: HashMap<Identity, (usize, Arc<Notify>)>,
     /// Something has changed that somebody may watch.
     pub(super) dirty: bool,
+    /// Sites of others that the log has told of.
+    pub(super) unknown: RefCell<BTreeSet<Arc<str>>>,
     faults: Faults,
     persisted: u64,
 }
@@ -102,6 +101,9 @@ pub(super) type Roster = BTreeMap<Name, (Name, bool)>;
 pub(super) struct Reopen {
     pub(super) open: Box<dyn Fn() -> super::disk::Opened + Send>,
     pub(super) tried: Duration,
+    /// It has failed: what it seems to have may not be what it kept. So until it is open again, which
+    /// may take several tries while the former thread still has the lock.
+    pub(super) forgets: bool,
 }
 
 /// This node's lease over time.
@@ -156,6 +158,7 @@ impl Core {
             peers: BTreeMap::new(),
             waiting: HashMap::new(),
             dirty: true,
+            unknown: RefCell::default(),
             faults: Faults::default(),
             persisted: 0,
         };
@@ -268,41 +271,14 @@ impl Core {
 
     fn apply(&mut self, records: &[Arc<Record>], now: Now) -> Applied {
         let purges = &self.around.purges;
-        let exact = || {
-            let read = |record: &Arc<Record>| self.meant(record, payload::decode(&record.payload));
-            purges.apply_batch(&records.iter().map(read).collect::<Vec<_>>(), now)
-        };
+        let exact = || purges.apply_batch(&self.meant(records, true), now);
         // Whatever was written before a panic is in force with the next epoch: too much, not less.
         let applied = catch_unwind(AssertUnwindSafe(exact)).unwrap_or_else(|_| {
             tracing::error!(records = records.len(), "purges could not be carried out");
-            let wide: Vec<_> = records.iter().map(|record| self.meant(record, None)).collect();
-            purges.apply_batch(&wide, now)
+            purges.apply_batch(&self.meant(records, false), now)
         });
         self.note(records);
         applied
-    }
-
-    /// What a record does here, as it was read or as wide as its frame says.
-    fn meant(&self, record: &Record, read: Option<payload::Purge>) -> Batched {
-        let identity = Some(record.identity.to_string().into());
-        let selector = match meaning(record, |_| read, Mutation::None) {
-            Meaning::Exact(payload::Purge { by, strength, selectors, .. }) => {
-                let here = |selector| (self.around.localise)(selector);
-                let selectors = selectors.into_iter().flat_map(here).collect();
-                return Batched { by, identity, selectors, strength };
-            }
-            Meaning::Wide(Scope::Site(site)) => Selector::Site { site },
-            Meaning::Wide(Scope::All) | Meaning::Skipped => Selector::All,
-        };
-        let Identity { source, .. } = &record.identity;
-        tracing::warn!(
-            identity = %record.identity, purged = ?selector,
-            "a purge that is not understood: all that it may mean is purged"
-        );
-        self.around.metrics.mesh.wide.inc();
-        let token = format!("(not understood, from {})", source.node).into();
-        let by = Some(Author { token, address: IpAddr::V4(Ipv4Addr::UNSPECIFIED) });
-        Batched { by, identity, selectors: vec![selector], strength: Strength::Hard }
     }
 
     /// Counts records that are in force, and notes how far their sources have come.
@@ -482,10 +458,10 @@ impl Core {
             return;
         }
         reopen.tried = now.boot;
-        // What a disk that failed seems to have may not be what it kept.
-        let forgets = self.disk.take().is_some();
+        reopen.forgets |= self.disk.take().is_some();
         let opened = (reopen.open)();
         if let Some(disk) = opened.disk {
+            let forgets = std::mem::take(&mut reopen.forgets);
             tracing::warn!("the witness log can be written again: this node begins anew with it");
             self.disk = Some(disk);
             self.begin(if forgets { Start::Forgotten } else { opened.start }, now);

@@ -17,6 +17,7 @@ use super::queue::Class;
 use super::shared::{Phase, Shared};
 use crate::clock;
 use crate::config::Seed;
+use crate::guard::network;
 use crate::health::backoff;
 use crate::replication::Name;
 use crate::telemetry::LinkRefused;
@@ -48,7 +49,7 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
                 continue;
             }
         };
-        let Some(place) = half_open.enter(address.ip().to_canonical(), &shared) else {
+        let Some(place) = half_open.enter(network(address.ip()), &shared) else {
             shared.metrics().refused(LinkRefused::Busy);
             continue;
         };
@@ -66,7 +67,8 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     end(connections).await;
 }
 
-/// Connections that have not shown who they are, in all and by address.
+/// Connections that have not shown who they are, in all and by address; with IPv6 by /64, within
+/// which one machine may choose.
 #[derive(Debug, Default)]
 struct HalfOpen(Mutex<HashMap<IpAddr, usize>>);
 

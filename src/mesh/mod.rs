@@ -20,6 +20,7 @@ mod handle;
 mod hello;
 mod link;
 mod links;
+mod meant;
 mod membership;
 mod node;
 mod payload;
@@ -36,11 +37,12 @@ mod view;
 mod tests;
 
 pub use authority::{AUTHORITY_FILE, AUTHORITY_KEY_FILE, Authority, Issued as IssuedCertificate};
-pub use core::{Localise, Surroundings};
+pub use core::Surroundings;
 pub use handle::{
     Busy, DiskView, Issued, LeaseView, LinkState, MeshView, NodeReceipt, NodeView, ReceiptState,
     ReceiptView, SourceView, Until, Waited, WitnessView,
 };
 pub use links::{Heard, LinkIdentity, Links, MeshError};
+pub use meant::{Local, Localise};
 pub use node::Mesh;
 pub use peers::{LinkState as PeerState, MemberState, PeerView};

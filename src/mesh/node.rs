@@ -22,9 +22,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::core::{Core, Localise, Reopen, Roster, Surroundings, Voice, draw, open_disk};
+use super::core::{Core, Reopen, Roster, Surroundings, Voice, draw, open_disk};
 use super::handle::{Busy, Issued, MeshView, ReceiptView, Until, Waited};
 use super::links::{Heard, LinkIdentity, Links, MeshError};
+use super::meant::Localise;
 use super::payload;
 use super::peers::PeerView;
 use crate::clock::{self, Now};
@@ -107,7 +108,11 @@ impl Mesh {
             None => (None, Start::Forgotten),
         };
         let mut core = Core::new((settings, roster(config)), start, around, voice, disk);
-        core.reopen = open.map(|open| Reopen { open: Box::new(open), tried: clock::now().boot });
+        core.reopen = open.map(|open| Reopen {
+            open: Box::new(open),
+            tried: clock::now().boot,
+            forgets: false,
+        });
         Arc::new(Self {
             core: Mutex::new(core),
             waiting: AtomicUsize::new(0),

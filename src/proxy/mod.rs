@@ -179,6 +179,11 @@ impl Edge {
         self.config.sites.get(self.routes.site(host)?).map(|site| Arc::clone(&site.name))
     }
 
+    /// Names of its sites.
+    pub fn site_names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.config.sites.iter().map(|site| &site.name)
+    }
+
     /// The canonical target under which responses to a target of a host are stored.
     #[must_use]
     pub fn stored_target(&self, host: &str, target: String) -> String {

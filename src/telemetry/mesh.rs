@@ -28,6 +28,8 @@ pub struct MeshMetrics {
     pub refused: IntCounter,
     /// Records that were applied as wide as their frame says.
     pub wide: IntCounter,
+    /// Records that named a site which this node does not know.
+    pub unknown_site: IntCounter,
     /// Records that came because they were asked for.
     pub repaired: IntCounter,
     /// Records sent because somebody asked for them.
@@ -91,6 +93,10 @@ impl MeshMetrics {
             wide: counter(
                 "atoll_mesh_records_wide_total",
                 "Records that were not understood, and purged as much as they may at most.",
+            ),
+            unknown_site: counter(
+                "atoll_mesh_records_unknown_site_total",
+                "Records about sites that this node does not know: all that it has is checked.",
             ),
             repaired: counter(
                 "atoll_mesh_records_repaired_total",

@@ -53,7 +53,12 @@ impl Reef {
 
     /// Starts a node, where it was before if it was.
     fn begin(&mut self, node: usize) {
-        let edge = Edge::of_file(&self.file(node));
+        self.begin_as(node, |file| file);
+    }
+
+    /// The same, with another file.
+    fn begin_as(&mut self, node: usize, written: impl Fn(String) -> String) {
+        let edge = Edge::of_file(&written(self.file(node)));
         self.addresses[node] = Some(edge.mesh());
         self.nodes[node] = Some(edge);
     }
@@ -160,6 +165,44 @@ async fn a_purge_on_one_node_is_in_force_on_all_and_each_says_so() {
     assert_eq!(views.each_ref().map(|view| sequence(view, "a")), [1, 1, 1]);
     assert_eq!(views[0]["digest"], views[2]["digest"]);
     let told = reef.node(2).metric("atoll_mesh_records_applied_total{pop=\"fra\"}").await;
+    assert!((told - 1.0).abs() < 0.1, "{told}");
+}
+
+#[tokio::test]
+async fn a_purge_means_on_each_node_what_its_own_file_makes_of_it() {
+    let mut reef = Reef::before();
+    // In the middle of a rollout that renames the site and drops parameters from its keys.
+    reef.begin_as(0, |file| {
+        let keys = "jitter = \"0%\"\nkey_query = { without = [\"utm_*\"] }";
+        file.replace("jitter = \"0%\"", keys)
+            .replace("[[site]]\nname = \"main\"", "[[site]]\nname = \"shop\"")
+    });
+    reef.begin_as(1, |file| {
+        file.replace("jitter = \"0%\"", "jitter = \"0%\"\nkey_query = \"all\"")
+    });
+    reef.begin(2);
+    reef.all_hold().await;
+    let target = "/a?utm_source=x";
+    for edge in reef.nodes.iter().flatten() {
+        edge.fill(target).await;
+        assert!(edge.get(target).await.cache().contains("hit"));
+    }
+    reef.node(0).purge(purge(target, "everywhere")).await;
+    for edge in reef.nodes.iter().flatten() {
+        let answer = edge.fill(target).await;
+        assert!(answer.cache().contains("fwd="), "{answer:?}");
+    }
+    let tagged = json!({ "tags": ["t"], "wait": "everywhere", "timeout": "3s" });
+    reef.node(0).purge(tagged).await;
+    let asked = reef.origin.count(target);
+    assert!(reef.node(0).get(target).await.cache().contains("hit"));
+    let answer = reef.node(1).get(target).await;
+    assert!(
+        answer.cache().contains("fwd="),
+        "what may be of the renamed site is checked: {answer:?}"
+    );
+    assert_eq!(reef.origin.count(target), asked + 1);
+    let told = reef.node(1).metric("atoll_mesh_records_unknown_site_total").await;
     assert!((told - 1.0).abs() < 0.1, "{told}");
 }
 

@@ -139,6 +139,26 @@ async fn what_is_stored_stays_and_what_was_purged_stays_dead() {
     assert_eq!(edge.get("/a").await.text(), "/a 2");
 }
 
+#[tokio::test]
+async fn a_purge_of_a_url_hits_what_is_stored_under_the_keys_of_another_configuration() {
+    let origin = Origin::start(|seen| Reply::fresh(format!("v{}", seen.nth)));
+    let whole = || plan(&origin).site("key_query = \"all\"");
+    let without = plan(&origin).site("key_query = { without = [\"utm_*\"] }");
+    let edge = whole().start_from_file();
+    edge.fill("/a?utm_source=x").await.expect(200, "v1", "fwd=uri-miss");
+    edge.becomes(&without).await;
+    edge.fill("/a").await;
+    let url = format!("http://{HOST}/a?utm_source=x");
+    let preview = edge.purge(json!({ "urls": [url], "dry_run": true })).await;
+    assert_eq!(preview["matched"], 2, "{preview}");
+    edge.purge_path("/a?utm_source=x").await;
+    let answer = edge.fill("/a?utm_source=y").await;
+    assert!(answer.cache().contains("fwd=uri-miss"), "{answer:?}");
+    edge.becomes(&whole()).await;
+    let answer = edge.get("/a?utm_source=x").await;
+    assert!(answer.text() != "v1" && answer.cache().contains("fwd=uri-miss"), "{answer:?}");
+}
+
 /// A site of this name for this host, with an origin of the same name.
 fn tenant(plan: Plan, name: &str) -> Plan {
     plan.another_site(&format!("name = \"{name}\"\nhosts = [\"{name}.test\"]\norigin = \"{name}\""))

@@ -54,7 +54,7 @@ async fn a_purge_means_what_it_names() {
         (
             "all",
             json!({"urls": ["https://shop.example/a?utm_source=x", "https://blog.example/a?utm_source=x"]}),
-            vec![url("shop", "/a"), url("blog", "/a?utm_source=x")],
+            vec![url("shop", "/a?utm_source=x"), url("blog", "/a?utm_source=x")],
         ),
         (
             "purge",

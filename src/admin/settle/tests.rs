@@ -152,6 +152,24 @@ async fn the_same_again_is_the_same_purge_as_it_stands_now() {
 }
 
 #[tokio::test]
+async fn the_same_again_is_done_again_where_the_first_can_come_no_further() {
+    let bench = bench();
+    play(&bench, mesh(None, BEGUN));
+    let body = body("acknowledged", "10ms");
+    let again = || bench.ask_with("POST", "/v1/purge", "purge", &[("idempotency-key", "k")], &body);
+    let first = again().await;
+    assert_eq!(again().await.json()["id"], first.json()["id"], "it may still come further");
+    play(&bench, None);
+    let second = again().await;
+    assert_eq!(second.status, 503);
+    assert_ne!(second.json()["id"], first.json()["id"]);
+    play(&bench, mesh(Some(2.0), SETTLED));
+    let third = again().await;
+    assert_eq!((third.status, &third.json()["id"]), (200, &second.json()["id"]));
+    assert_eq!(bench.control.purges.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn only_so_many_wait_and_the_rest_are_told_at_once() {
     let mut config = test_config();
     config.admin.purge_waits.places = 1;

@@ -154,11 +154,20 @@ impl Writer {
         if rewriting.slice()? {
             return Ok(());
         }
+        self.replace(sync_directory)
+    }
+
+    /// Has the new file take the place of the log; `keep` makes its name safe.
+    fn replace(&mut self, keep: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
         fs::rename(self.directory.join(NEW), self.directory.join(LOG))?;
-        sync_directory(&self.directory)?;
+        // The former file has no name any more: nothing that is written to it would be found again.
         if let Some(rewriting) = self.rewriting.take() {
             self.file = rewriting.file;
             self.state.bytes.store(self.file.bytes(), Ordering::Relaxed);
+        }
+        if let Err(error) = keep(&self.directory) {
+            // Nobody knows which of the two a machine that stops now would find.
+            self.state.fail(&error.to_string());
         }
         Ok(())
     }
@@ -239,3 +248,6 @@ pub(super) fn taken_apart(saved: &Saved) -> (Vec<Entry>, VecDeque<Arc<Record>>) 
 pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests;
