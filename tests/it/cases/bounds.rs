@@ -252,6 +252,22 @@ const BOUNDS: &[(&str, &str, &str)] = &[
     ("uncacheable_memory", "\"2m\"", "it/collapse what_was_uncacheable_is_not_queued_for_again"),
     ("uncacheable_keys", "100_000", "it/collapse what_was_uncacheable_is_not_queued_for_again"),
     ("coding_jobs", "1000", "it/codings a_full_queue_is_counted_and_asked_again"),
+    // Requests that name a purge.
+    (
+        "position_wait",
+        "\"250ms\"",
+        "it/lease/position a_request_waits_shortly_for_the_purge_that_it_names",
+    ),
+    (
+        "position_waiters",
+        "1000",
+        "src/store/position nobody_waits_longer_than_he_may_nor_beyond_the_places",
+    ),
+    (
+        "positions_per_client",
+        "20",
+        "it/lease/position one_client_cannot_have_the_origin_asked_as_often_as_it_likes",
+    ),
     // The process.
     ("memory_evict_percent", "\"85%\"", "it/cases/overload h04_"),
     ("memory_shed_percent", "\"90%\"", "it/cases/overload h04_"),
