@@ -27,7 +27,7 @@ use atoll::clock::{self, Now};
 use atoll::message::{RequestHead, Scheme};
 use atoll::purge::{Secret, Selector, Strength};
 use atoll::semantics::{
-    CacheKey, Decision, FreshnessSource, Policy, Terms, decide_why, normalise, shape,
+    CacheKey, Decision, FreshnessSource, Policy, Terms, Trust, decide_why, normalise, shape,
 };
 use atoll::store::{
     FillLimits, Fills, Head, Lookup, NewHead, PurgeLimits, Purges, Store, StoreLimits, StoredBody,
@@ -311,7 +311,8 @@ impl World {
         stored.note_use(now);
         let head = stored.head();
         let found = Some((&head.terms, verdict));
-        let (decision, _) = decide_why(&asked, found, true, &self.policy, lease, now, 1.0);
+        let (decision, _) =
+            decide_why(&asked, found, true, &self.policy, Trust::of(lease, &self.policy), now, 1.0);
         let length = Some(stored.body().len());
         let terms = Some(&head.terms);
         let answer = shape(&asked, head.status, &head.headers, length, terms, &self.policy, now);

@@ -108,7 +108,7 @@ impl Admin {
             return Ok(receipt);
         }
         let full = !self.await_standing(&receipt, patience).await;
-        let standing = receipt.furthest(self.standing(&receipt));
+        let standing = receipt.furthest(self.standing(&receipt).as_ref());
         let reached = standing.as_ref().map_or(Level::Local, Standing::reached);
         let receipt = Receipt { state: reached.min(patience.until), ..receipt };
         if reached >= patience.until {
@@ -156,7 +156,7 @@ impl Admin {
     pub(super) fn counts(&self, receipt: &Receipt) -> bool {
         let standing = self.standing(receipt);
         let remembered = standing.is_some();
-        let furthest = receipt.furthest(standing);
+        let furthest = receipt.furthest(standing.as_ref());
         let reached = furthest.as_ref().map_or(Level::Local, Standing::reached);
         let source = &receipt.name.source;
         let current = self.control.mesh(clock::now());
@@ -183,10 +183,10 @@ impl Receipt {
     }
 
     /// How it stands, or how it stood when that was last known.
-    fn furthest(&self, standing: Option<Standing>) -> Option<Standing> {
+    fn furthest(&self, standing: Option<&Standing>) -> Option<Standing> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if standing.is_some() {
-            seen.clone_from(&standing);
+            *seen = standing.cloned();
         }
         seen.clone()
     }

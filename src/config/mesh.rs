@@ -124,7 +124,7 @@ impl Mesh {
 }
 
 /// What of a mesh has a default.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MeshPaces {
     /// Number of the witness set.
     pub witness_set: u64,

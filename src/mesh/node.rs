@@ -215,7 +215,10 @@ impl Mesh {
 
     /// Another roster, and other witnesses, from a configuration that was read anew.
     pub fn reconfigure(&self, config: &config::Mesh) {
-        self.first().reconfigure(roster(config), config.witnesses.iter().map(name).collect());
+        self.first().reconfigure(
+            roster(config),
+            config.witnesses.iter().map(|member| name(member)).collect(),
+        );
     }
 
     /// What selectors mean here, by a configuration that was read anew.
@@ -355,8 +358,8 @@ impl Voice for LinkVoice {
     }
 }
 
-fn name(text: &String) -> Name {
-    Name::from(text.as_str())
+fn name(text: &str) -> Name {
+    Name::from(text)
 }
 
 fn roster(config: &config::Mesh) -> Roster {
@@ -370,7 +373,7 @@ pub(super) fn settings(config: &config::Mesh, me: Name) -> Settings {
         roster(config).into_iter().map(|(name, (pop, _))| (name, pop)).collect();
     let witnesses = WitnessSet {
         number: config.witness_set,
-        members: config.witnesses.iter().map(name).collect(),
+        members: config.witnesses.iter().map(|member| name(member)).collect(),
         joining: None,
     };
     let mut settings = Settings::new(me, roster, witnesses);

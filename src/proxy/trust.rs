@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn purges_are_named_in_full_or_not_at_all() {
         let one = "n1/00000000000000ab/7";
-        let many = vec![one; POSITIONS].join(",");
+        let many = [one; POSITIONS].join(",");
         let rows: [(&[&str], Option<usize>); 9] = [
             (&[one], Some(1)),
             (&["n1.00000000000000ab.7"], Some(1)),

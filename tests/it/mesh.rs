@@ -72,7 +72,7 @@ impl Reef {
         let seeds: Vec<String> = others.filter_map(|(_, at)| at.map(|at| at.to_string())).collect();
         let mut text = format!(
             "[node]\nname = \"{name}\"\npop = \"{}\"\nworkers = 1\nseed = 7\n\
-             [memory]\nbudget = \"256MiB\"\n[log]\naccess = \"none\"\nlevel = \"error\"\n\
+             [memory]\nbudget = \"2GiB\"\n[log]\naccess = \"none\"\nlevel = \"error\"\n\
              [limits]\ndrain_notice = \"0s\"\n\
              [admin]\naddress = \"127.0.0.1:0\"\n\
              [[admin.token]]\nname = \"all\"\nhash = \"{hash}\"\n\
