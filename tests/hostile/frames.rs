@@ -324,12 +324,10 @@ impl Frames {
                 1 => drop(self.heard.statuses.insert(stream, status(&payload))),
                 3 => drop(self.heard.resets.insert(stream, word(0))),
                 6 if flags & 1 != 0 => self.heard.pongs += 1,
-                7 => {
-                    // The first of a graceful end says nothing yet.
-                    if word(4) != 0 || word(0) != 0x7fff_ffff {
-                        self.heard.goaway = Some(word(4));
-                        self.told.get_or_insert_with(Instant::now);
-                    }
+                // The first of a graceful end says nothing yet.
+                7 if word(4) != 0 || word(0) != 0x7fff_ffff => {
+                    self.heard.goaway = Some(word(4));
+                    self.told.get_or_insert_with(Instant::now);
                 }
                 _ => {}
             }
