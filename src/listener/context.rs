@@ -9,8 +9,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::clients::Clients;
+use super::thinning::Thinning;
 use crate::clock::Now;
-use crate::config::{Limits, Listener};
+use crate::config::{Descriptors, Limits, Listener};
 use crate::telemetry::Metrics;
 
 /// Whether the process takes work, is finishing, or must go at once.
@@ -84,6 +85,10 @@ pub struct Context {
     pub clients: Arc<Clients>,
     /// How short of memory the process is.
     pub pressure: Arc<PressureGauge>,
+    /// Descriptors that strangers do not get.
+    pub descriptors: Descriptors,
+    /// Which idle connections have to go for lack of room.
+    pub thinning: Arc<Thinning>,
     /// State of draining. Clone it to wait for a change.
     pub drain: watch::Receiver<Drain>,
     /// What connections from now on are held to.
@@ -108,9 +113,18 @@ impl Context {
         drain: watch::Receiver<Drain>,
     ) -> Arc<Self> {
         let clients = Clients::new(&limits);
+        let descriptors = Descriptors::of(&limits);
         let newest = Terms { limits: Arc::clone(&limits), listeners: Arc::default() };
-        let newest = Arc::new(ArcSwap::from_pointee(newest));
-        Arc::new(Self { limits, metrics, clients, pressure: Arc::default(), drain, newest })
+        Arc::new(Self {
+            limits,
+            metrics,
+            clients,
+            pressure: Arc::default(),
+            descriptors,
+            thinning: Arc::default(),
+            drain,
+            newest: Arc::new(ArcSwap::from_pointee(newest)),
+        })
     }
 
     /// Puts other terms in force, for connections from now on; those that are open keep theirs. What
@@ -136,6 +150,8 @@ impl Context {
             metrics: Arc::clone(&self.metrics),
             clients: Arc::clone(&self.clients),
             pressure: Arc::clone(&self.pressure),
+            descriptors: self.descriptors,
+            thinning: Arc::clone(&self.thinning),
             drain: self.drain.clone(),
             newest: Arc::clone(&self.newest),
         };

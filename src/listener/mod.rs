@@ -18,6 +18,7 @@ mod socket;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod thinning;
 mod timer;
 mod tls;
 mod tunnel;
@@ -31,5 +32,6 @@ pub use clients::{Clients, TooMany, most_connections};
 pub use context::{Context, Drain, Pressure, PressureGauge, Terms};
 pub use limits::{Pace, TooSlow};
 pub use request::{Client, Handler, Interim, Interims, Request, Response, TlsInfo};
+pub use thinning::{Thinner, Thinning};
 pub use tls::TlsAcceptorState;
 pub use tunnel::{Far, Tunnel, Upgrade};
