@@ -4,9 +4,11 @@
 //! Every HTTP version ends in these types; nothing above the doors knows which one it was.
 
 mod body;
+mod fields;
 mod head;
 mod refusal;
 
 pub use body::{Blocks, Body, BodyError};
+pub use fields::Fields;
 pub use head::{RequestHead, ResponseHead, Scheme};
 pub use refusal::Refusal;

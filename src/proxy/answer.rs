@@ -73,7 +73,7 @@ impl Worker {
         let mut shape = shape(
             coded.and_then(|offer| offer.request.as_ref()).unwrap_or(&ask.request),
             head.status,
-            coded.and_then(|offer| offer.fields.as_ref()).unwrap_or(&head.headers),
+            coded.and_then(|offer| offer.fields.clone()).unwrap_or_else(|| head.fields.map()),
             length,
             Some(&head.terms),
             &ask.policy,
@@ -112,13 +112,13 @@ impl Worker {
         let now = clock::now();
         let head = &arrived.head;
         record.tagged = head.tagged();
-        let fields = own.unwrap_or(&head.headers);
-        let offer = self.offer_arriving(ask, head.status, fields, arrived.length);
+        let fields = own.cloned().unwrap_or_else(|| head.fields.map());
+        let offer = self.offer_arriving(ask, head.status, &fields, arrived.length);
         let coded = offer.as_deref();
         let mut shape = shape(
             coded.and_then(|offer| offer.request.as_ref()).unwrap_or(&ask.request),
             head.status,
-            coded.and_then(|offer| offer.fields.as_ref()).unwrap_or(fields),
+            coded.and_then(|offer| offer.fields.clone()).unwrap_or(fields),
             arrived.length,
             own.is_none().then_some(&head.terms),
             &ask.policy,

@@ -89,7 +89,7 @@ impl Worker {
                     }
                     Some(stale)
                         if stale.head().terms.has_validator()
-                            && confirms(&stale.head().headers, &answer.head.headers) =>
+                            && confirms(&stale.head().fields.map(), &answer.head.headers) =>
                     {
                         self.confirmed(writer, job, &stale, &answer, moments);
                     }
@@ -123,7 +123,7 @@ impl Worker {
     ) -> (Result<Answer, SendError>, Moments) {
         let mut fields = match stale.map(Stored::head) {
             _ if !job.conditions.is_empty() => job.conditions.clone(),
-            Some(head) => conditions(&head.headers, &head.terms),
+            Some(head) => conditions(&head.fields.map(), &head.terms),
             None => HeaderMap::new(),
         };
         if let Some(span) = span {
@@ -175,7 +175,7 @@ impl Worker {
         self.edge.metrics.store.revalidated.inc();
         let old = stale.head();
         let mut head = ResponseHead::new(old.status);
-        head.headers = freshened(&old.headers, &answer.head.headers);
+        head.headers = freshened(&old.fields.map(), &answer.head.headers);
         add_date(&mut head.headers, moments.received);
         let fill = writer.fill();
         let (length, held) = (Some(stale.body().len()), Some(stale.body().held_bytes()));
@@ -371,12 +371,12 @@ impl Worker {
         if !concerns(request, &old.terms) {
             return;
         }
-        match judge_head(&old.headers, length, head.status, &head.headers) {
+        match judge_head(&old.fields.map(), length, head.status, &head.headers) {
             HeadVerdict::Silent => {}
             HeadVerdict::Invalidates => old.make_stale(moments.received.boot),
             HeadVerdict::Freshens => {
                 let mut fresh = ResponseHead::new(old.status);
-                fresh.headers = freshened(&old.headers, &head.headers);
+                fresh.headers = freshened(&old.fields.map(), &head.headers);
                 add_date(&mut fresh.headers, moments.received);
                 let request = Request { method: http::Method::GET, ..request.clone() };
                 let held = Some(stored.body().held_bytes());

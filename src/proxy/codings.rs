@@ -54,13 +54,14 @@ impl Worker {
         }
         let head = stored.head();
         let length = Some(stored.body().len());
-        let (mut offer, negotiation) = begin(ask, head.status, &head.headers, length)?;
+        let fields = head.fields.map();
+        let (mut offer, negotiation) = begin(ask, head.status, &fields, length)?;
         // The known copy is confirmed; no body is needed.
         if negotiation.known == Known::Nothing
             && let Some((coding, sibling)) = self.sibling(stored, &negotiation.wanted, now)
             && let Some((print, body)) = apart(&sibling)
         {
-            offer.fields = Some(coded_fields(&head.headers, coding, print));
+            offer.fields = Some(coded_fields(&fields, coding, print));
             offer.body = Some(body);
         }
         Some(offer)

@@ -64,7 +64,7 @@ impl Worker {
 
     /// Notes where a response will be found for other queries than its own.
     pub(super) fn learn_search(&self, ask: &Ask, head: &Head) {
-        let Some(rule) = NoVarySearch::of(&head.headers) else { return };
+        let Some(rule) = NoVarySearch::of(&head.fields.map()) else { return };
         let site = self.edge.config.sites.get(ask.site).map_or("", |site| &*site.name);
         let base = self.without_query(ask, site);
         self.edge.store.learn_search(&base, ask.request.query.as_deref(), &rule, &head.key);

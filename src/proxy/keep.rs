@@ -139,8 +139,8 @@ impl Worker {
         judged: impl FnOnce(&ResponseHead) -> Option<NewHead>,
     ) -> Option<(NewHead, HeaderMap)> {
         let old = old.head();
-        let same = old
-            .headers
+        let stored = old.fields.map();
+        let same = stored
             .get_all(header::CONTENT_ENCODING)
             .iter()
             .eq(new.get_all(header::CONTENT_ENCODING));
@@ -149,9 +149,9 @@ impl Worker {
             return None;
         }
         let mut head = ResponseHead::new(StatusCode::OK);
-        head.headers = freshened(&old.headers, new);
+        head.headers = freshened(&stored, new);
         // Bytes that came with a cookie are judged with it, and whoever asked for them gets it.
-        if !old.headers.contains_key(header::SET_COOKIE) {
+        if !stored.contains_key(header::SET_COOKIE) {
             for cookie in new.get_all(header::SET_COOKIE) {
                 head.headers.append(header::SET_COOKIE, cookie.clone());
             }

@@ -120,8 +120,8 @@ impl Worker {
         };
         let head = part.head();
         let fits = usable(head, verdict);
-        let (fields, extent) = (&head.headers, part.extent());
-        let shape = shape_part(request, fields, extent, &head.terms, &ask.policy, now);
+        let (fields, extent) = (head.fields.map(), part.extent());
+        let shape = shape_part(request, &fields, extent, &head.terms, &ask.policy, now);
         let has_it = shape.is_some();
         if fits
             && let Some(shape) = shape
@@ -167,7 +167,7 @@ impl Worker {
             return None;
         }
         let terms = Some(&head.terms);
-        let shape = shape(request, head.status, &head.headers, length, terms, &ask.policy, now);
+        let shape = shape(request, head.status, head.fields.map(), length, terms, &ask.policy, now);
         let body = match shape.part {
             Asked::None => Body::Empty,
             Asked::Whole => stored.whole(),
@@ -192,11 +192,11 @@ impl Worker {
         let (stored, verdict) =
             store.lookup_excerpt(note, &request.headers, held.as_bytes(), purges, epoch)?;
         let head = stored.head();
-        let range = ContentRange::of(&head.headers)?;
+        let range = ContentRange::of(&head.fields.map())?;
         if range.size() != stored.body().len() || !usable(head, verdict) {
             return None;
         }
-        let shape = shape_excerpt(request, &head.headers, &range, &head.terms, &ask.policy, now)?;
+        let shape = shape_excerpt(request, &head.fields.map(), &range, &head.terms, &ask.policy, now)?;
         let cut = |start, length| stored.body().range(start - range.first, length);
         let body = assemble(&shape.part, || Body::Empty, cut);
         Some(Found { shape, body, ttl: head.ttl(now) })
@@ -227,7 +227,7 @@ impl Worker {
         if total.is_none() {
             headers.remove(header::CONTENT_LENGTH);
         }
-        let verdict = judge_head(&old.headers, total.unwrap_or(0), head.status, &headers);
+        let verdict = judge_head(&old.fields.map(), total.unwrap_or(0), head.status, &headers);
         if verdict == HeadVerdict::Invalidates {
             old.make_stale(moments.received.boot);
         }

@@ -164,7 +164,7 @@ impl Worker {
         let shape = shape(
             &ask.request,
             head.status,
-            own.unwrap_or(&head.headers),
+            own.cloned().unwrap_or_else(|| head.fields.map()),
             Some(segments.total()),
             own.is_none().then_some(&head.terms),
             &ask.policy,
@@ -224,7 +224,7 @@ impl Worker {
         let shape = shape(
             &ask.request,
             head.status,
-            &head.headers,
+            head.fields.map(),
             Some(total),
             Some(&head.terms),
             &ask.policy,

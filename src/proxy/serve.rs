@@ -308,7 +308,7 @@ impl Edge {
         };
         let draw = self.dice.jitter(&head.key.parts, head.fill);
         let mut kept = ResponseHead::new(head.status);
-        kept.headers = head.headers.clone();
+        kept.headers = head.fields.map();
         let anew = storable(request, &kept, policy, requested, terms.received, draw);
         // What it may be shown for is judged by its own mark.
         Some(anew.map(|anew| Terms { mark: terms.mark, ..anew }))

@@ -448,7 +448,7 @@ fn shape_bytes(
     if request.method != http::Method::GET {
         return None;
     }
-    let headers = || answered_fields(stored, Some(terms), policy, now);
+    let headers = || answered_fields(stored.clone(), Some(terms), policy, now);
     if is_not_modified(request, StatusCode::PARTIAL_CONTENT, stored, Some(terms), now.wall) {
         return Some(not_modified(headers()));
     }

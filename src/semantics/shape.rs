@@ -63,22 +63,23 @@ pub enum Part {
 pub fn shape(
     request: &Request,
     status: StatusCode,
-    stored: &HeaderMap,
+    stored: HeaderMap,
     length: Option<u64>,
     terms: Option<&Terms>,
     policy: &Policy,
     now: Now,
 ) -> Shape {
+    let unchanged = is_not_modified(request, status, &stored, terms, now.wall);
+    let asked = single_range(request)
+        .filter(|_range| range_condition_holds(request, &stored, terms, now.wall));
     let headers = answered_fields(stored, terms, policy, now);
-    if is_not_modified(request, status, stored, terms, now.wall) {
+    if unchanged {
         return not_modified(headers);
     }
     if request.method == Method::HEAD {
         return Shape { status, headers, part: Part::None, head_length: length };
     }
-    if let (StatusCode::OK, Some(length), Some(field)) = (status, length, single_range(request))
-        && range_condition_holds(request, stored, terms, now.wall)
-    {
+    if let (StatusCode::OK, Some(length), Some(field)) = (status, length, asked) {
         return match ranges(field, length) {
             Ranges::Whole => Shape { status, headers, part: Part::Whole, head_length: None },
             Ranges::Unsatisfiable => unsatisfiable(headers, length),
@@ -98,12 +99,11 @@ pub(super) fn single_range(request: &Request) -> Option<&[u8]> {
 
 /// Stored fields that a client may see, with `Age` and `Date`.
 pub(super) fn answered_fields(
-    stored: &HeaderMap,
+    mut headers: HeaderMap,
     terms: Option<&Terms>,
     policy: &Policy,
     now: Now,
 ) -> HeaderMap {
-    let mut headers = stored.clone();
     headers.remove(header::CONTENT_LENGTH);
     if terms.is_none_or(|terms| terms.has_hidden_fields) {
         headers.remove(ATOLL_CACHE_CONTROL);

@@ -38,9 +38,6 @@ pub(super) fn checksum(head: &Head, body: &StoredBody) -> u128 {
         _ => Default::default(),
     };
     let mut parts: Vec<&[u8]> = vec![&head.key.parts, head.secondary(), &numbers, &first, &last];
-    for (name, value) in &head.headers {
-        parts.push(name.as_str().as_bytes());
-        parts.push(value.as_bytes());
-    }
+    parts.push(head.fields.as_bytes());
     KeySecret([0, 0]).hash(&parts)
 }

@@ -151,7 +151,7 @@ impl Store {
             let hint = self.hint(name, base, &reduced)?;
             hint.keys.iter().find_map(|key| match self.lookup(key, request, purges, epoch) {
                 Lookup::Found(stored, verdict)
-                    if NoVarySearch::of(&stored.head().headers).as_ref() == Some(rule) =>
+                    if NoVarySearch::of(&stored.head().fields.map()).as_ref() == Some(rule) =>
                 {
                     usable(stored, verdict)
                 }

@@ -5,19 +5,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::memory::{Accounted, allocated};
 use super::pieces::{Piece, draw_lineage};
 use super::uses::Uses;
 use super::variants::Variants;
 use crate::clock::Now;
-use crate::message::{Blocks, Body};
+use crate::message::{Blocks, Body, Fields};
 use crate::purge::{Bearer, Found, Selectors};
 use crate::semantics::{CacheKey, Extent, KeySecret, Segments, Terms, VaryFields};
 
 /// What the store's map itself takes for an entry, measured: two list nodes, bucket, counters.
 pub(super) const ENTRY_BYTES: u64 = 320;
+
+/// What a block of bytes takes besides itself once it has several holders.
+const SHARED_BYTES: usize = 24;
 
 /// Fields of a [`Head`] that its maker knows.
 #[derive(Clone, Debug)]
@@ -56,7 +59,7 @@ pub struct Head {
     /// Status.
     pub status: StatusCode,
     /// Fields.
-    pub headers: HeaderMap,
+    pub fields: Fields,
     /// Terms of reuse.
     pub terms: Terms,
     /// What it answers to in the purge table, with the key: see [`Head::bearer`].
@@ -81,19 +84,19 @@ impl Head {
     /// A head in memory of its own: what it was made from may be slices of large read buffers.
     #[must_use]
     pub fn new(new: NewHead) -> Self {
-        let headers = compact(&new.headers);
+        let fields = Fields::of(&new.headers);
         let mut terms = new.terms;
         // As it came it is a slice of a read buffer, which it would keep alive.
         terms.etag = terms.etag.and_then(|etag| {
-            let kept = headers.get(http::header::ETAG).filter(|kept| **kept == etag).cloned();
-            kept.or_else(|| HeaderValue::from_bytes(etag.as_bytes()).ok())
+            let kept = fields.get(&http::header::ETAG);
+            kept.filter(|kept| *kept == etag).or_else(|| HeaderValue::from_bytes(etag.as_bytes()).ok())
         });
         Self {
             checked: AtomicU64::new(new.born),
             must_check: AtomicBool::new(false),
             soft_at: AtomicU64::new(0),
             refresh_from: AtomicU64::new(0),
-            headers,
+            fields,
             selectors: new.selectors.beside(&new.key),
             key: new.key,
             vary: new.vary,
@@ -138,7 +141,7 @@ impl Head {
     /// [`VaryFields::secondary_in_language`].
     #[must_use]
     pub(super) fn secondary_in_language(&self) -> Option<Vec<u8>> {
-        self.vary.as_ref()?.secondary_in_language(&self.secondary, &self.headers)
+        self.vary.as_ref()?.secondary_in_language(&self.secondary, &self.fields.map())
     }
 
     /// Notes that a piece of it is stored.
@@ -350,7 +353,8 @@ impl StoredBody {
 
     pub(super) fn allocated(&self) -> u64 {
         match self {
-            Self::One(bytes) => allocated(bytes.len()),
+            Self::One(bytes) if bytes.is_empty() => 0,
+            Self::One(bytes) => allocated(bytes.len()) + allocated(SHARED_BYTES),
             Self::Many(blocks, _) => blocks.iter().map(|block| allocated(block.len()) + 32).sum(),
             Self::Segmented(_) => 0,
         }
@@ -538,51 +542,15 @@ impl Slot {
 
 /// Bytes that a response takes in memory, bookkeeping included.
 pub(super) fn weight(head: &Head, body: &StoredBody) -> u64 {
-    let fields: u64 = head
-        .headers
-        .iter()
-        .map(|(name, value)| {
-            let name = if is_standard(name) { 0 } else { allocated(name.as_str().len()) };
-            name + value.len() as u64
-        })
-        .sum();
-    let map = allocated(head.headers.capacity() * 112);
+    // A block that was handed out once has a count of its holders.
+    let fields = allocated(head.fields.bytes()) + allocated(SHARED_BYTES);
     let parts = allocated(head.key.parts.len()) + allocated(head.secondary.len());
     let rows: u64 = head.selectors.sizes().into_iter().map(allocated).sum();
     allocated(size_of::<Head>() + 16)
         + allocated(size_of::<Stored>() + 16)
-        + map
-        + fields.next_multiple_of(16)
+        + fields
         + parts
         + rows
         + body.allocated()
         + ENTRY_BYTES
-}
-
-/// Whether the name costs no memory of its own.
-fn is_standard(name: &HeaderName) -> bool {
-    name.as_str().len() < 8
-}
-
-/// A copy of all fields whose values share one block of exactly the size they need.
-fn compact(headers: &HeaderMap) -> HeaderMap {
-    let total = headers.values().map(HeaderValue::len).sum();
-    let mut block = BytesMut::with_capacity(total);
-    for value in headers.values() {
-        block.extend_from_slice(value.as_bytes());
-    }
-    let block = block.freeze();
-    let mut copy = HeaderMap::with_capacity(headers.len());
-    let mut start = 0;
-    for (name, value) in headers {
-        let slice = block.slice(start..start + value.len());
-        start += value.len();
-        // The bytes were a field value before, so they are one again.
-        let Ok(value) = HeaderValue::from_maybe_shared(slice) else { continue };
-        // A name that came as a slice of a read buffer gets memory of its own.
-        let name =
-            HeaderName::from_bytes(name.as_str().as_bytes()).unwrap_or_else(|_| name.clone());
-        copy.append(name, value);
-    }
-    copy
 }

@@ -19,7 +19,7 @@ impl Head {
 
 impl Tagged for Head {
     fn first_tags(&self) -> Vec<Box<str>> {
-        first_tags(&self.headers, COUNTED)
+        first_tags(&self.fields.map(), COUNTED)
     }
 }
 

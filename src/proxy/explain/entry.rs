@@ -65,8 +65,9 @@ impl Edge {
             .with("lifetime_seconds", terms.lifetime)
             .with("stale_while_revalidate_seconds", terms.stale_while_revalidate)
             .with("stale_if_error_seconds", terms.stale_if_error);
+        let fields = head.fields.map();
         let told = TOLD.iter().fold(told, |told, (name, field)| {
-            let value = head.headers.get(*field);
+            let value = fields.get(*field);
             told.with_some(name, value.map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()))
         });
         with_extent(self.with_pieces(told, head), stored)

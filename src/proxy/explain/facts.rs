@@ -179,7 +179,7 @@ impl Edge {
 
     pub(super) fn tags_of(&self, stored: &Stored) -> Box<[Box<str>]> {
         // It was stored, so its tags were within the limits.
-        tags(&stored.head().headers, self.tag_limits()).unwrap_or_default()
+        tags(&stored.head().fields.map(), self.tag_limits()).unwrap_or_default()
     }
 
     /// How the purges stand to what is stored.
@@ -228,7 +228,7 @@ impl Edge {
         if foretold.asks != Asks::Alone {
             unconditional(&mut headers);
             if let Some(stored) = &foretold.found {
-                headers.extend(conditions(&stored.head().headers, &stored.head().terms));
+                headers.extend(conditions(&stored.head().fields.map(), &stored.head().terms));
             }
             method = Method::GET;
         }

@@ -211,7 +211,7 @@ impl Reading {
     async fn ask(&self, span: Span) -> Result<Answer, Trouble> {
         let (worker, ask) = (&self.worker, &self.ask);
         let requested = clock::now();
-        let Some(validator) = StrongValidator::of(&self.head.headers, requested.wall) else {
+        let Some(validator) = StrongValidator::of(&self.head.fields.map(), requested.wall) else {
             return Err(self.changed());
         };
         let outgoing = worker.outgoing(ask, self.fields(span, &validator), Body::Empty);

@@ -19,7 +19,7 @@ fn shaped(request: &Request, status: u16, stored: Fields<'_>, policy: &Policy) -
     let terms = judged(status, stored, policy).unwrap();
     let status = StatusCode::from_u16(status).unwrap();
     let now = Now::at(ARRIVAL + 5);
-    shape(request, status, &fields(stored), Some(10), Some(&terms), policy, now)
+    shape(request, status, fields(stored), Some(10), Some(&terms), policy, now)
 }
 
 fn names(headers: &HeaderMap) -> Vec<&str> {
@@ -168,7 +168,7 @@ fn ranges_apply_to_get_of_a_complete_200_only() {
     let now = Now::at(ARRIVAL);
     let status = StatusCode::OK;
     let arriving =
-        shape(&get("http://h/", &range), status, &fields(TEXT), None, None, &policy, now);
+        shape(&get("http://h/", &range), status, fields(TEXT), None, None, &policy, now);
     assert_eq!((arriving.status, arriving.part), (StatusCode::OK, Part::Whole));
     assert!(!arriving.headers.contains_key("age"));
     let weak: Vec<_> =
