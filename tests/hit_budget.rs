@@ -8,6 +8,13 @@
 //!
 //! A binary of its own, since the counting allocator is the whole process's.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may fail, and its helpers are part of it"
+)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write};
