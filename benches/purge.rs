@@ -315,7 +315,8 @@ impl World {
             decide_why(&asked, found, true, &self.policy, Trust::of(lease, &self.policy), now, 1.0);
         let length = Some(stored.body().len());
         let terms = Some(&head.terms);
-        let answer = shape(&asked, head.status, head.fields.map(), length, terms, &self.policy, now);
+        let answer =
+            shape(&asked, head.status, head.fields.map(), length, terms, &self.policy, now);
         std::hint::black_box((answer, stored.whole()));
         matches!(decision, Decision::Hit { .. })
     }

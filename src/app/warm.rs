@@ -44,6 +44,7 @@ pub(super) async fn fetch(proxy: Proxy, head: RequestHead, keep_bytes: usize) ->
     let arrived = clock::now();
     let request = Request { head, body: Body::Empty, client, interim, arrived, upgrade: None };
     let mut response = proxy.serve(request).await;
+    response.join_fields();
     let record = response.record.take();
     let mut fetched = Fetched {
         status: response.status.as_u16(),

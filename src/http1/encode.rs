@@ -6,7 +6,7 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use super::request::RequestFraming;
-use crate::message::ResponseHead;
+use crate::message::{Fields, ResponseHead};
 
 /// Last chunk and empty trailer section: the end of a chunked body.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -62,24 +62,33 @@ pub(super) fn encode_request_fields(
     for (name, value) in headers.iter().filter(|(name, _)| wanted(name)) {
         if *name == header::TE {
             out.put_slice(b"te: trailers\r\nconnection: te\r\n");
-        } else if *name != header::HOST && *name != header::EXPECT && !is_of_connection(name) {
+        } else if *name != header::HOST
+            && *name != header::EXPECT
+            && !is_of_connection(name.as_str().as_bytes())
+        {
             encode_field(name, value, out);
         }
     }
 }
 
-/// Writes the head of the answer to a request of `version`. Fields of framing and connection in
-/// `headers` are passed over. We always answer as HTTP/1.1 (RFC 9110 section 2.5).
+/// Writes the head of the answer to a request of `version`; its fields are those at rest, if there
+/// are any, then those in the map. Fields of framing and connection among them are passed over. We
+/// always answer as HTTP/1.1 (RFC 9110 section 2.5).
 pub fn encode_response(
     version: Version,
     status: StatusCode,
-    headers: &HeaderMap,
+    (stored, headers): (Option<&Fields>, &HeaderMap),
     framing: BodyFraming,
     keep_alive: bool,
     out: &mut BytesMut,
 ) {
-    out.reserve(96 + headers.len() * 48);
+    // A usual name at rest is a byte, and is written in some fifteen.
+    let stored_bytes = stored.map_or(0, |fields| fields.bytes() + fields.len() * 18);
+    out.reserve(160 + stored_bytes + headers.len() * 48);
     encode_status(status, out);
+    if let Some(stored) = stored {
+        encode_stored(stored, out);
+    }
     encode_fields(headers, out);
     match framing {
         BodyFraming::None | BodyFraming::Close => {}
@@ -127,14 +136,25 @@ pub(super) fn encode_status(status: StatusCode, out: &mut BytesMut) {
 
 pub(super) fn encode_fields(headers: &HeaderMap, out: &mut BytesMut) {
     for (name, value) in headers {
-        if !is_of_connection(name) {
+        if !is_of_connection(name.as_str().as_bytes()) {
             encode_field(name, value, out);
         }
     }
 }
 
+fn encode_stored(fields: &Fields, out: &mut BytesMut) {
+    for (name, value) in fields.lines() {
+        if !is_of_connection(name) {
+            encode_line(name, value, out);
+        }
+    }
+}
+
 fn encode_field(name: &HeaderName, value: &HeaderValue, out: &mut BytesMut) {
-    let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
+    encode_line(name.as_str().as_bytes(), value.as_bytes(), out);
+}
+
+fn encode_line(name: &[u8], value: &[u8], out: &mut BytesMut) {
     out.reserve(name.len() + value.len() + 4);
     out.put_slice(name);
     out.put_slice(b": ");
@@ -149,17 +169,17 @@ fn encode_length(length: u64, out: &mut BytesMut) {
 }
 
 /// Fields that only the connection's owner writes.
-fn is_of_connection(name: &HeaderName) -> bool {
+fn is_of_connection(name: &[u8]) -> bool {
     matches!(
-        name.as_str(),
-        "content-length"
-            | "transfer-encoding"
-            | "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "upgrade"
-            | "trailer"
-            | "te"
-            | "http2-settings"
+        name,
+        b"content-length"
+            | b"transfer-encoding"
+            | b"connection"
+            | b"keep-alive"
+            | b"proxy-connection"
+            | b"upgrade"
+            | b"trailer"
+            | b"te"
+            | b"http2-settings"
     )
 }

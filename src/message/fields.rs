@@ -121,6 +121,12 @@ impl Fields {
         iter
     }
 
+    /// The bytes of each name and value, one after the other.
+    #[must_use]
+    pub fn lines(&self) -> Lines<'_> {
+        Lines(self.iter())
+    }
+
     /// As a map. Values are slices of the block, so nothing of them is copied.
     #[must_use]
     pub fn map(&self) -> HeaderMap {
@@ -139,6 +145,18 @@ impl Fields {
         self.iter().find(|(other, _)| other == name).map(|(_, value)| value)
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.iter().left
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The block as it lies there.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -149,6 +167,25 @@ impl Fields {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.block.len()
+    }
+}
+
+/// See [`Fields::lines`].
+#[derive(Debug)]
+pub struct Lines<'a>(Iter<'a>);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let fields = &mut self.0;
+        let block = fields.block;
+        fields.left = fields.left.checked_sub(1)?;
+        let name = match fields.number()? {
+            0 => block.get(fields.stretch()?)?,
+            number => NAMES.get(number - 1)?.as_str().as_bytes(),
+        };
+        Some((name, block.get(fields.stretch()?)?))
     }
 }
 
@@ -293,6 +330,9 @@ mod tests {
             };
             prop_assert_eq!(fields.iter().collect::<Vec<_>>(), row(&map));
             prop_assert_eq!(row(&fields.map()), row(&map), "in the same order");
+            let lines: Vec<_> = fields.lines().collect();
+            let own = map.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+            prop_assert_eq!(lines, own.collect::<Vec<_>>());
             for name in map.keys() {
                 prop_assert_eq!(fields.get(name).as_ref(), map.get(name));
             }

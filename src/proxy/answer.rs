@@ -15,7 +15,7 @@ use crate::listener::Response;
 use crate::message::Body;
 use crate::origin::{Answer, Framing};
 use crate::semantics::{
-    CacheStatus, Forward, Outcome, Part, Shape, TAG_FIELDS, Trust, add_vary, shape,
+    CacheStatus, Forward, Outcome, Part, Shape, TAG_FIELDS, Trust, add_vary, shape, shape_plain,
 };
 use crate::store::{Fill, FillHead, Stored, StoredBody};
 use crate::telemetry::Record;
@@ -67,6 +67,18 @@ impl Worker {
         let head = stored.head();
         record.tagged = head.tagged();
         let offer = self.offer(ask, stored, now);
+        // Rules may read and change any field.
+        if offer.is_none()
+            && head.is_plain
+            && ask.policy.rules.is_none()
+            && let (Some(shape), None) =
+                (shape_plain(&ask.request, &head.terms, now), stored.body().segments())
+        {
+            let body = stored.whole();
+            let mut response = self.finish(ask, shape, body, &status, outcome, now, record);
+            response.stored = Some(head.fields.clone());
+            return response;
+        }
         let coded = offer.as_deref();
         let copy = coded.and_then(|offer| offer.body.as_ref());
         let length = Some(copy.unwrap_or(stored.body()).len());
@@ -200,6 +212,7 @@ impl Worker {
             || matches!(shape.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         Response {
             status: shape.status,
+            stored: None,
             headers,
             body: if bodiless { Body::Empty } else { body },
             head_length: shape.head_length,

@@ -93,6 +93,7 @@ pub(super) fn in_its_words(mut response: Response) -> Response {
         word => format!("{}: {word}", status.canonical_reason().unwrap_or("error")),
     };
     record.status = StatusCode::OK.as_u16();
+    response.join_fields();
     response.status = StatusCode::OK;
     response.body = Body::Empty;
     response.headers.remove(RETRY_AFTER);

@@ -196,7 +196,8 @@ impl Worker {
         if range.size() != stored.body().len() || !usable(head, verdict) {
             return None;
         }
-        let shape = shape_excerpt(request, &head.fields.map(), &range, &head.terms, &ask.policy, now)?;
+        let shape =
+            shape_excerpt(request, &head.fields.map(), &range, &head.terms, &ask.policy, now)?;
         let cut = |start, length| stored.body().range(start - range.first, length);
         let body = assemble(&shape.part, || Body::Empty, cut);
         Some(Found { shape, body, ttl: head.ttl(now) })

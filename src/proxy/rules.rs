@@ -165,6 +165,7 @@ impl Asker {
 
     /// Dresses an answer as the rules say: its page where it is an error, then its fields.
     pub(super) fn dress(&self, rules: &Rules, response: &mut Response) {
+        response.join_fields();
         let record = response.record.as_ref();
         let ours = record.is_some_and(|record| record.outcome == Outcome::Refused);
         let error = response.status.is_client_error() || response.status.is_server_error();

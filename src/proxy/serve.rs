@@ -141,6 +141,7 @@ async fn routed(
         response = grpc::in_its_words(response);
     }
     if let Some(told) = told {
+        response.join_fields();
         response.headers.insert(ATOLL_EXPLAIN, told);
     }
     response

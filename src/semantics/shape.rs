@@ -89,6 +89,44 @@ pub fn shape(
     Shape { status, headers, part: Part::Whole, head_length: None }
 }
 
+/// Whether [`shape`] leaves the fields of a stored response as they are and only adds to them:
+/// nothing has to be hidden and nothing that an answer needs is missing. Event streams are left out,
+/// since they are sent at another pace, which is found by their type.
+#[must_use]
+pub fn is_plain(status: StatusCode, stored: &HeaderMap, terms: &Terms) -> bool {
+    let kind = stored.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let events = kind.get(..EVENTS.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS));
+    status == StatusCode::OK
+        && stored.contains_key(header::DATE)
+        && !stored.contains_key(header::CONTENT_LENGTH)
+        && !terms.has_hidden_fields
+        && !events
+}
+
+const EVENTS: &[u8] = b"text/event-stream";
+
+/// What [`shape`] gives a request of a response that is plain ([`is_plain`]), but with only those
+/// fields that it adds; `None` where it does more than to add them. The short way of most hits.
+#[must_use]
+pub fn shape_plain(request: &Request, terms: &Terms, now: Now) -> Option<Shape> {
+    let asked = &request.headers;
+    let whole = request.method == Method::GET
+        && !request.has_range()
+        && !asked.contains_key(header::IF_NONE_MATCH)
+        && !asked.contains_key(header::IF_MODIFIED_SINCE);
+    if !whole {
+        return None;
+    }
+    // What speaks of this one exchange comes behind it.
+    let mut headers = HeaderMap::with_capacity(6);
+    headers.insert(header::AGE, age(terms, now));
+    Some(Shape { status: StatusCode::OK, headers, part: Part::Whole, head_length: None })
+}
+
+fn age(terms: &Terms, now: Now) -> HeaderValue {
+    HeaderValue::from(terms.age(now).as_secs())
+}
+
 /// The `Range` field that counts; for other methods than GET there is none.
 pub(super) fn single_range(request: &Request) -> Option<&[u8]> {
     if !request.has_range() {
@@ -114,7 +152,7 @@ pub(super) fn answered_fields(
         }
     }
     if let Some(terms) = terms {
-        headers.insert(header::AGE, HeaderValue::from(terms.age(now).as_secs()));
+        headers.insert(header::AGE, age(terms, now));
         if !headers.contains_key(header::DATE)
             && let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(terms.date))
         {

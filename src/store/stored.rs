@@ -14,7 +14,7 @@ use super::variants::Variants;
 use crate::clock::Now;
 use crate::message::{Blocks, Body, Fields};
 use crate::purge::{Bearer, Found, Selectors};
-use crate::semantics::{CacheKey, Extent, KeySecret, Segments, Terms, VaryFields};
+use crate::semantics::{CacheKey, Extent, KeySecret, Segments, Terms, VaryFields, is_plain};
 
 /// What the store's map itself takes for an entry, measured: two list nodes, bucket, counters.
 pub(super) const ENTRY_BYTES: u64 = 320;
@@ -71,6 +71,8 @@ pub struct Head {
     /// Number of the representation's bytes: no other has it, a confirmed head keeps it. The pieces
     /// of a response are found by it.
     pub lineage: u64,
+    /// An answer only adds to its fields: see [`is_plain`].
+    pub is_plain: bool,
     has_pieces: AtomicBool,
     pub(super) checked: AtomicU64,
     must_check: AtomicBool,
@@ -89,7 +91,8 @@ impl Head {
         // As it came it is a slice of a read buffer, which it would keep alive.
         terms.etag = terms.etag.and_then(|etag| {
             let kept = fields.get(&http::header::ETAG);
-            kept.filter(|kept| *kept == etag).or_else(|| HeaderValue::from_bytes(etag.as_bytes()).ok())
+            kept.filter(|kept| *kept == etag)
+                .or_else(|| HeaderValue::from_bytes(etag.as_bytes()).ok())
         });
         Self {
             checked: AtomicU64::new(new.born),
@@ -97,6 +100,7 @@ impl Head {
             soft_at: AtomicU64::new(0),
             refresh_from: AtomicU64::new(0),
             fields,
+            is_plain: is_plain(new.status, &new.headers, &terms),
             selectors: new.selectors.beside(&new.key),
             key: new.key,
             vary: new.vary,

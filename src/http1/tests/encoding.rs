@@ -55,7 +55,14 @@ fn heads_are_written_with_our_framing_only() {
     ];
     for (framing, keep_alive, version, lines) in rows {
         let mut out = BytesMut::new();
-        encode_response(version, StatusCode::NOT_FOUND, &headers, framing, keep_alive, &mut out);
+        encode_response(
+            version,
+            StatusCode::NOT_FOUND,
+            (None, &headers),
+            framing,
+            keep_alive,
+            &mut out,
+        );
         let expected = format!(
             "HTTP/1.1 404 Not Found\r\nhost: h\r\nexpect: 100-continue\r\nx: y\r\n{lines}\r\n"
         );
@@ -70,4 +77,38 @@ fn chunk_heads_are_hexadecimal() {
         encode_chunk_head(length, &mut out);
         assert_eq!(out, format!("{length:x}\r\n"));
     }
+}
+
+#[test]
+fn fields_at_rest_are_written_like_others_and_before_them() {
+    let map = |fields: &[(&'static str, &'static str)]| {
+        fields
+            .iter()
+            .map(|(name, value)| {
+                (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
+            })
+            .collect::<http::HeaderMap>()
+    };
+    let stored = map(&[
+        ("date", "today"),
+        ("x-own", "1"),
+        ("connection", "close"),
+        ("te", "trailers"),
+        ("http2-settings", "a"),
+        ("etag", ""),
+    ]);
+    let own = map(&[("age", "5"), ("upgrade", "x")]);
+    let mut both = stored.clone();
+    both.extend(own.clone());
+    let write = |fields: (Option<&crate::message::Fields>, &http::HeaderMap)| {
+        let mut out = BytesMut::new();
+        let length = BodyFraming::Length(3);
+        encode_response(Version::HTTP_11, StatusCode::OK, fields, length, true, &mut out);
+        out
+    };
+    let stored = crate::message::Fields::of(&stored);
+    assert_eq!(write((Some(&stored), &own)), write((None, &both)));
+    assert!(
+        write((Some(&stored), &own)).starts_with(b"HTTP/1.1 200 OK\r\ndate: today\r\nx-own: 1\r\n")
+    );
 }

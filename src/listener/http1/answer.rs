@@ -59,11 +59,13 @@ impl Answer {
     /// Decides the framing of `response` and writes its head into `output`. Length wherever it is
     /// known; else chunked; else, for HTTP/1.0, the end of the connection.
     pub(super) fn begin(response: Response, terms: Terms, output: &mut Output) -> Self {
-        let Response { status, headers, body, head_length, close, record, tunnel: _ } = response;
+        let Response { status, stored, headers, body, head_length, close, record, tunnel: _ } =
+            response;
         let framing = framing(status, &body, head_length, terms);
         let sends_body = !terms.head_only && !has_no_body(status);
         let keep_alive = terms.keep_alive && !close && framing != BodyFraming::Close;
-        encode_response(terms.version, status, &headers, framing, keep_alive, &mut output.head);
+        let fields = (stored.as_ref(), &headers);
+        encode_response(terms.version, status, fields, framing, keep_alive, &mut output.head);
         let (body, state) = if sends_body && framing != BodyFraming::Length(0) {
             (body, State::Open)
         } else {

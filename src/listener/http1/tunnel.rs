@@ -19,7 +19,8 @@ use crate::telemetry::DoorMetrics;
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
     /// Confirms the upgrade and carries the tunnel to its end.
-    pub(super) async fn tunnel(&mut self, response: Response, tunnel: Tunnel) -> Flow {
+    pub(super) async fn tunnel(&mut self, mut response: Response, tunnel: Tunnel) -> Flow {
+        response.join_fields();
         // Interim responses that have not been taken yet stand before it.
         let mut head = std::mem::take(&mut self.output.head);
         encode_switching(&response.headers, &tunnel.protocol, &mut head);

@@ -200,12 +200,12 @@ fn forward(respond: &mut SendResponse<Bytes>, interims: &Interims, task: &mut Ta
 /// Sends an answer and completes its record.
 async fn answer<H>(
     shared: &Shared<H>,
-    response: Response,
+    mut response: Response,
     is_head: bool,
     mut respond: SendResponse<Bytes>,
 ) {
-    let Response { status, mut headers, mut body, head_length, record, close: _, tunnel: _ } =
-        response;
+    response.join_fields();
+    let Response { status, mut headers, mut body, head_length, record, .. } = response;
     let bodiless = is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let length = body.exact_size();
     let announced =

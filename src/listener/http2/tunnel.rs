@@ -32,6 +32,7 @@ pub(super) async fn serve<H>(
     receive: RecvStream,
     mut respond: SendResponse<Bytes>,
 ) {
+    response.join_fields();
     for name in &NOT_HERE {
         response.headers.remove(name);
     }

@@ -167,8 +167,7 @@ fn ranges_apply_to_get_of_a_complete_200_only() {
     assert_eq!((missing.status, missing.part), (StatusCode::NOT_FOUND, Part::Whole));
     let now = Now::at(ARRIVAL);
     let status = StatusCode::OK;
-    let arriving =
-        shape(&get("http://h/", &range), status, fields(TEXT), None, None, &policy, now);
+    let arriving = shape(&get("http://h/", &range), status, fields(TEXT), None, None, &policy, now);
     assert_eq!((arriving.status, arriving.part), (StatusCode::OK, Part::Whole));
     assert!(!arriving.headers.contains_key("age"));
     let weak: Vec<_> =
@@ -228,4 +227,111 @@ fn stored_fields_hold_nothing_of_the_way() {
         ["cache-control", "content-range", "d", "set-cookie2", "surrogate-key"]
     );
     assert_eq!(stored.get_all("d").iter().count(), 2);
+}
+
+mod plain {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const STORED: [(&str, &str); 13] = [
+        ("cache-control", "max-age=60"),
+        ("date", "Sun, 09 Sep 2001 01:46:40 GMT"),
+        ("content-type", "text/plain"),
+        ("content-type", "Text/Event-Stream"),
+        ("content-length", "10"),
+        ("etag", "\"a\""),
+        ("last-modified", "Sun, 09 Sep 2001 01:46:00 GMT"),
+        ("surrogate-key", "a"),
+        ("atoll-cache-control", "max-age=9"),
+        ("set-cookie", "a=b"),
+        ("set-cookie", "c=d"),
+        ("vary", "accept-encoding"),
+        ("x-own", "1"),
+    ];
+
+    const ASKED: [(&str, &str); 8] = [
+        ("if-none-match", "\"a\""),
+        ("if-none-match", "\"b\""),
+        ("if-modified-since", "Sun, 09 Sep 2001 01:46:40 GMT"),
+        ("range", "bytes=0-1"),
+        ("range", "lines=1-2"),
+        ("if-range", "\"a\""),
+        ("if-match", "\"a\""),
+        ("accept", "text/plain"),
+    ];
+
+    fn some_of<T: Copy + std::fmt::Debug + 'static>(
+        all: &'static [T],
+    ) -> impl Strategy<Value = Vec<T>> {
+        proptest::sample::subsequence(all, 0..=all.len())
+    }
+
+    /// What the short way and the long way give; the first where it is to be had.
+    fn both(
+        method: &str,
+        asked: Fields<'_>,
+        status: u16,
+        stored: Fields<'_>,
+        seconds: u64,
+    ) -> (Option<Shape>, Shape) {
+        let request = request(method, "http://h/", asked);
+        let policy = Policy::default();
+        let lasting = judged(200, &[("cache-control", "max-age=60")], &policy).unwrap();
+        let terms = judged(status, stored, &policy).unwrap_or(lasting);
+        let status = StatusCode::from_u16(status).unwrap();
+        let now = Now::at(ARRIVAL + seconds);
+        let stored = stored_fields(&fields(stored), &policy);
+        let short = if is_plain(status, &stored, &terms) {
+            shape_plain(&request, &terms, now)
+        } else {
+            None
+        };
+        let short = short.map(|mut short| {
+            let own = std::mem::replace(&mut short.headers, stored.clone());
+            for (name, value) in &own {
+                short.headers.append(name.clone(), value.clone());
+            }
+            short
+        });
+        (short, shape(&request, status, stored, Some(10), Some(&terms), &policy, now))
+    }
+
+    fn row(shape: &Shape) -> Vec<(&str, &[u8])> {
+        shape.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
+    }
+
+    #[test]
+    fn the_short_way_is_there_for_a_plain_hit_only() {
+        let short = |method, asked: Fields<'_>, status, stored: Fields<'_>| {
+            both(method, asked, status, stored, 5).0.is_some()
+        };
+        assert!(short("GET", &[], 200, TEXT));
+        assert!(short("GET", &[("accept", "a")], 200, TEXT));
+        assert!(!short("HEAD", &[], 200, TEXT));
+        assert!(!short("GET", &[], 404, TEXT));
+        assert!(!short("GET", &[("range", "bytes=0-1")], 200, TEXT));
+        assert!(!short("GET", &[("if-none-match", "\"b\"")], 200, TEXT));
+        assert!(!short("GET", &[], 200, &[("cache-control", "max-age=60")]));
+    }
+
+    proptest! {
+        #[test]
+        fn the_short_way_ends_where_the_long_one_does(
+            method in prop_oneof![9 => Just("GET"), 1 => Just("HEAD"), 1 => Just("POST")],
+            asked in prop_oneof![Just(Vec::new()), some_of(&ASKED)],
+            status in prop_oneof![9 => Just(200_u16), 1 => Just(204), 1 => Just(404), 1 => Just(206)],
+            stored in some_of(&STORED),
+            seconds in 0..100_u64,
+        ) {
+            let (short, long) = both(method, &asked, status, &stored, seconds);
+            if let Some(short) = short {
+                prop_assert_eq!(row(&short), row(&long));
+                prop_assert_eq!(
+                    (short.status, short.part, short.head_length),
+                    (long.status, long.part, long.head_length)
+                );
+            }
+        }
+    }
 }
