@@ -331,10 +331,11 @@ mod tests {
             prop_assert_eq!(fields.iter().collect::<Vec<_>>(), row(&map));
             prop_assert_eq!(row(&fields.map()), row(&map), "in the same order");
             let lines: Vec<_> = fields.lines().collect();
-            let own = map.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-            prop_assert_eq!(lines, own.collect::<Vec<_>>());
+            let own: Vec<_> =
+                map.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())).collect();
+            prop_assert_eq!(lines, own);
             for name in map.keys() {
-                prop_assert_eq!(fields.get(name).as_ref(), map.get(name));
+                prop_assert_eq!(fields.get(name), map.get(name).cloned());
             }
         }
     }

@@ -336,7 +336,11 @@ fn what_changed_in_memory_is_a_miss() {
     let changes: [(&str, Change); 4] = [
         ("a later end of freshness", |head| head.terms.fresh_for += Duration::from_nanos(1 << 20)),
         ("a status", |head| head.status = StatusCode::NOT_FOUND),
-        ("a field", |head| head.fields = Fields::of(&HeaderMap::new())),
+        ("a field", |head| {
+            let mut fields = head.fields.map();
+            fields.insert("x-user", HeaderValue::from_static("bob"));
+            head.fields = Fields::of(&fields);
+        }),
         ("a fill", |head| head.fill ^= 1),
     ];
     for (what, change) in changes {

@@ -324,6 +324,9 @@ mod plain {
             stored in some_of(&STORED),
             seconds in 0..100_u64,
         ) {
+            // A request with a field twice that may be there once is refused before.
+            let mut asked = asked;
+            asked.dedup_by_key(|(name, _)| *name);
             let (short, long) = both(method, &asked, status, &stored, seconds);
             if let Some(short) = short {
                 prop_assert_eq!(row(&short), row(&long));
