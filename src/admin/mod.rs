@@ -29,6 +29,7 @@ mod server;
 mod site;
 mod status;
 mod successor;
+mod upgrade;
 mod warm;
 
 use std::net::{IpAddr, SocketAddr};
@@ -51,6 +52,7 @@ pub use hooks::Knock;
 pub use problem::Problem;
 pub use reload::{NotReloaded, Reloaded, Reloading};
 pub use server::{Desk, Surface, serve};
+pub use upgrade::{NotUpgraded, Upgraded, Upgrading};
 use site::AdminSite;
 
 use crate::audit::{Act, Written};
@@ -142,7 +144,7 @@ pub struct Seen {
 type Then = fn(&Admin, &Call<'_>, Seen) -> Result<Work, Problem>;
 
 /// Every route; `docs/openapi.yaml` describes the same.
-pub static ROUTES: [Route; 21] = [
+pub static ROUTES: [Route; 22] = [
     Route { method: Method::GET, path: "/metrics", access: Access::Open(health::metrics) },
     Route { method: Method::GET, path: "/healthz", access: Access::Open(health::alive) },
     Route { method: Method::GET, path: "/readyz", access: Access::Open(health::ready) },
@@ -215,6 +217,11 @@ pub static ROUTES: [Route; 21] = [
         method: Method::POST,
         path: "/v1/reload",
         access: Access::Walking(Scope::Config, reload::reload),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/upgrade",
+        access: Access::Walking(Scope::Config, upgrade::upgrade),
     },
     Route {
         method: Method::POST,

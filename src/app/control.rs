@@ -2,7 +2,7 @@
 //! to this process.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener as Socket};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -13,13 +13,13 @@ use tokio::runtime::Runtime;
 use super::{Listening, Shared, StartError};
 use crate::admin::{
     Admin, Control, Desk, Fetch, Identity, ListenerStatus, NodeStatus, Purging, Readiness,
-    Reloading, StoreClass, Surface, serve,
+    Reloading, StoreClass, Surface, Upgrading, serve,
 };
 use crate::audit::Audit;
 use crate::clock::Now;
 use crate::config::Config;
 use crate::health::Order;
-use crate::listener::Drain;
+use crate::listener::{self, Context, Drain, Inherited, OpenSocket, Purpose};
 use crate::message::{Refusal, RequestHead};
 use crate::origin::{OriginStatus, UnknownEndpoint};
 use crate::proxy::{AskedPurge, PurgeByMethod, Purged};
@@ -30,33 +30,37 @@ use crate::telemetry::{Hot, Load, Weight};
 
 /// The admin and watch listeners, bound.
 pub(super) struct Doors {
-    admin: Option<TcpListener>,
-    watch: Option<TcpListener>,
+    admin: Option<Socket>,
+    watch: Option<Socket>,
 }
 
-/// Binds the admin and watch listeners.
+/// Binds the admin and watch listeners, or takes up those that are open.
 pub(super) fn bind(
     config: &Config,
-    control: &Runtime,
+    context: &Context,
+    inherited: &mut Inherited,
     addresses: &mut Listening,
 ) -> Result<Doors, StartError> {
-    let open = |address: Option<SocketAddr>| match address {
-        None => Ok(None),
-        Some(address) => control
-            .block_on(TcpListener::bind(address))
-            .map(Some)
-            .map_err(|error| StartError::Admin { address, error }),
+    let mut open = |purpose, address: Option<SocketAddr>| {
+        let Some(address) = address else { return Ok(None) };
+        let fail = |error| StartError::Admin { address, error };
+        let socket = match inherited.take(purpose, address).into_iter().next() {
+            Some(socket) => socket,
+            None => listener::bind_alone(address).map_err(fail)?,
+        };
+        context.keep(vec![OpenSocket::of(purpose, address, &socket).map_err(fail)?]);
+        Ok(Some(socket))
     };
-    let admin = open(config.admin.address)?;
-    let watch = open(config.watch)?;
-    let local = |door: &Option<TcpListener>| door.as_ref().and_then(|door| door.local_addr().ok());
+    let admin = open(Purpose::Admin, config.admin.address)?;
+    let watch = open(Purpose::Watch, config.watch)?;
+    let local = |door: &Option<Socket>| door.as_ref().and_then(|door| door.local_addr().ok());
     addresses.admin = local(&admin);
     addresses.watch = local(&watch);
     Ok(Doors { admin, watch })
 }
 
-/// Starts what runs beside the workers; gives the admin API, which carries out their purges, too.
-pub(super) fn start(shared: &Arc<Shared>, control: &Runtime, doors: Doors) -> Desk {
+/// The admin API, which carries out the purges of the workers, too.
+pub(super) fn desk(shared: &Arc<Shared>) -> Desk {
     let identity = Identity {
         name: shared.config.node.name.clone(),
         pop: shared.config.node.pop.clone(),
@@ -69,13 +73,37 @@ pub(super) fn start(shared: &Arc<Shared>, control: &Runtime, doors: Doors) -> De
         Arc::clone(&shared.metrics),
         shared.started,
     );
-    let desk: Desk = Arc::new(ArcSwap::new(admin));
+    Arc::new(ArcSwap::new(admin))
+}
+
+/// Lets those in who ask it.
+pub(super) fn open(
+    shared: &Arc<Shared>,
+    control: &Runtime,
+    desk: &Desk,
+    doors: Doors,
+) -> Result<(), StartError> {
+    let _inside = control.enter();
     for (door, surface) in [(doors.admin, Surface::Full), (doors.watch, Surface::Watch)] {
         if let Some(door) = door {
-            control.spawn(serve(door, None, Arc::clone(&desk), surface, shared.stop.subscribe()));
+            let door = TcpListener::from_std(door).map_err(StartError::System)?;
+            let stop = shared.succession.doors();
+            let served = control.spawn(serve(door, None, Arc::clone(desk), surface, stop));
+            shared.succession.served_by(served);
         }
     }
-    desk
+    Ok(())
+}
+
+impl Shared {
+    /// Empties the store, fills under way included; gives the epoch from which that holds.
+    pub(super) fn empty(&self, now: Now) -> u64 {
+        // The row also reaches fills under way, which the store does not hold yet.
+        let applied = self.purges.apply(&[Selector::All], Strength::Hard, now);
+        self.store.clear();
+        self.events.publish(What::Reset { epoch: applied.epoch }, now.wall);
+        applied.epoch
+    }
 }
 
 /// A `PURGE` over a listener for clients is a purge like those over the admin listener.
@@ -102,6 +130,8 @@ impl Control for Shared {
             strength = strength.label(),
             "purge"
         );
+        // No answer may say that it is gone while a process beside this one still has it.
+        self.succession.forget_elsewhere();
         applied
     }
 
@@ -118,15 +148,17 @@ impl Control for Shared {
     }
 
     fn reset(&self, now: Now) -> u64 {
-        // The row also reaches fills under way, which the store does not hold yet.
-        let applied = self.purges.apply(&[Selector::All], Strength::Hard, now);
-        self.store.clear();
-        self.events.publish(What::Reset { epoch: applied.epoch }, now.wall);
-        applied.epoch
+        let epoch = self.empty(now);
+        self.succession.forget_elsewhere();
+        epoch
     }
 
     fn reload(&self, by: &str) -> Reloading {
         self.ask_to_reload(by)
+    }
+
+    fn upgrade(&self, by: &str) -> Upgrading {
+        self.ask_to_upgrade(by)
     }
 
     fn drain(&self, _now: Now) {
