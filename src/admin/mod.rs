@@ -52,8 +52,8 @@ pub use hooks::Knock;
 pub use problem::Problem;
 pub use reload::{NotReloaded, Reloaded, Reloading};
 pub use server::{Desk, Surface, serve};
-pub use upgrade::{NotUpgraded, Upgraded, Upgrading};
 use site::AdminSite;
+pub use upgrade::{NotUpgraded, Upgraded, Upgrading};
 
 use crate::audit::{Act, Written};
 use crate::clock::{self, Now};

@@ -36,9 +36,7 @@ use in_force::InForce;
 use crate::audit::{Audit, Signature};
 use crate::clock::{self, Now};
 use crate::config::Config;
-use crate::listener::{
-    BindError, CertificateError, Context, Drain, TlsAcceptorState, bind_beside,
-};
+use crate::listener::{BindError, CertificateError, Context, Drain, TlsAcceptorState, bind_beside};
 use crate::origin::{OriginConfigError, Origins};
 use crate::proxy::{Edge, Proxy};
 use crate::purge::Secret;
@@ -197,9 +195,8 @@ impl Running {
         let origins = Origins::new(&config.origins, Arc::clone(&limits), &metrics, &events)
             .map_err(StartError::Origin)?;
         let (tls, fingerprint) = tls(&config)?;
-        let (sockets, kept) =
-            bind_beside(&config.listeners, config.node.workers, &mut inherited)
-                .map_err(StartError::Bind)?;
+        let (sockets, kept) = bind_beside(&config.listeners, config.node.workers, &mut inherited)
+            .map_err(StartError::Bind)?;
         let mut addresses = addresses(&config, sockets.first().map(|s| s.addresses()));
         addresses.self_made = fingerprint;
 

@@ -264,7 +264,9 @@ impl Event<'_> {
             }
             "reload" => self.reload(),
             "upgrade" => match text("why") {
-                why if why.is_empty() => format!("another process has taken over  by {}", text("by")),
+                why if why.is_empty() => {
+                    format!("another process has taken over  by {}", text("by"))
+                }
                 why => format!("no upgrade: {why}"),
             },
             "drain" => "the node drains".to_owned(),

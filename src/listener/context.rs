@@ -135,7 +135,9 @@ impl Context {
     /// No descriptor is left.
     pub fn sockets(&self) -> std::io::Result<Vec<OpenSocket>> {
         let open = self.open_sockets();
-        open.iter().map(|open| OpenSocket::of(open.purpose, open.configured, &open.socket)).collect()
+        open.iter()
+            .map(|open| OpenSocket::of(open.purpose, open.configured, &open.socket))
+            .collect()
     }
 
     pub(super) fn let_sockets_go(&self) {

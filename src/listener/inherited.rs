@@ -104,7 +104,8 @@ impl Inherited {
             _ => Some(address),
         };
         let Some(at) = at else { return Vec::new() };
-        let (taken, left) = std::mem::take(&mut self.0).into_iter().partition(|open| open.is_at(at));
+        let (taken, left) =
+            std::mem::take(&mut self.0).into_iter().partition(|open| open.is_at(at));
         self.0 = left;
         let taken: Vec<OpenSocket> = taken;
         taken.into_iter().map(|open| open.socket).collect()

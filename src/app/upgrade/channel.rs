@@ -64,8 +64,7 @@ impl Channel {
     /// Two ends.
     pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
         let flags = SocketFlags::CLOEXEC;
-        let (ours, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         Ok((Self::of(ours)?, theirs))
     }
 
@@ -78,7 +77,8 @@ impl Channel {
     /// Hands listening sockets over.
     pub(super) fn give(&self, sockets: &[OpenSocket]) -> io::Result<()> {
         for some in sockets.chunks(TOGETHER) {
-            let names = some.iter().map(|open| format!("\n{} {}", open.purpose.label(), open.configured));
+            let names =
+                some.iter().map(|open| format!("\n{} {}", open.purpose.label(), open.configured));
             let text = names.fold("sockets".to_owned(), |text, name| text + &name);
             let descriptors: Vec<BorrowedFd<'_>> =
                 some.iter().map(|open| open.socket.as_fd()).collect();
@@ -234,7 +234,8 @@ mod tests {
 
     #[test]
     fn records_that_no_atoll_writes_are_refused() {
-        for text in ["", "sockets\nclients 127.0.0.1:80", "begin", "forget x", "sockets\nnobody 1"] {
+        for text in ["", "sockets\nclients 127.0.0.1:80", "begin", "forget x", "sockets\nnobody 1"]
+        {
             assert!(read(text, Vec::new()).is_err(), "{text:?}");
         }
     }

@@ -240,7 +240,12 @@ pub(super) async fn run(shared: Arc<Shared>, mut asked: mpsc::Receiver<Asked>) {
 fn tell(shared: &Shared, outcome: &Outcome, by: &str) {
     let (outcome, why) = match outcome {
         Ok(done) => {
-            tracing::info!(by, pid = done.pid, took_ms = done.took_ms, "another process has taken over");
+            tracing::info!(
+                by,
+                pid = done.pid,
+                took_ms = done.took_ms,
+                "another process has taken over"
+            );
             ("handed-over", None)
         }
         Err(why) => {

@@ -99,6 +99,7 @@ pub(super) fn hand_over(shared: &Arc<Shared>) -> Outcome {
         Err(why) => {
             shared.succession.forget_twin(&successor.twin);
             let why = successor.end(why);
+            successor.twin.part();
             let detail = format!("{why}; this one goes on");
             Err(NotUpgraded { said: successor.said(), ..NotUpgraded::new(why.code(), &detail) })
         }
@@ -207,10 +208,7 @@ impl Successor {
         let by_itself = matches!(why, Failed::Ended(_));
         // It closes everything before its end can be seen.
         let until = clock::now().boot + LAST_LINES;
-        while by_itself
-            && matches!(self.child.try_wait(), Ok(None))
-            && clock::now().boot < until
-        {
+        while by_itself && matches!(self.child.try_wait(), Ok(None)) && clock::now().boot < until {
             std::thread::sleep(LOOK / 10);
         }
         let _ = self.child.kill();

@@ -87,6 +87,12 @@ impl Twin {
         }
     }
 
+    /// The other one is gone: nobody needs to wait for it.
+    pub(super) fn part(&self) {
+        self.heard().gone = true;
+        self.news.notify_all();
+    }
+
     /// Hears one thing, and does what it asks for. `true` where the other one is ready.
     pub(super) fn listen(&self, shared: &Shared, within: Duration) -> io::Result<bool> {
         let said = self.channel.hear(within);
@@ -104,8 +110,7 @@ impl Twin {
             }
             Ok(_) => {}
             Err(error) => {
-                self.heard().gone = true;
-                self.news.notify_all();
+                self.part();
                 return Err(error);
             }
         }
