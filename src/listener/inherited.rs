@@ -181,13 +181,13 @@ mod tests {
         };
         let port = |socket: &TcpListener| socket.local_addr().unwrap().port();
         assert_eq!(ports(inherited.take(Purpose::Clients, ANY)), [port(&one), port(&one)]);
-        assert_eq!(ports(inherited.take(Purpose::Watch, ANY)), []);
+        assert!(inherited.take(Purpose::Watch, ANY).is_empty());
         assert_eq!(ports(inherited.take(Purpose::Clients, ANY)), [port(&two)]);
-        assert_eq!(ports(inherited.take(Purpose::Clients, ANY)), []);
+        assert!(inherited.take(Purpose::Clients, ANY).is_empty());
         // An address with its port is the same whatever it was for.
         let address = admin.local_addr().unwrap();
         assert_eq!(ports(inherited.take(Purpose::Watch, address)), [address.port()]);
-        assert_eq!(inherited.addresses(), []);
+        assert!(inherited.addresses().is_empty());
     }
 
     #[test]
