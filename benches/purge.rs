@@ -27,7 +27,7 @@ use atoll::clock::{self, Now};
 use atoll::message::{RequestHead, Scheme};
 use atoll::purge::{Secret, Selector, Strength};
 use atoll::semantics::{
-    CacheKey, Decision, FreshnessSource, Policy, Terms, decide_why, normalise, shape,
+    CacheKey, Decision, FreshnessSource, Policy, Terms, Trust, decide_why, normalise, shape,
 };
 use atoll::store::{
     FillLimits, Fills, Head, Lookup, NewHead, PurgeLimits, Purges, Store, StoreLimits, StoredBody,
@@ -302,7 +302,7 @@ impl World {
     fn hit(&self, asked: RequestHead, now: Now) -> bool {
         let Ok(asked) = normalise(asked) else { return false };
         let key = CacheKey::of(self.store.secret(), SITE, &asked, &self.policy);
-        let (lease, epoch) = (self.purges.lease(), self.purges.epoch());
+        let (lease, epoch) = self.purges.moment(now);
         let Lookup::Found(stored, verdict) =
             self.store.lookup(&key, &asked.headers, &self.purges, epoch)
         else {
@@ -311,7 +311,8 @@ impl World {
         stored.note_use(now);
         let head = stored.head();
         let found = Some((&head.terms, verdict));
-        let (decision, _) = decide_why(&asked, found, true, &self.policy, lease, now, 1.0);
+        let (decision, _) =
+            decide_why(&asked, found, true, &self.policy, Trust::of(lease, &self.policy), now, 1.0);
         let length = Some(stored.body().len());
         let terms = Some(&head.terms);
         let answer = shape(&asked, head.status, &head.headers, length, terms, &self.policy, now);
@@ -358,6 +359,7 @@ fn fields(rows: &[(&'static str, &str)]) -> HeaderMap {
 fn terms(received: Now) -> Terms {
     let day = Duration::from_secs(86_400);
     Terms {
+        mark: atoll::semantics::Mark::default(),
         received,
         initial_age: Duration::ZERO,
         lifetime: day,

@@ -6,7 +6,7 @@
 //! ```text
 //! 6 roof     cli  app
 //! 5 service  proxy  admin
-//! 4 doors    listener  origin
+//! 4 doors    listener  origin  mesh
 //! 3 state    store  guard  audit
 //! 2 basics   config  telemetry  clock
 //! 1 ground   message  http1  semantics  purge  replication  route  balance  health  hooks
@@ -24,6 +24,7 @@ pub mod health;
 pub mod hooks;
 pub mod http1;
 pub mod listener;
+pub mod mesh;
 pub mod message;
 pub mod origin;
 pub mod proxy;

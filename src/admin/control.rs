@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -14,18 +15,37 @@ use super::upgrade::Upgrading;
 use crate::audit::Audit;
 use crate::clock::Now;
 use crate::health::Order;
+use crate::mesh::{Busy, Issued, MeshView, ReceiptView, Until};
 use crate::message::{Refusal, RequestHead};
 use crate::origin::{OriginStatus, UnknownEndpoint};
 use crate::purge::{Selector, Strength};
+use crate::replication::Identity as PurgeId;
 use crate::semantics::{Explanation, Outcome};
-use crate::store::{Applied, Author, Events, Past, Tried};
+use crate::store::{Author, Events, Past, Tried};
 use crate::telemetry::{Hot, Load, Weight};
 
 /// What a node can be told and asked.
 pub trait Control: Send + Sync + 'static {
-    /// Applies one purge, all selectors at one epoch, and counts them in the metrics. In force
-    /// when this returns. The selectors are canonical and there is at least one.
-    fn purge(&self, by: Author, selectors: &[Selector], strength: Strength, now: Now) -> Applied;
+    /// Applies one purge, all selectors at one epoch, counts them in the metrics, and sends it to the
+    /// other nodes. In force here when this returns. The selectors are canonical and there is at least
+    /// one; URLs are as a request has them, and hit what is stored under the keys made of them.
+    fn purge(
+        &self,
+        by: Author,
+        selectors: &[Selector],
+        strength: Strength,
+        now: Now,
+    ) -> Result<Issued, Busy>;
+
+    /// How a purge that this node took stands, as long as that is remembered.
+    fn receipt(&self, id: &PurgeId, now: Now) -> Option<ReceiptView>;
+
+    /// Waits until a purge that this node took has come so far, at most for `most`. What it came to is
+    /// told by [`Control::receipt`] then.
+    fn wait(&self, id: &PurgeId, until: Until, most: Duration) -> Waiting;
+
+    /// How the mesh looks from here.
+    fn mesh(&self, now: Now) -> MeshView;
 
     /// Counts what a purge would hit, by a walk over all that is stored, and names the `hottest` of
     /// it. Blocks for its time.
@@ -34,8 +54,11 @@ pub trait Control: Send + Sync + 'static {
     /// The purges that are remembered and `pass`, newest first, `most` of them.
     fn past(&self, most: usize, pass: &dyn Fn(&Past) -> bool) -> Vec<Past>;
 
-    /// The purge with this number, where it is remembered.
+    /// The purge with this number on this node, where it is remembered.
     fn past_one(&self, sequence: u64) -> Option<Past>;
+
+    /// The purge of this name, whichever node took it, where it is remembered here.
+    fn past_of(&self, id: &PurgeId) -> Option<Past>;
 
     /// Empties the store, fills under way included, and gives the epoch from which that holds.
     fn reset(&self, now: Now) -> u64;
@@ -69,9 +92,6 @@ pub trait Control: Send + Sync + 'static {
 
     /// Site that answers for a host in canonical form.
     fn site_of(&self, host: &str) -> Option<Arc<str>>;
-
-    /// The canonical target under which responses to a target of a host are stored.
-    fn stored_target(&self, host: &str, target: String) -> String;
 
     /// What would be done with a request without a body that came now. Changes nothing.
     fn explain(&self, request: RequestHead, now: Now) -> Explanation;
@@ -108,6 +128,9 @@ pub trait Control: Send + Sync + 'static {
     /// Brings gauges up to date that nobody counts on the way; called before metrics are shown.
     fn observe(&self);
 }
+
+/// The end of a wait; given up when it is dropped.
+pub type Waiting = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A fetch that goes on while it is awaited, and is given up when it is dropped.
 pub type Fetch = Pin<Box<dyn Future<Output = Fetched> + Send>>;
@@ -164,13 +187,15 @@ pub struct Readiness {
     pub caught_up: bool,
     /// It has been told to stop.
     pub draining: bool,
+    /// A worker has not moved for too long.
+    pub stuck: bool,
 }
 
 impl Readiness {
     /// Whether traffic may come.
     #[must_use]
     pub fn ready(self) -> bool {
-        self.listening && self.caught_up && !self.draining
+        self.listening && self.caught_up && !self.draining && !self.stuck
     }
 }
 

@@ -22,9 +22,12 @@ use tokio::time::timeout;
 
 use super::body::ReplyBody;
 use super::past::ToldSelector;
+use super::past::may_see;
 use super::problem::Problem;
-use super::{Admin, Call, Reply, purge_id};
-use crate::admin::Identity;
+use super::{Admin, Call, Control, Reply, purge_id};
+use crate::admin::{Identity, milliseconds};
+use crate::config::Token;
+use crate::replication::Identity as PurgeId;
 use crate::store::{Event, Events, Named, PurgeTold, WarmUp, What};
 use crate::telemetry::rfc3339;
 
@@ -187,6 +190,9 @@ struct View {
     sites: Option<HashSet<Arc<str>>>,
     /// Origins of these sites.
     origins: HashSet<String>,
+    /// The token itself.
+    bound: Token,
+    control: Arc<dyn Control>,
 }
 
 impl View {
@@ -196,6 +202,8 @@ impl View {
         Self {
             identity: admin.identity.clone(),
             token: call.token.name.clone(),
+            bound: call.token.clone(),
+            control: Arc::clone(&admin.control),
             sites: bound.then(|| covered().map(|site| Arc::clone(&site.name)).collect()),
             origins: covered().map(|site| site.origin.clone()).collect(),
         }
@@ -255,6 +263,24 @@ impl View {
                 });
                 Some(("upgrade", data.to_string()))
             }
+            What::Acknowledged { identity, after } => {
+                let data = json!({
+                    "at": at, "id": identity.dotted(), "after_ms": milliseconds(*after),
+                });
+                self.sees(identity).then(|| ("acknowledged", data.to_string()))
+            }
+            What::Lease { held, without } => {
+                let without = without.map(milliseconds);
+                let data = json!({ "at": at, "held": held, "without_ms": without });
+                Some(("lease", data.to_string()))
+            }
+            What::RefusedRecord { identity } => {
+                let data = json!({ "at": at, "id": identity.dotted() });
+                self.sites.is_none().then(|| ("refused-record", data.to_string()))
+            }
+            What::Distrust { epoch, why } => {
+                Some(("distrust", json!({ "at": at, "epoch": epoch, "why": why }).to_string()))
+            }
             What::Drain => Some(("drain", json!({ "at": at }).to_string())),
             // What changed may be of sites that the follower knows nothing of.
             What::Reload(told) => {
@@ -269,6 +295,13 @@ impl View {
         }
     }
 
+    /// Whether the follower may know of a purge: a token that is bound to sites only as long as it is
+    /// remembered what the purge was about.
+    fn sees(&self, identity: &PurgeId) -> bool {
+        self.sites.is_none()
+            || self.control.past_of(identity).is_some_and(|past| may_see(&self.bound, &past))
+    }
+
     fn purge(&self, told: &PurgeTold, at: String) -> Option<Told> {
         let selectors: Vec<ToldSelector> =
             told.selectors.iter().flat_map(|named| self.seen(named)).collect();
@@ -279,7 +312,7 @@ impl View {
             told.sites.as_ref().is_some_and(|sites| sites.iter().all(|site| own.contains(site)))
         });
         Some(Told {
-            id: purge_id(&self.identity, told.applied),
+            id: purge_id(&self.identity, told.identity.as_deref(), told.applied),
             epoch: told.applied.epoch,
             at,
             token: own.then(|| told.by.token.clone()),

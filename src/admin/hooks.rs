@@ -13,10 +13,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::problem::Problem;
-use super::purge::{Receipt, Wish, carry_out_wish, one_site};
+use super::purge::{Wish, carry_out_wish, one_site};
+use super::settle::Done;
 use super::successor::Numbers;
 use super::{Admin, Call, Reply, json};
-use crate::audit::{Act, Written};
 use crate::clock::Now;
 use crate::config::{self, Hook, Proof, Scope, Token};
 use crate::guard::proves;
@@ -67,23 +67,21 @@ impl Door {
 }
 
 /// What an event came to.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
+#[derive(Debug)]
 pub enum Outcome {
     /// A purge.
-    Purged(Receipt),
+    Purged(Box<Done>),
     /// Nothing.
     Nothing(Nothing),
 }
 
 impl Outcome {
-    /// The answer; `written` tells whether the audit log has it.
-    pub(super) fn reply(self, written: Option<Written>) -> Reply {
-        let told = match self {
-            Self::Purged(receipt) => Self::Purged(receipt.noted(written)),
-            nothing => nothing,
-        };
-        json(StatusCode::OK, &told)
+    /// The answer, when the purge has come as far as it should.
+    pub(super) async fn settle(self, admin: &Admin) -> Result<Reply, Problem> {
+        match self {
+            Self::Purged(done) => Ok(json(StatusCode::OK, &admin.settle(*done).await?)),
+            Self::Nothing(nothing) => Ok(json(StatusCode::OK, &nothing)),
+        }
     }
 }
 
@@ -95,8 +93,8 @@ pub struct Nothing {
     why: &'static str,
 }
 
-/// `POST /v1/hooks/{name}`. With what came of it goes what the audit log has to note.
-pub(super) fn receive(admin: &Admin, knock: &Knock<'_>) -> Result<(Outcome, Option<Act>), Problem> {
+/// `POST /v1/hooks/{name}`
+pub(super) fn receive(admin: &Admin, knock: &Knock<'_>) -> Result<Outcome, Problem> {
     let door = admin.doors.iter().find(|door| door.name == knock.name);
     // Who has no proof is not told which hooks there are.
     let proven = |door: &&Door| proves(&door.proof, knock.headers, knock.body);
@@ -116,7 +114,7 @@ pub(super) fn receive(admin: &Admin, knock: &Knock<'_>) -> Result<(Outcome, Opti
             None => "no mapping of the hook is for this event",
             Some(_) => "the event has none of the values that the mapping names",
         };
-        return Ok((Outcome::Nothing(Nothing { id: None, matched: 0, why }), None));
+        return Ok(Outcome::Nothing(Nothing { id: None, matched: 0, why }));
     }
     let call = Call {
         token: &door.may,
@@ -134,5 +132,5 @@ pub(super) fn receive(admin: &Admin, knock: &Knock<'_>) -> Result<(Outcome, Opti
     let Wanted { urls, tags, prefixes, hosts, all, mode: _ } = wanted;
     let wish = Wish { urls, tags, prefixes, hosts, globs: Vec::new(), all };
     let done = carry_out_wish(admin, &call, site.into_iter().collect(), wish, strength)?;
-    Ok((Outcome::Purged(done.receipt), done.act))
+    Ok(Outcome::Purged(Box::new(done)))
 }

@@ -16,6 +16,7 @@ mod explain;
 mod facades;
 mod health;
 mod hooks;
+mod mesh;
 mod origins;
 mod past;
 mod problem;
@@ -26,7 +27,9 @@ mod repeat;
 mod reset;
 mod resolve;
 mod server;
+mod settle;
 mod site;
+mod standing;
 mod status;
 mod successor;
 mod upgrade;
@@ -45,7 +48,7 @@ use tokio::sync::{Semaphore, watch};
 use answer::{json, milliseconds, reply, unwritten};
 pub use body::ReplyBody;
 pub use control::{
-    Control, Fetch, Fetched, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass,
+    Control, Fetch, Fetched, Identity, ListenerStatus, NodeStatus, Readiness, StoreClass, Waiting,
 };
 pub use facades::Purging;
 pub use hooks::Knock;
@@ -53,11 +56,13 @@ pub use problem::Problem;
 pub use reload::{NotReloaded, Reloaded, Reloading};
 pub use server::{Desk, Surface, serve};
 use site::AdminSite;
+use standing::purge_id;
+pub use standing::{mesh_alone, receipt_alone};
 pub use upgrade::{NotUpgraded, Upgraded, Upgrading};
 
 use crate::audit::{Act, Written};
 use crate::clock::{self, Now};
-use crate::config::{Config, Facades, Scope, Token};
+use crate::config::{Config, Facades, PurgeWaits, Scope, Token};
 use crate::guard::{Buckets, Guard};
 use crate::message::RequestHead;
 use crate::store::Applied;
@@ -127,6 +132,8 @@ pub enum Work {
     Walk(Box<dyn FnOnce() -> Reply + Send>),
     /// It is looked at first, on a thread that may block, and then carried out.
     First(Box<dyn FnOnce() -> Result<Seen, Problem> + Send>, Then),
+    /// A purge that is in force, and is answered when it has come as far as its sender asked.
+    Purged(Box<settle::Done>),
     /// What it comes to is known after a while.
     Later(Pin<Box<dyn Future<Output = Self> + Send>>),
     /// It was carried out, and is answered when the audit log has it.
@@ -144,7 +151,7 @@ pub struct Seen {
 type Then = fn(&Admin, &Call<'_>, Seen) -> Result<Work, Problem>;
 
 /// Every route; `docs/openapi.yaml` describes the same.
-pub static ROUTES: [Route; 22] = [
+pub static ROUTES: [Route; 23] = [
     Route { method: Method::GET, path: "/metrics", access: Access::Open(health::metrics) },
     Route { method: Method::GET, path: "/healthz", access: Access::Open(health::alive) },
     Route { method: Method::GET, path: "/readyz", access: Access::Open(health::ready) },
@@ -235,6 +242,11 @@ pub static ROUTES: [Route; 22] = [
     },
     Route {
         method: Method::GET,
+        path: "/v1/mesh",
+        access: Access::Scoped(Scope::Read, mesh::view),
+    },
+    Route {
+        method: Method::GET,
         path: "/v1/origins",
         access: Access::Scoped(Scope::Read, status::origins),
     },
@@ -319,7 +331,11 @@ pub struct Admin {
     purge_rates: Arc<Buckets<usize>>,
     purge_selectors: usize,
     purge_globs: usize,
-    repeats: Arc<repeat::Repeats<purge::Receipt>>,
+    repeats: Arc<repeat::Repeats<settle::Receipt>>,
+    /// How long purges are waited for.
+    waiting: PurgeWaits,
+    /// Places of those who wait.
+    waits: Arc<Semaphore>,
     /// One walk at a time: it takes a core for as long as it lasts.
     walks: Arc<Semaphore>,
     doors: Vec<hooks::Door>,
@@ -371,6 +387,8 @@ impl Admin {
             purge_selectors: config.admin.purge_selectors,
             purge_globs: config.limits.purge_globs,
             repeats: Arc::new(repeat::Repeats::new(config.admin.idempotency_keys)),
+            waiting: config.admin.purge_waits,
+            waits: Arc::new(Semaphore::new(config.admin.purge_waits.places)),
             walks: Arc::new(Semaphore::new(1)),
             doors: hooks::Door::all(&config.admin, &numbers),
             numbers,
@@ -407,12 +425,8 @@ impl Admin {
             Ok(Admitted::Open(act)) => Ok(act(self)),
             Ok(Admitted::Proven(act)) => {
                 let body = self.read(body).await;
-                let done = body.and_then(|body| act(self, &Knock::new(&head, client, &body)));
-                match done {
-                    Ok((outcome, Some(act))) => {
-                        Ok(outcome.reply(Some(self.control.audit().note(act).await)))
-                    }
-                    Ok((outcome, None)) => Ok(outcome.reply(None)),
+                match body.and_then(|body| act(self, &Knock::new(&head, client, &body))) {
+                    Ok(outcome) => outcome.settle(self).await,
                     Err(problem) => Err(problem),
                 }
             }
@@ -446,6 +460,9 @@ impl Admin {
                 Work::First(look, then) => {
                     let seen = self.walk(look).await??;
                     work = then(self, &Call::new(head, client, bearer, body), seen)?;
+                }
+                Work::Purged(done) => {
+                    return Ok(json(StatusCode::OK, &self.settle(*done).await?));
                 }
                 Work::Later(later) => work = later.await,
                 Work::Acted(act, reply) => {
@@ -520,9 +537,9 @@ impl Admin {
         tokio::task::spawn_blocking(work).await.map_err(|_panicked| Problem::internal())
     }
 
-    /// Identity of a purge that this node accepted.
-    fn purge_id(&self, applied: Applied) -> String {
-        purge_id(&self.identity, applied)
+    /// Id of a purge that is remembered.
+    fn purge_id(&self, identity: Option<&str>, applied: Applied) -> String {
+        purge_id(&self.identity, identity, applied)
     }
 
     async fn read<B>(&self, body: B) -> Result<Bytes, Problem>
@@ -548,8 +565,8 @@ impl Admin {
     }
 }
 
-/// What judges the proof of an event and carries it out; with what the audit log has to note.
-pub type ProvenAct = fn(&Admin, &Knock<'_>) -> Result<(hooks::Outcome, Option<Act>), Problem>;
+/// What judges the proof of an event and carries it out.
+pub type ProvenAct = fn(&Admin, &Knock<'_>) -> Result<hooks::Outcome, Problem>;
 
 /// What answers a request that brings its own proof.
 fn proven(head: &http::request::Parts, surface: Surface) -> Option<ProvenAct> {
@@ -562,12 +579,6 @@ fn proven(head: &http::request::Parts, surface: Surface) -> Option<ProvenAct> {
         Access::Proven(act) => Some(act),
         Access::Open(_) | Access::Scoped(..) | Access::Walking(..) => None,
     }
-}
-
-/// Identity of a purge that a node accepted.
-fn purge_id(node: &Identity, applied: Applied) -> String {
-    let Identity { name, incarnation, .. } = node;
-    format!("{name}.{incarnation}.{}", applied.sequence)
 }
 
 /// A request that may be answered.

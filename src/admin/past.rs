@@ -7,9 +7,12 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::problem::Problem;
+use super::query::decoded;
+use super::standing::{Level, Standing};
 use super::warm::{Refetched, refetched};
 use super::{Admin, Call, Reply, json};
 use crate::config::Token;
+use crate::replication::Identity as PurgeId;
 use crate::store::{Named, Past};
 use crate::telemetry::rfc3339;
 
@@ -31,12 +34,23 @@ struct Told {
     selectors: Vec<ToldSelector>,
     /// Number of all.
     count: usize,
-    /// `None` until a sweep has walked the store.
+    /// `None` until a sweep has walked the store, and where several purges came into force together.
     matched: Option<u64>,
     freed: Option<u64>,
     /// What was fetched again after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     refetch: Option<Refetched>,
+}
+
+/// One purge, with how it stands on the nodes.
+#[derive(Serialize)]
+struct WithStanding {
+    #[serde(flatten)]
+    told: Told,
+    /// How far it has come; `None` where another node took it, or its receipt is not kept any more.
+    state: Option<Level>,
+    #[serde(flatten)]
+    standing: Option<Standing>,
 }
 
 #[derive(Debug, Serialize)]
@@ -76,9 +90,8 @@ pub(super) fn one(admin: &Admin, call: &Call<'_>) -> Result<Reply, Problem> {
     if call.query.is_some() {
         return Err(Problem::bad("query", "this takes no query"));
     }
-    let found = sequence(admin, call.name).and_then(|number| admin.control.past_one(number));
-    match found.filter(|past| may_see(call.token, past)) {
-        Some(past) => Ok(json(StatusCode::OK, &told(admin, past))),
+    match find(admin, call.name).filter(|past| may_see(call.token, past)) {
+        Some(past) => Ok(json(StatusCode::OK, &with_standing(admin, call, past))),
         None => Err(Problem::new(
             StatusCode::NOT_FOUND,
             "unknown-purge",
@@ -87,14 +100,30 @@ pub(super) fn one(admin: &Admin, call: &Call<'_>) -> Result<Reply, Problem> {
     }
 }
 
-/// Number of a purge of this node from its id.
-fn sequence(admin: &Admin, id: &str) -> Option<u64> {
-    let (node, number) = id.rsplit_once('.')?;
-    let identity = &admin.identity;
-    (node == format!("{}.{}", identity.name, identity.incarnation)).then(|| number.parse().ok())?
+/// A purge by its number on this node or by its id, with dots or, percent-encoded, with slashes.
+fn find(admin: &Admin, id: &str) -> Option<Past> {
+    if id.bytes().all(|byte| byte.is_ascii_digit()) {
+        return admin.control.past_one(id.parse().ok()?);
+    }
+    admin.control.past_of(&PurgeId::parse(&decoded(id)?)?)
 }
 
-fn may_see(token: &Token, past: &Past) -> bool {
+/// What is known of one purge: with how it stands on the nodes, where this is the node that took it.
+fn with_standing(admin: &Admin, call: &Call<'_>, past: Past) -> WithStanding {
+    let serves = admin.serves_without_lease(past.sites.as_deref());
+    let told = told(admin, past);
+    let matched = told.matched;
+    let receipt = PurgeId::parse(&told.id).and_then(|id| admin.control.receipt(&id, call.now));
+    let mut standing = receipt.map(|receipt| Standing::of(receipt, serves));
+    let nodes = standing.iter_mut().flat_map(|standing| &mut standing.nodes);
+    for node in nodes.filter(|node| node.name == admin.identity.name) {
+        node.matched = matched;
+    }
+    let state = standing.as_ref().map(Standing::reached);
+    WithStanding { told, state, standing }
+}
+
+pub(super) fn may_see(token: &Token, past: &Past) -> bool {
     match &past.sites {
         Some(sites) => sites.iter().all(|site| token.covers_site(site)),
         None => token.sites.is_empty(),
@@ -102,7 +131,9 @@ fn may_see(token: &Token, past: &Past) -> bool {
 }
 
 fn told(admin: &Admin, past: Past) -> Told {
-    let id = admin.purge_id(past.applied);
+    let id = admin.purge_id(past.identity.as_deref(), past.applied);
+    // Of purges that came into force together nobody can tell which one matched.
+    let counted = past.swept && !past.shares_epoch;
     Told {
         refetch: refetched(admin, &id),
         id,
@@ -113,8 +144,8 @@ fn told(admin: &Admin, past: Past) -> Told {
         mode: past.strength.label(),
         selectors: past.selectors.into_iter().map(ToldSelector::new).collect(),
         count: past.count,
-        matched: past.swept.then_some(past.matched),
-        freed: past.swept.then_some(past.freed_bytes),
+        matched: counted.then_some(past.matched),
+        freed: counted.then_some(past.freed_bytes),
     }
 }
 

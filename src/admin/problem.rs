@@ -18,6 +18,8 @@ pub struct Problem {
     /// Part of the request that is at fault.
     field: Option<&'static str>,
     hint: Hint,
+    /// Members that it has beside those of every problem.
+    more: Option<Box<Map<String, Value>>>,
 }
 
 /// What the answer's fields add.
@@ -50,7 +52,7 @@ impl Hint {
 impl Problem {
     /// A problem with a code for programs and a sentence for people.
     pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<Box<str>>) -> Self {
-        Self { status, code, detail: detail.into(), field: None, hint: Hint::None }
+        Self { status, code, detail: detail.into(), field: None, hint: Hint::None, more: None }
     }
 
     /// 400.
@@ -70,6 +72,16 @@ impl Problem {
     /// The same for one field of the request.
     pub(super) fn of_field(self, field: &'static str) -> Self {
         Self { field: Some(field), ..self }
+    }
+
+    /// The same with further members, which stand behind those of every problem.
+    pub(super) fn with(self, more: Map<String, Value>) -> Self {
+        Self { more: Some(Box::new(more)), ..self }
+    }
+
+    /// The same, worth trying again after so many seconds.
+    pub(super) fn again_after(self, seconds: u64) -> Self {
+        Self { hint: Hint::Wait(seconds), ..self }
     }
 
     /// 403.
@@ -179,6 +191,9 @@ impl Problem {
         body.insert("detail".into(), (*self.detail).into());
         if let Some(field) = self.field {
             body.insert("field".into(), field.into());
+        }
+        for (name, value) in self.more.iter().flat_map(|more| more.iter()) {
+            body.entry(name.as_str()).or_insert_with(|| value.clone());
         }
         let mut text = Value::Object(body).to_string();
         text.push('\n');

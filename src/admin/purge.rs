@@ -6,7 +6,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -14,19 +13,19 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::problem::Problem;
 use super::repeat;
 use super::resolve::{Scope, not_covered};
-use super::{Admin, Call, Seen, Work, json, milliseconds, unwritten, warm};
-use crate::audit::{self, Act};
+use super::settle::{Done, Patience, Receipt, Refetch};
+use super::standing::Level;
+use super::{Admin, Call, Seen, Work, json, milliseconds, warm};
+use crate::audit::Act;
 use crate::clock;
-use crate::config::{Scope as TokenScope, Token, parse_duration};
+use crate::config::{Scope as TokenScope, Token, format_duration, parse_duration};
+use crate::mesh::{Busy, Issued};
 use crate::message::RequestHead;
 use crate::purge::{Selector, Strength};
 use crate::store::Author;
 
 /// Selectors that one request may come to, tags counted once for each site.
 const SELECTORS: usize = 100_000;
-
-/// Longest time that a sender may ask to wait for a level.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// A purge request as it is written.
 #[derive(Debug, Default, Deserialize)]
@@ -94,42 +93,6 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D
     usize::deserialize(deserializer).map(Some)
 }
 
-/// How far a purge has to have come before it is answered. A node alone is all of them at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Level {
-    Local,
-    Acknowledged,
-    Everywhere,
-}
-
-/// What a purge was answered with.
-#[derive(Clone, Debug, Serialize)]
-pub struct Receipt {
-    /// Node, incarnation and sequence.
-    pub(super) id: String,
-    epoch: u64,
-    took_ms: f64,
-    state: Level,
-    /// Stored responses that matched; not known until the sweep has walked the store.
-    matched: Option<u64>,
-    /// Bytes that were given back; not known until the sweep has walked the store.
-    freed: Option<u64>,
-    /// What is fetched again, where that was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refetch: Option<Refetch>,
-    /// Present where the audit log lacks it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    audit: Option<bool>,
-}
-
-impl Receipt {
-    /// The same, saying so where the audit log should have it and has not.
-    pub(super) fn noted(self, written: Option<audit::Written>) -> Self {
-        Self { audit: written.and_then(unwritten), ..self }
-    }
-}
-
 /// What a purge would do.
 #[derive(Debug, Serialize)]
 struct Preview {
@@ -148,21 +111,12 @@ struct Preview {
     took_ms: f64,
 }
 
-/// The hottest of what was purged, on their way back.
-#[derive(Clone, Debug, Serialize)]
-struct Refetch {
-    /// Requests that are sent.
-    requests: usize,
-    /// Id of the warm-up that sends them; none where it could not begin.
-    warm_up: Option<String>,
-}
-
 /// A purge that was understood.
 struct Meant<'a> {
     key: Option<&'a [u8]>,
     selectors: Vec<Selector>,
     strength: Strength,
-    state: Level,
+    patience: Patience,
     dry_run: bool,
     guard: Option<u8>,
     /// So many of the hottest are to be fetched again.
@@ -175,7 +129,8 @@ pub(super) fn purge(admin: &Admin, call: &Call<'_>) -> Result<Work, Problem> {
     if meant.dry_run {
         return Ok(preview(admin, call, meant.selectors, meant.strength));
     }
-    let known = |key| admin.repeats.knows(call.position, key, call.now);
+    let known =
+        |key| admin.repeats.knows(call.position, key, call.now, |receipt| admin.counts(receipt));
     let looks = meant.guard.is_some() || meant.refetch > 0;
     // What was done already needs no look.
     if looks && !meant.key.is_some_and(known) {
@@ -188,8 +143,7 @@ fn understand<'a>(admin: &Admin, call: &Call<'a>) -> Result<Meant<'a>, Problem> 
     let key = repeat::key(call.headers)?;
     let written = parse(call.body)?;
     let strength = strength(written.mode.as_deref())?;
-    let state = level(written.wait.as_deref())?;
-    timeout(written.timeout.as_deref())?;
+    let patience = patience(admin, &written)?;
     if written.guard.is_some_and(|percent| percent > 100) {
         let detail = "`guard` is a share in percent, from 0 to 100";
         return Err(Problem::field("value", "guard", detail));
@@ -197,7 +151,7 @@ fn understand<'a>(admin: &Admin, call: &Call<'a>) -> Result<Meant<'a>, Problem> 
     let selectors = selectors(admin, call.token, &written)?;
     let (dry_run, guard) = (written.dry_run, written.guard);
     let refetch = refetch(admin, call.token, &written)?;
-    Ok(Meant { key, selectors, strength, state, dry_run, guard, refetch })
+    Ok(Meant { key, selectors, strength, patience, dry_run, guard, refetch })
 }
 
 /// How many are to be fetched again. That is a warm-up, and takes the scope of one.
@@ -257,19 +211,7 @@ fn carry_out(
     meant: &Meant<'_>,
     hottest: Vec<RequestHead>,
 ) -> Result<Work, Problem> {
-    let Done { receipt, act } = perform(admin, call, meant, call.body, hottest)?;
-    let Some(act) = act else { return Ok(Work::Done(json(StatusCode::OK, &receipt))) };
-    Ok(Work::Acted(
-        act,
-        Box::new(move |written| json(StatusCode::OK, &receipt.noted(Some(written)))),
-    ))
-}
-
-/// A purge that is in force.
-pub(super) struct Done {
-    pub(super) receipt: Receipt,
-    /// What the audit log has to note; nothing of one that had been carried out before.
-    pub(super) act: Option<Act>,
+    Ok(Work::Purged(Box::new(perform(admin, call, meant, call.body, hottest)?)))
 }
 
 /// Purges, unless the same came before: `body` tells two requests with one `Idempotency-Key` apart.
@@ -284,17 +226,20 @@ fn perform(
     let mut acted = false;
     let act = || {
         acted = true;
-        let receipt = apply(admin, call, selectors, strength, meant.state)?;
+        let receipt = apply(admin, call, selectors, strength)?;
         Ok(if meant.refetch > 0 { fetch_again(admin, call, receipt, hottest) } else { receipt })
     };
     let receipt = match meant.key {
-        Some(key) => admin.repeats.once(call.position, key, body, call.now, act)?,
+        Some(key) => {
+            let counts = |receipt: &Receipt| admin.counts(receipt);
+            admin.repeats.once(call.position, key, body, call.now, counts, act)?
+        }
         None => act()?,
     };
     let noted =
         || Act::purge(&call.token.name, call.client, (selectors, strength), &receipt.id, call.now);
     let act = acted.then(noted);
-    Ok(Done { receipt, act })
+    Ok(Done { receipt, act, patience: meant.patience })
 }
 
 /// Carries out what another wire format means, within the sites that it means: the same rules,
@@ -313,9 +258,9 @@ pub(super) fn carry_out_wish(
     let scope = Scope { admin, token: call.token, named: Some(sites) };
     let selectors = select(&scope, &written)?;
     let meaning = key.map(|_| format!("{strength:?} {selectors:?}")).unwrap_or_default();
-    let state = Level::Acknowledged;
+    let patience = Patience::usual(&admin.waiting);
     let (dry_run, guard, refetch) = (false, None, 0);
-    let meant = Meant { key, selectors, strength, state, dry_run, guard, refetch };
+    let meant = Meant { key, selectors, strength, patience, dry_run, guard, refetch };
     perform(admin, call, &meant, meaning.as_bytes(), Vec::new())
 }
 
@@ -324,15 +269,15 @@ fn apply(
     call: &Call<'_>,
     selectors: &[Selector],
     strength: Strength,
-    state: Level,
 ) -> Result<Receipt, Problem> {
     let cost = u32::try_from(selectors.len()).unwrap_or(u32::MAX);
     admin.purge_rates.take(call.position, f64::from(cost), call.now).map_err(|wait| {
         Problem::wait("purge-rate", "this token purges faster than it may", wait)
     })?;
     let by = Author { token: call.token.name.as_str().into(), address: call.client };
-    let applied = admin.control.purge(by, selectors, strength, call.now);
-    let id = admin.purge_id(applied);
+    let taken = admin.control.purge(by, selectors, strength, call.now).map_err(not_taken)?;
+    let Issued { identity, applied } = taken;
+    let id = identity.dotted();
     tracing::info!(
         token = %call.token.name, from = %call.client, id, epoch = applied.epoch,
         mode = strength.label(), selectors = selectors.len(), first = ?selectors.first(), "purged"
@@ -342,12 +287,38 @@ fn apply(
         id,
         epoch: applied.epoch,
         took_ms,
-        state,
+        state: Level::Local,
+        standing: None,
         matched: None,
         freed: None,
         refetch: None,
         audit: None,
+        name: identity,
+        serves: admin.serves_without_lease(sites_of(selectors).as_deref()),
+        seen: Arc::default(),
     })
+}
+
+/// The sites that a purge is about; `None` where it is about all.
+fn sites_of(selectors: &[Selector]) -> Option<Vec<Arc<str>>> {
+    selectors.iter().map(|selector| selector.site().cloned()).collect()
+}
+
+/// Why the mesh does not take a purge.
+fn not_taken(why: Busy) -> Problem {
+    match why {
+        Busy::TooMany { again } => {
+            let detail = "this node purges faster than the mesh takes it (`mesh.purge_rate`)";
+            Problem::wait("mesh-rate", detail, again)
+        }
+        Busy::Barred => {
+            let detail = "by the roster of the mesh this node issues no purges: ask another";
+            Problem::forbidden("not-an-issuer", detail)
+        }
+        Busy::TooLong => {
+            Problem::bad("value", "a selector is longer than one record of the mesh may be")
+        }
+    }
 }
 
 /// Has what was hot fetched again, now that it is purged.
@@ -403,26 +374,27 @@ fn strength(mode: Option<&str>) -> Result<Strength, Problem> {
     }
 }
 
-fn level(wait: Option<&str>) -> Result<Level, Problem> {
-    match wait {
-        None | Some("acknowledged") => Ok(Level::Acknowledged),
-        Some("local") => Ok(Level::Local),
-        Some("everywhere") => Ok(Level::Everywhere),
+/// How far the purge has to come before its sender is answered, and how long he would wait.
+fn patience(admin: &Admin, written: &Written) -> Result<Patience, Problem> {
+    let usual = Patience::usual(&admin.waiting);
+    let until = match written.wait.as_deref() {
+        None => usual.until,
+        Some("local") => Level::Local,
+        Some("acknowledged") => Level::Acknowledged,
+        Some("everywhere") => Level::Everywhere,
         Some(_) => {
             let detail = "`wait` is \"local\", \"acknowledged\" or \"everywhere\"";
-            Err(Problem::field("value", "wait", detail))
+            return Err(Problem::field("value", "wait", detail));
         }
-    }
-}
-
-/// Judges the time that the sender would wait. On one node there is nothing to wait for.
-fn timeout(text: Option<&str>) -> Result<(), Problem> {
-    let Some(text) = text else { return Ok(()) };
-    let time = parse_duration(text).ok().filter(|time| *time <= LONGEST_WAIT);
-    time.map(|_| ()).ok_or_else(|| {
-        let detail = "`timeout` is a time up to 5m, such as \"500ms\" or \"5s\"";
+    };
+    let Some(text) = written.timeout.as_deref() else { return Ok(Patience { until, ..usual }) };
+    let longest = admin.waiting.longest;
+    let most = parse_duration(text).ok().filter(|time| *time <= longest).ok_or_else(|| {
+        let longest = format_duration(longest);
+        let detail = format!("`timeout` is a time up to {longest}, such as \"500ms\" or \"5s\"");
         Problem::field("value", "timeout", detail)
-    })
+    })?;
+    Ok(Patience { until, most })
 }
 
 /// What a request names, within what its token covers.

@@ -3,7 +3,8 @@
 //!
 //! A key belongs to the token that sent it. What is remembered is the hash of the key, the hash of
 //! the body and the answer, of each token the newest few for a day. Refused purges are not
-//! remembered: nothing happened that could happen twice.
+//! remembered: nothing happened that could happen twice. Nor does an answer count that nobody can
+//! make good any more: then the same is done again, which is never wrong.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -56,22 +57,30 @@ impl<T: Clone> Repeats<T> {
         kept.retain(|token, _| tokens.contains(token));
     }
 
-    /// Whether this token has sent the key lately.
-    pub(super) fn knows(&self, token: usize, key: &[u8], now: Now) -> bool {
+    /// Whether this token has sent the key lately, with an answer that `counts` still.
+    pub(super) fn knows(
+        &self,
+        token: usize,
+        key: &[u8],
+        now: Now,
+        counts: impl Fn(&T) -> bool,
+    ) -> bool {
         let key = hash(key);
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = |kept: &&Kept<T>| now.boot.saturating_sub(kept.at) < KEPT;
-        kept.get(&token).is_some_and(|own| own.iter().filter(fresh).any(|kept| kept.key == key))
+        let known = |kept: &Kept<T>| kept.key == key && counts(&kept.answer);
+        kept.get(&token).is_some_and(|own| own.iter().filter(fresh).any(known))
     }
 
-    /// Acts, unless this token has sent the key lately; then the answer is what it was. Others that
-    /// send a key wait meanwhile, so that of two at once only one acts.
+    /// Acts, unless this token has sent the key lately and the answer `counts` still; then the answer
+    /// is what it was. Others that send a key wait meanwhile, so that of two at once only one acts.
     pub(super) fn once(
         &self,
         token: usize,
         key: &[u8],
         body: &[u8],
         now: Now,
+        counts: impl Fn(&T) -> bool,
         act: impl FnOnce() -> Result<T, Problem>,
     ) -> Result<T, Problem> {
         let (key, body) = (hash(key), hash(body));
@@ -81,16 +90,19 @@ impl<T: Clone> Repeats<T> {
             own.pop_front();
         }
         if let Some(earlier) = own.iter().find(|earlier| earlier.key == key) {
-            if earlier.body == body {
+            if earlier.body != body {
+                return Err(Problem::new(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "idempotency-conflict",
+                    "this Idempotency-Key came before with another body",
+                ));
+            }
+            if counts(&earlier.answer) {
                 return Ok(earlier.answer.clone());
             }
-            return Err(Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency-conflict",
-                "this Idempotency-Key came before with another body",
-            ));
         }
         let answer = act()?;
+        own.retain(|earlier| earlier.key != key);
         let most = self.most.load(Ordering::Relaxed);
         while own.len() >= most.max(1) {
             own.pop_front();
@@ -137,7 +149,7 @@ mod tests {
     ) -> Result<u32, u16> {
         let number = u32::try_from(at).unwrap();
         repeats
-            .once(token, key.as_bytes(), body.as_bytes(), Now::at(at), || Ok(number))
+            .once(token, key.as_bytes(), body.as_bytes(), Now::at(at), |_| true, || Ok(number))
             .map_err(|problem| problem.status().as_u16())
     }
 
@@ -155,9 +167,28 @@ mod tests {
     #[test]
     fn what_was_refused_may_be_tried_again() {
         let repeats = Repeats::new(10);
-        let refused = repeats.once(0, b"k", b"a", Now::at(1), || Err(Problem::internal()));
+        let refused =
+            repeats.once(0, b"k", b"a", Now::at(1), |_| true, || Err(Problem::internal()));
         assert!(refused.is_err());
         assert_eq!(ask(&repeats, 0, "k", "b", 2), Ok(2));
+    }
+
+    #[test]
+    fn an_answer_that_counts_no_more_is_replaced() {
+        let repeats = Repeats::new(10);
+        assert_eq!(ask(&repeats, 0, "k", "a", 1), Ok(1));
+        let again = |counts: u32, at: u64| {
+            let number = u32::try_from(at).unwrap();
+            let counts = |answer: &u32| *answer >= counts;
+            assert!(!repeats.knows(0, b"k", Now::at(at), counts));
+            repeats.once(0, b"k", b"a", Now::at(at), counts, || Ok(number)).ok()
+        };
+        assert_eq!(again(2, 5), Some(5));
+        assert_eq!(ask(&repeats, 0, "k", "a", 6), Ok(5), "the new answer took its place");
+        let refused =
+            repeats.once(0, b"k", b"a", Now::at(7), |_| false, || Err(Problem::internal()));
+        assert!(refused.is_err());
+        assert_eq!(ask(&repeats, 0, "k", "b", 8), Err(422), "a refusal changes nothing");
     }
 
     #[test]

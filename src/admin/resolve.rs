@@ -1,5 +1,5 @@
-//! From texts to selectors: the one place where what somebody wrote gets the form under which
-//! responses are stored.
+//! From texts to selectors: the one place where what somebody wrote gets the form that requests
+//! have.
 //!
 //! URLs and beginnings of paths go through the functions that make a request canonical, so that a
 //! purge and a request for the same thing can't come to different names. A text whose host no site
@@ -37,11 +37,11 @@ impl Scope<'_> {
         }
     }
 
-    /// A URL in the form under which its response would be stored.
+    /// A URL as a request for it would be understood. What of it counts for the key is for each node
+    /// to say, and may be another thing after a reload.
     pub(super) fn url(&self, text: &str) -> Result<Selector, Problem> {
         let (host, target) = canonical(text).map_err(|why| wrong("url", "urls", text, why))?;
         let site = self.owner(&host, "urls", text)?;
-        let target = self.admin.control.stored_target(&host, target);
         Ok(Selector::Url { site, host, target })
     }
 

@@ -61,7 +61,7 @@ pub type Desk = Arc<ArcSwap<Admin>>;
 
 /// Answers on `listener` until `stop` turns true, then gives the requests under way a moment.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     tls: Option<TlsAcceptor>,
     admin: Desk,
     surface: Surface,

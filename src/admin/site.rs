@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::Config;
+use crate::semantics::WithoutLease;
 
 /// A site.
 #[derive(Debug, PartialEq)]
@@ -12,6 +13,8 @@ pub(super) struct AdminSite {
     pub(super) origin: String,
     /// Its hosts, as they are configured.
     pub(super) hosts: Vec<String>,
+    /// Some of it is answered from memory by a node without a lease, too.
+    pub(super) serves_without_lease: bool,
 }
 
 impl AdminSite {
@@ -23,6 +26,10 @@ impl AdminSite {
             name: Arc::clone(&site.name),
             origin: origin(site.origin),
             hosts: site.hosts.clone(),
+            serves_without_lease: site
+                .rules
+                .iter()
+                .any(|rule| rule.policy.without_lease == WithoutLease::Serve),
         });
         sites.collect()
     }

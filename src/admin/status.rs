@@ -1,11 +1,14 @@
 //! What a node is doing, for people and for `atoll status`.
 
+use std::collections::BTreeSet;
+
 use http::StatusCode;
 use serde::Serialize;
 
 use super::control::{Identity, NodeStatus, Readiness};
 use super::problem::Problem;
 use super::{Admin, Call, Reply, json};
+use crate::mesh::{LinkState, MeshView};
 use crate::origin::OriginStatus;
 
 /// `GET /v1/status`
@@ -21,6 +24,7 @@ pub(super) fn status(admin: &Admin, call: &Call<'_>) -> Result<Reply, Problem> {
         readiness: Readiness,
         #[serde(flatten)]
         doing: NodeStatus,
+        mesh: Summary,
         sites: Vec<&'a str>,
         origins: Vec<OriginStatus>,
     }
@@ -36,10 +40,37 @@ pub(super) fn status(admin: &Admin, call: &Call<'_>) -> Result<Reply, Problem> {
             ready: readiness.ready(),
             readiness,
             doing: admin.control.status(),
+            mesh: Summary::of(&admin.control.mesh(call.now)),
             sites: sites.filter(|site| call.token.covers_site(site)).collect(),
             origins: seen(admin, call),
         },
     ))
+}
+
+/// The mesh in a line.
+#[derive(Serialize)]
+struct Summary {
+    nodes: usize,
+    pops: usize,
+    links_up: usize,
+    /// Time that is left of the lease; `None` where it does not end or is not held.
+    lease_left_ms: Option<f64>,
+    /// Purges that are known to be missing here.
+    missing: u64,
+}
+
+impl Summary {
+    fn of(mesh: &MeshView) -> Self {
+        let pops: BTreeSet<&str> = mesh.nodes.iter().map(|node| node.pop.as_str()).collect();
+        let lease = &mesh.lease;
+        Self {
+            nodes: mesh.nodes.len(),
+            pops: pops.len(),
+            links_up: mesh.nodes.iter().filter(|node| node.link == LinkState::Up).count(),
+            lease_left_ms: (lease.held && lease.left_ms > 0.0).then_some(lease.left_ms),
+            missing: mesh.missing,
+        }
+    }
 }
 
 /// `GET /v1/origins`

@@ -86,6 +86,8 @@ impl Admin {
             purge_selectors: admin.purge_selectors,
             purge_globs: self.purge_globs,
             repeats: Arc::clone(&self.repeats),
+            waiting: admin.purge_waits,
+            waits: self.purge_waits(admin.purge_waits.places),
             walks: Arc::clone(&self.walks),
             doors: hooks::Door::all(admin, &numbers),
             numbers,
@@ -116,6 +118,14 @@ impl Admin {
             return Arc::clone(&self.purge_rates);
         }
         Arc::new(Buckets::new(rate, rate, numbers.len()))
+    }
+
+    /// Places of those who wait for purges: the same ones where there are as many as before.
+    fn purge_waits(&self, most: usize) -> Arc<Semaphore> {
+        if self.waiting.places == most {
+            return Arc::clone(&self.waits);
+        }
+        Arc::new(Semaphore::new(most))
     }
 
     fn places(&self, most: usize) -> Arc<Semaphore> {

@@ -13,11 +13,13 @@ use tokio::sync::watch;
 use super::*;
 use crate::audit::Audit;
 use crate::health::Order;
+use crate::mesh::{Busy, Issued, MeshView, ReceiptView, Until};
 use crate::message::{Refusal, RequestHead};
 use crate::origin::{OriginStatus, UnknownEndpoint};
 use crate::purge::{Secret, Selector, Strength};
+use crate::replication::Identity as PurgeId;
 use crate::semantics::{Explanation, Facts};
-use crate::store::{Applied, Author, Events, Past, Purges, Tried};
+use crate::store::{Author, Events, Past, Purges, Tried};
 use crate::telemetry::{Hot, Load, Weight, test_config};
 
 /// A node that remembers what it was told.
@@ -31,7 +33,14 @@ pub(super) struct Played {
     draining: Mutex<bool>,
     events: Arc<Events>,
     audit: Audit,
+    /// How every purge stands in the played mesh; `None`: nothing is remembered of any.
+    pub(super) standing: watch::Sender<Option<ReceiptView>>,
+    /// Why purges are not taken, where they are not.
+    pub(super) refuses: Mutex<Option<Busy>>,
 }
+
+/// The incarnation of the played node.
+pub(super) const LIFE: &str = "00000000000000ff";
 
 impl Default for Played {
     fn default() -> Self {
@@ -43,14 +52,54 @@ impl Default for Played {
             draining: Mutex::default(),
             events: Events::new(16),
             audit: Audit::off(),
+            standing: watch::Sender::new(Some(receipt_alone(&played(1), "p1"))),
+            refuses: Mutex::default(),
         }
     }
 }
 
+/// Name of a purge of the played node.
+pub(super) fn played(sequence: u64) -> PurgeId {
+    PurgeId::parse(&format!("n1/{LIFE}/{sequence}")).unwrap()
+}
+
 impl Control for Played {
-    fn purge(&self, by: Author, selectors: &[Selector], strength: Strength, now: Now) -> Applied {
+    fn purge(
+        &self,
+        by: Author,
+        selectors: &[Selector],
+        strength: Strength,
+        now: Now,
+    ) -> Result<Issued, Busy> {
+        if let Some(why) = *self.refuses.lock().unwrap() {
+            return Err(why);
+        }
         self.purges.lock().unwrap().push((selectors.to_vec(), strength));
-        self.table.apply_for(by, selectors, strength, now)
+        let applied = self.table.apply_for(by, selectors, strength, now);
+        Ok(Issued { identity: played(applied.sequence), applied })
+    }
+
+    fn receipt(&self, id: &PurgeId, _now: Now) -> Option<ReceiptView> {
+        let own = *id == played(id.sequence) && id.sequence <= self.table.epoch();
+        self.standing.borrow().clone().filter(|_| own)
+    }
+
+    fn wait(&self, id: &PurgeId, until: Until, most: Duration) -> Waiting {
+        let (mut standing, id) = (self.standing.subscribe(), id.clone());
+        Box::pin(async move {
+            assert_eq!(id, played(id.sequence));
+            let far = |receipt: &Option<ReceiptView>| {
+                receipt.as_ref().is_none_or(|receipt| match until {
+                    Until::Acknowledged => receipt.acknowledged_ms.is_some(),
+                    Until::Everywhere => receipt.everywhere,
+                })
+            };
+            let _ = tokio::time::timeout(most, standing.wait_for(far)).await;
+        })
+    }
+
+    fn mesh(&self, _now: Now) -> MeshView {
+        mesh_alone(&played(7), "p1", 7)
     }
 
     fn try_purge(&self, selectors: &[Selector], _hottest: usize, _now: Now) -> Tried {
@@ -65,6 +114,10 @@ impl Control for Played {
 
     fn past_one(&self, sequence: u64) -> Option<Past> {
         self.table.past_one(sequence)
+    }
+
+    fn past_of(&self, id: &PurgeId) -> Option<Past> {
+        self.table.past_one(id.sequence).filter(|_| *id == played(id.sequence))
     }
 
     fn reset(&self, _now: Now) -> u64 {
@@ -92,7 +145,7 @@ impl Control for Played {
 
     fn readiness(&self) -> Readiness {
         let draining = *self.draining.lock().unwrap();
-        Readiness { listening: true, caught_up: true, draining }
+        Readiness { listening: true, caught_up: true, draining, stuck: false }
     }
 
     fn status(&self) -> NodeStatus {
@@ -130,13 +183,6 @@ impl Control for Played {
     fn site_of(&self, host: &str) -> Option<Arc<str>> {
         let (name, domain) = host.split_once('.')?;
         (domain == "example" && matches!(name, "shop" | "blog")).then(|| Arc::from(name))
-    }
-
-    fn stored_target(&self, host: &str, target: String) -> String {
-        match host {
-            "shop.example" => target.replace("?utm_source=x", ""),
-            _ => target,
-        }
     }
 
     fn explain(&self, head: RequestHead, _now: Now) -> Explanation {
@@ -263,7 +309,7 @@ pub(super) fn bench_of(mut config: Config) -> Bench {
 /// The same with the tokens of the configuration.
 fn bench_of_tokens(config: &Config) -> Bench {
     let control = Arc::new(Played::default());
-    let identity = Identity { name: "n1".into(), pop: "p1".into(), incarnation: "00ff".into() };
+    let identity = Identity { name: "n1".into(), pop: "p1".into(), incarnation: LIFE.into() };
     let metrics = Metrics::new(config);
     let admin = Admin::new(config, identity, Arc::clone(&control) as _, metrics, clock::now());
     Bench { control, admin }
@@ -366,10 +412,10 @@ async fn every_scope_opens_its_routes_and_no_other() {
             }
             if route.path == "/v1/warm/{id}" {
                 bench.ask("POST", "/v1/warm", "warm", WARM).await;
-                path = "/v1/warm/n1.00ff.w1".to_owned();
+                path = "/v1/warm/n1.00000000000000ff.w1".to_owned();
             } else if let Some(folder) = route.path.strip_suffix("{id}") {
                 bench.ask("POST", "/v1/purge", "purge", r#"{"tags":["a"]}"#).await;
-                path = format!("{folder}n1.00ff.1");
+                path = format!("{folder}n1.00000000000000ff.1");
             }
             let path = path.replace("{origin}", "back").replace("{address}", "[::1]:80");
             let answer = bench.ask(route.method.as_str(), &path, name, body).await;
@@ -501,7 +547,7 @@ async fn listener_answers_over_a_socket_and_stops() {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
     let desk = Arc::new(arc_swap::ArcSwap::new(Arc::clone(&bench.admin)));
-    let server = tokio::spawn(serve(listener, None, desk, Surface::Full, stopped));
+    let server = tokio::spawn(serve(Arc::new(listener), None, desk, Surface::Full, stopped));
     let text = exchange(
         address,
         "POST /v1/purge HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer purge\r\n\
@@ -509,7 +555,7 @@ async fn listener_answers_over_a_socket_and_stops() {
     )
     .await;
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
-    assert!(text.contains("\"id\":\"n1.00ff.1\""), "{text}");
+    assert!(text.contains("\"id\":\"n1.00000000000000ff.1\""), "{text}");
     assert_eq!(bench.control.purges.lock().unwrap().len(), 1);
     let head = exchange(address, "HEAD /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert!(head.await.ends_with("\r\n\r\n"));
@@ -518,45 +564,4 @@ async fn listener_answers_over_a_socket_and_stops() {
     server.await.unwrap();
     assert_eq!(idle.read(&mut [0; 8]).await.unwrap_or(0), 0);
     assert!(TcpStream::connect(address).await.is_err());
-}
-
-/// Path, method and scope of every operation of the document, from its indentation.
-fn documented() -> Vec<(String, String, String)> {
-    let document = include_str!("../../docs/openapi.yaml");
-    let (mut path, mut method) = ("", "");
-    let mut operations = Vec::new();
-    let paths = document.lines().skip_while(|line| *line != "paths:").skip(1);
-    for line in paths.take_while(|line| line.starts_with(' ') || line.is_empty()) {
-        let text = line.trim_start();
-        match (line.len() - text.len(), text.strip_suffix(':')) {
-            (2, Some(name)) => path = name,
-            (4, Some(name)) => method = name,
-            (6, _) => {
-                if let Some(scope) = text.strip_prefix("x-scope: ") {
-                    operations.push((path.to_owned(), method.to_uppercase(), scope.to_owned()));
-                }
-            }
-            _ => {}
-        }
-    }
-    operations.sort();
-    operations
-}
-
-#[test]
-fn document_and_router_agree() {
-    let mut routed: Vec<_> = ROUTES
-        .iter()
-        .map(|route| {
-            let scope = route.access.scope().map_or("none", problem::scope_name);
-            (route.path.to_owned(), route.method.to_string(), scope.to_owned())
-        })
-        .collect();
-    // The routes of another cache's API.
-    routed.extend(
-        facades::ROUTES
-            .map(|(method, path)| (path.to_owned(), method.to_owned(), "purge".to_owned())),
-    );
-    routed.sort();
-    assert_eq!(documented(), routed);
 }

@@ -5,27 +5,30 @@ use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener as Socket};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use super::{Listening, Shared, StartError};
+use super::{Listening, Shared, StartError, supervise};
 use crate::admin::{
     Admin, Control, Desk, Fetch, Identity, ListenerStatus, NodeStatus, Purging, Readiness,
-    Reloading, StoreClass, Surface, Upgrading, serve,
+    Reloading, StoreClass, Surface, Upgrading, Waiting, mesh_alone, receipt_alone, serve,
 };
 use crate::audit::Audit;
-use crate::clock::Now;
+use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::health::Order;
-use crate::listener::{self, Context, Drain, Inherited, OpenSocket, Purpose};
+use crate::listener::{self, Context, Inherited, OpenSocket, Purpose};
+use crate::mesh::{Busy, Issued, MeshView, ReceiptView, Until};
 use crate::message::{Refusal, RequestHead};
 use crate::origin::{OriginStatus, UnknownEndpoint};
 use crate::proxy::{AskedPurge, PurgeByMethod, Purged};
 use crate::purge::{Selector, Strength};
+use crate::replication::{Identity as PurgeId, Incarnation, Source};
 use crate::semantics::Explanation;
-use crate::store::{Applied, Author, CLASSES, Events, Past, Tried, What, try_out};
+use crate::store::{Author, CLASSES, Events, Past, Tried, What, try_out};
 use crate::telemetry::{Hot, Load, Weight};
 
 /// The admin and watch listeners, bound.
@@ -86,9 +89,12 @@ pub(super) fn open(
     let _inside = control.enter();
     for (door, surface) in [(doors.admin, Surface::Full), (doors.watch, Surface::Watch)] {
         if let Some(door) = door {
-            let door = TcpListener::from_std(door).map_err(StartError::System)?;
-            let stop = shared.succession.doors();
-            let served = control.spawn(serve(door, None, Arc::clone(desk), surface, stop));
+            let door = Arc::new(TcpListener::from_std(door).map_err(StartError::System)?);
+            let (desk, state) = (Arc::clone(desk), Arc::clone(shared));
+            let served = supervise::task(control.handle(), "admin", &shared.metrics, move || {
+                let (door, desk) = (Arc::clone(&door), Arc::clone(&desk));
+                serve(door, None, desk, surface, state.succession.doors())
+            });
             shared.succession.served_by(served);
         }
     }
@@ -117,9 +123,32 @@ impl PurgeByMethod for Admin {
     }
 }
 
+impl Shared {
+    /// Name of a purge that this node numbered.
+    fn own_purge(&self, sequence: u64) -> PurgeId {
+        let node = self.config.node.name.as_str().into();
+        // Our own text of sixteen digits.
+        let incarnation = u64::from_str_radix(&self.incarnation, 16).unwrap_or_default();
+        PurgeId { source: Source { incarnation: Incarnation(incarnation), node }, sequence }
+    }
+}
+
 impl Control for Shared {
-    fn purge(&self, by: Author, selectors: &[Selector], strength: Strength, now: Now) -> Applied {
-        let applied = self.purges.apply_for(by, selectors, strength, now);
+    fn purge(
+        &self,
+        by: Author,
+        selectors: &[Selector],
+        strength: Strength,
+        now: Now,
+    ) -> Result<Issued, Busy> {
+        let issued = match &self.mesh {
+            Some(mesh) => mesh.purge(&by, selectors, strength, now)?,
+            None => {
+                let applied = self.purges.apply_for(by, &self.localised(selectors), strength, now);
+                Issued { identity: self.own_purge(applied.sequence), applied }
+            }
+        };
+        let applied = issued.applied;
         for selector in selectors {
             self.metrics.store.purges(selector.kind());
         }
@@ -132,11 +161,37 @@ impl Control for Shared {
         );
         // No answer may say that it is gone while a process beside this one still has it.
         self.succession.forget_elsewhere();
-        applied
+        Ok(issued)
+    }
+
+    fn receipt(&self, id: &PurgeId, now: Now) -> Option<ReceiptView> {
+        if let Some(mesh) = &self.mesh {
+            return mesh.receipt(id, now);
+        }
+        let own = *id == self.own_purge(id.sequence) && id.sequence <= self.purges.epoch();
+        own.then(|| receipt_alone(id, &self.config.node.pop))
+    }
+
+    fn wait(&self, id: &PurgeId, until: Until, most: Duration) -> Waiting {
+        // A node that is alone is everywhere at once.
+        let Some(mesh) = self.mesh.clone() else { return Box::pin(std::future::ready(())) };
+        let id = id.clone();
+        Box::pin(async move {
+            mesh.wait(&id, until, most).await;
+        })
+    }
+
+    fn mesh(&self, now: Now) -> MeshView {
+        if let Some(mesh) = &self.mesh {
+            return mesh.view(now);
+        }
+        let epoch = self.purges.epoch();
+        let last = self.past(1, &|_| true).first().map_or(0, |past| past.applied.sequence);
+        mesh_alone(&self.own_purge(last), &self.config.node.pop, epoch)
     }
 
     fn try_purge(&self, selectors: &[Selector], hottest: usize, now: Now) -> Tried {
-        try_out(&self.store, &self.purges, selectors, hottest, now)
+        try_out(&self.store, &self.purges, &self.localised(selectors), hottest, now)
     }
 
     fn past(&self, most: usize, pass: &dyn Fn(&Past) -> bool) -> Vec<Past> {
@@ -145,6 +200,12 @@ impl Control for Shared {
 
     fn past_one(&self, sequence: u64) -> Option<Past> {
         self.purges.past_one(sequence)
+    }
+
+    fn past_of(&self, id: &PurgeId) -> Option<Past> {
+        let own = self.mesh.is_none() && *id == self.own_purge(id.sequence);
+        let named = || self.purges.past_named(&id.to_string());
+        if own { self.purges.past_one(id.sequence).or_else(named) } else { named() }
     }
 
     fn reset(&self, now: Now) -> u64 {
@@ -166,11 +227,7 @@ impl Control for Shared {
     }
 
     fn readiness(&self) -> Readiness {
-        Readiness {
-            listening: self.listening.load(Ordering::Acquire),
-            caught_up: self.purges.lease(),
-            draining: *self.drain.borrow() != Drain::Open,
-        }
+        readiness(self)
     }
 
     fn status(&self) -> NodeStatus {
@@ -182,7 +239,7 @@ impl Control for Shared {
         NodeStatus {
             epoch: self.purges.epoch(),
             purge_rows: self.purges.rows() as u64,
-            lease: self.purges.lease(),
+            lease: self.purges.lease_holds(clock::now()),
             store_budget_bytes: self.store.budget_bytes(),
             store: (0..CLASSES)
                 .map(|size_class| {
@@ -215,10 +272,6 @@ impl Control for Shared {
         let in_force = self.in_force();
         let site = in_force.edge.site_of(host)?;
         in_force.config.sites.get(site).map(|site| Arc::clone(&site.name))
-    }
-
-    fn stored_target(&self, host: &str, target: String) -> String {
-        self.in_force().edge.stored_target(host, target)
     }
 
     fn explain(&self, request: RequestHead, now: Now) -> Explanation {
@@ -261,5 +314,22 @@ impl Control for Shared {
 
     fn observe(&self) {
         super::upkeep::measure(self);
+        self.tell_ready();
+    }
+}
+
+/// Whether the node takes traffic. It has caught up once it has held a lease: where it loses one
+/// later, its sites do as their policies say, and taking every node of a mesh that lost its
+/// witnesses away from its clients would help nobody.
+pub(super) fn readiness(shared: &Shared) -> Readiness {
+    Readiness {
+        listening: shared.listening.load(Ordering::Acquire),
+        caught_up: match &shared.mesh {
+            Some(mesh) => mesh.is_caught_up(),
+            // It always holds, unless who embeds the edge speaks of leases.
+            None => shared.purges.lease_holds(clock::now()),
+        },
+        draining: shared.draining(),
+        stuck: shared.metrics.strain.workers_stuck.get() > 0,
     }
 }

@@ -12,16 +12,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use super::certificates::{self, Watched};
-use super::{Shared, StartError, random};
+use super::{Shared, StartError, random, supervise};
 use crate::admin::{Admin, Desk};
 use crate::config::{Config, Written};
 use crate::listener::{Certificates, Context, Terms, TlsAcceptorState};
 use crate::origin::Origins;
 use crate::proxy::{Edge, Next, Proxy, PurgeByMethod};
-use crate::telemetry::RequestIds;
+use crate::telemetry::{Metrics, RequestIds};
 
 /// Everything that a configuration says and means.
 pub(super) struct InForce {
@@ -33,7 +33,7 @@ pub(super) struct InForce {
     /// The files of the certificates, as they were read.
     pub(super) certificates: Watched,
     /// Watching of the origins ends with this.
-    watching: Arc<oneshot::Sender<()>>,
+    watching: Arc<watch::Sender<()>>,
 }
 
 /// What reloads need, beside what is in force: who has to be told.
@@ -53,7 +53,7 @@ pub(super) struct Ready {
     own: Next,
     certificates: Option<Certificates>,
     /// The origins have to be watched anew.
-    watch: Option<oneshot::Receiver<()>>,
+    watch: Option<watch::Receiver<()>>,
 }
 
 impl InForce {
@@ -61,10 +61,10 @@ impl InForce {
     pub(super) fn first(
         (config, written): (Arc<Config>, Written),
         (edge, origins): (Arc<Edge>, Arc<Origins>),
-        runtime: &Handle,
+        (runtime, metrics): (&Handle, &Arc<Metrics>),
     ) -> Self {
-        let (watching, ended) = oneshot::channel();
-        watch(&origins, ended, runtime);
+        let (watching, ended) = watch::channel(());
+        keep_watch(&origins, ended, runtime, metrics);
         let certificates = Watched::of(&config.certificates);
         let watching = Arc::new(watching);
         Self { config, edge, origins, written, certificates, watching }
@@ -110,7 +110,7 @@ impl Shared {
         let (watching, watch) = match Arc::ptr_eq(&origins, &old.origins) {
             true => (Arc::clone(&old.watching), None),
             false => {
-                let (watching, ended) = oneshot::channel();
+                let (watching, ended) = watch::channel(());
                 (Arc::new(watching), Some(ended))
             }
         };
@@ -137,31 +137,44 @@ impl Shared {
         };
         let (before, after) = (names(&old.config), names(&new.config));
         let codes = new.edge.codes();
+        let edge = Arc::clone(&new.edge);
+        // Both store for a moment, so that purges of other nodes have to mean both.
+        self.localise_by(&[&old.edge, &edge]);
         self.in_force.store(Some(Arc::new(new)));
         workers.into_iter().chain([own]).for_each(Next::put_in_force);
+        self.localise_by(&[&edge]);
+        self.reconfigure_mesh(&self.in_force().config);
         let before_it = told.desk.swap(Arc::clone(&admin));
         before_it.let_followers_go(&admin);
         if let Some(ended) = ended {
-            watch(&origins, ended, &told.runtime);
+            keep_watch(&origins, ended, &told.runtime, &self.metrics);
         }
         before.iter().filter(|name| !after.contains(name)).for_each(|name| {
             self.metrics.forget_origin(name);
         });
-        if codes && !self.codes.swap(true, Ordering::Relaxed) {
-            if let Err(error) = super::upkeep::code(self) {
-                tracing::error!(%error, "the thread that codes cannot be started");
-                self.codes.store(false, Ordering::Relaxed);
-            }
+        if codes
+            && !self.codes.swap(true, Ordering::Relaxed)
+            && let Err(error) = super::upkeep::code(self)
+        {
+            tracing::error!(%error, "the thread that codes cannot be started");
+            self.codes.store(false, Ordering::Relaxed);
         }
     }
 }
 
 /// Watches origins until others take their place.
-fn watch(origins: &Arc<Origins>, ended: oneshot::Receiver<()>, runtime: &Handle) {
+fn keep_watch(
+    origins: &Arc<Origins>,
+    ended: watch::Receiver<()>,
+    runtime: &Handle,
+    metrics: &Arc<Metrics>,
+) {
     // The sender is dropped with the last that holds what was in force; at the end of the process
     // that is never, since requests that drain still need their origins watched.
-    let ended = async move {
-        let _ = ended.await;
-    };
-    runtime.spawn(Arc::clone(origins).run_background(ended));
+    let origins = Arc::clone(origins);
+    supervise::task(runtime, "origins", metrics, move || {
+        let mut ended = ended.clone();
+        let ended = async move { while ended.changed().await.is_ok() {} };
+        Arc::clone(&origins).run_background(ended)
+    });
 }

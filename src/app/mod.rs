@@ -4,7 +4,9 @@
 //! worker 0..n   a current-thread runtime each: doors, proxy, its own connections to origins
 //! control       one small runtime: admin, DNS, probes, signals
 //! upkeep        a thread: evicts what is over budget, measures memory
-//! sweep         a thread: gives memory back after purges
+//! sweep         a thread: gives memory back after purges, and when it runs short
+//! watchdog      a thread: notices workers that do not move
+//! mesh          where there is one: a runtime for its links, a thread for its protocol, one for its log
 //! codings       a thread, where a policy codes: makes coded copies of stored responses
 //! ```
 
@@ -12,12 +14,16 @@ mod certificates;
 mod control;
 mod demo;
 mod in_force;
+mod mesh;
+mod pressure;
 mod reload;
 mod signals;
+mod supervise;
 mod systemd;
 mod upgrade;
 mod upkeep;
 mod warm;
+mod watchdog;
 mod workers;
 
 use std::fmt;
@@ -27,7 +33,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
@@ -37,13 +43,15 @@ use crate::audit::{Audit, Signature};
 use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::listener::{BindError, CertificateError, Context, Drain, TlsAcceptorState, bind_beside};
+use crate::mesh::{Mesh, MeshError};
 use crate::origin::{OriginConfigError, Origins};
 use crate::proxy::{Edge, Proxy};
 use crate::purge::Secret;
+use crate::replication::{self, Incarnation};
 use crate::store::{Events, FillLimits, Fills, PurgeLimits, Purges, Store, StoreLimits, What};
 use crate::telemetry::{AccessLog, LogError, Metrics, RequestIds};
 
-pub use demo::run_with_origin;
+pub use demo::{run_with_origin, with_origin};
 pub use reload::{Reread, Source};
 pub use signals::{Ended, run};
 pub use upgrade::Program;
@@ -67,6 +75,8 @@ pub struct Listening {
     pub admin: Option<SocketAddr>,
     /// Listener with only metrics and probes.
     pub watch: Option<SocketAddr>,
+    /// Where the other nodes of the mesh connect.
+    pub mesh: Option<SocketAddr>,
     /// SHA-256 of the certificate in hexadecimal, where TLS uses one made at start.
     pub self_made: Option<String>,
 }
@@ -96,6 +106,8 @@ pub enum StartError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// The node cannot take its place in the mesh.
+    Mesh(MeshError),
     /// What the process before hands over cannot be taken.
     Handover(std::io::Error),
     /// The process log cannot be started.
@@ -120,6 +132,7 @@ impl fmt::Display for StartError {
             Self::Audit { path, error } => {
                 write!(out, "the audit log {} cannot be used: {error}", path.display())
             }
+            Self::Mesh(error) => write!(out, "{error}"),
             Self::Handover(error) => write!(out, "the process before hands nothing over: {error}"),
             Self::Log(error) => write!(out, "{error}"),
             Self::System(error) => write!(out, "{error}"),
@@ -135,6 +148,8 @@ pub(crate) struct Shared {
     config: Arc<Config>,
     /// What a reload replaces; there from the start.
     in_force: ArcSwapOption<InForce>,
+    /// The edges that store: one, and while another takes its place both.
+    storing: ArcSwap<Vec<Arc<Edge>>>,
     /// Who wants the configuration read anew.
     reloads: mpsc::Sender<reload::Asked>,
     /// Held while something that is in force is being replaced.
@@ -152,6 +167,8 @@ pub(crate) struct Shared {
     own: Proxy,
     log: AccessLog,
     audit: Audit,
+    /// The other nodes, where there are any.
+    mesh: Option<Arc<Mesh>>,
     addresses: Listening,
     incarnation: String,
     started: Now,
@@ -165,6 +182,7 @@ pub(crate) struct Shared {
 pub struct Running {
     shared: Arc<Shared>,
     control: Option<Runtime>,
+    place: Option<mesh::Place>,
     workers: workers::Workers,
 }
 
@@ -202,7 +220,8 @@ impl Running {
 
         let (drain, draining) = watch::channel(Drain::Open);
         let context = Context::new(Arc::clone(&limits), Arc::clone(&metrics), draining);
-        let (store, purges, fills) = state(&config, &events);
+        let incarnation = incarnation();
+        let (store, purges, fills) = state(&config, &incarnation, &events);
         let edge = Arc::new(Edge::new(
             Arc::clone(&config),
             Arc::clone(&store),
@@ -211,6 +230,8 @@ impl Running {
             Arc::clone(&metrics),
             Arc::clone(&context.pressure),
         ));
+        let place = mesh::join(&config, &edge, &purges, &events, &metrics)?;
+        addresses.mesh = place.as_ref().and_then(mesh::Place::address);
         let control = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("control")
@@ -222,7 +243,6 @@ impl Running {
         upgrade::leave_over(&inherited);
         drop(inherited);
         let (succession, upgrades) = upgrade::Succession::new(program, &context);
-        let incarnation = incarnation();
         let audit = audit(&config, &incarnation, &metrics)?;
         let own = Proxy::of_the_house(
             Arc::clone(&edge),
@@ -234,6 +254,7 @@ impl Running {
         let (reloads, asked) = mpsc::channel(reload::WAITING);
         let shared = Arc::new(Shared {
             in_force: ArcSwapOption::empty(),
+            storing: ArcSwap::from_pointee(vec![Arc::clone(&edge)]),
             reloads,
             changing: Mutex::default(),
             succession,
@@ -251,37 +272,47 @@ impl Running {
             own,
             log,
             audit,
+            mesh: place.as_ref().map(|place| Arc::clone(&place.mesh)),
             addresses,
             drain,
         });
         shared.metrics.node.in_force(&written.digest(), shared.started.wall);
         let rooms = (edge, origins);
-        let first = InForce::first((config, written), rooms, control.handle());
+        let first = InForce::first((config, written), rooms, (control.handle(), &shared.metrics));
         shared.in_force.store(Some(Arc::new(first)));
         let waiting = predecessor.map(|before| before.agree(&shared)).transpose()?;
-        upkeep::start(&shared, &context.pressure).map_err(StartError::System)?;
+        upkeep::start(&shared, &context).map_err(StartError::System)?;
         let desk = control::desk(&shared);
         let (workers, proxies) =
             workers::start(&shared, sockets, tls.as_ref(), &context, &desk.load_full())
                 .map_err(StartError::System)?;
         if let Some(tls) = &tls {
             certificates::measure(&shared, tls.certificates());
-            control.spawn(certificates::watch(Arc::clone(&shared), Arc::clone(tls)));
+            let (state, tls) = (Arc::clone(&shared), Arc::clone(tls));
+            supervise::task(control.handle(), "certificates", &shared.metrics, move || {
+                certificates::watch(Arc::clone(&state), Arc::clone(&tls))
+            });
         }
         let runtime = control.handle().clone();
         shared.listening.store(true, Ordering::Release);
-        shared.metrics.node.ready.set(1);
+        shared.tell_ready();
         control::open(&shared, &control, &desk, doors)?;
         let told = in_force::Told { proxies, context, tls, desk, runtime };
         control.spawn(reload::run(Arc::clone(&shared), told, reread, asked));
         control.spawn(upgrade::run(Arc::clone(&shared), upgrades));
-        Ok((Self { shared, control: Some(control), workers }, waiting))
+        Ok((Self { shared, control: Some(control), place, workers }, waiting))
     }
 
     /// Where it listens.
     #[must_use]
     pub fn addresses(&self) -> &Listening {
         &self.shared.addresses
+    }
+
+    /// The purges in force and the lease, for whoever embeds an edge.
+    #[must_use]
+    pub fn purges(&self) -> &Arc<Purges> {
+        &self.shared.purges
     }
 
     /// Begins to drain: readiness goes false, then accepting ends, then connections as their
@@ -309,6 +340,9 @@ impl Running {
             self.shared.succession.last_answers(&control);
             control.shutdown_timeout(Duration::from_millis(100));
         }
+        if let Some(place) = self.place.take() {
+            place.leave();
+        }
         self.shared.audit.close(LOG_PATIENCE);
         self.shared.log.close(LOG_PATIENCE);
     }
@@ -325,6 +359,11 @@ impl Drop for Running {
 }
 
 impl Shared {
+    /// Shows whether the node takes traffic.
+    fn tell_ready(&self) {
+        self.metrics.node.ready.set(control::readiness(self).ready().into());
+    }
+
     /// What is in force now.
     fn in_force(&self) -> Arc<InForce> {
         self.in_force.load_full().expect("something is in force before anybody asks")
@@ -358,7 +397,11 @@ impl Shared {
 }
 
 /// The shared state, within its shares of the memory budget.
-fn state(config: &Config, events: &Arc<Events>) -> (Arc<Store>, Arc<Purges>, Arc<Fills>) {
+fn state(
+    config: &Config,
+    incarnation: &str,
+    events: &Arc<Events>,
+) -> (Arc<Store>, Arc<Purges>, Arc<Fills>) {
     let limits = &config.limits;
     let budget = config.memory.budget_bytes;
     let store = Store::new(StoreLimits {
@@ -384,7 +427,17 @@ fn state(config: &Config, events: &Arc<Events>) -> (Arc<Store>, Arc<Purges>, Arc
         },
     );
     let purges = purges.telling(Arc::clone(events));
+    let purges = match config.mesh {
+        Some(_) => purges,
+        None => purges.named(source(config, incarnation)),
+    };
     (Arc::new(store), Arc::new(purges), Arc::new(fills))
+}
+
+/// Under whose name the purges of a node without a mesh are numbered.
+fn source(config: &Config, incarnation: &str) -> replication::Source {
+    let incarnation = Incarnation(u64::from_str_radix(incarnation, 16).unwrap_or_default());
+    replication::Source { incarnation, node: config.node.name.as_str().into() }
 }
 
 /// The audit log of this life of the node.

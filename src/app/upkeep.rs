@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Shared;
+use super::{Shared, pressure, supervise};
 use crate::clock;
-use crate::listener::{Pressure, PressureGauge};
+use crate::listener::{Context, Pressure, PressureGauge, Thinner};
 use crate::store::{CLASSES, sweep};
 
 /// Time between two rounds of the store's upkeep.
@@ -25,20 +25,21 @@ const SETTLE: Duration = Duration::from_secs(3);
 const CODINGS_NICE: i32 = 10;
 
 /// Starts the threads; they end once the edge has stopped, coding as soon as it drains.
-pub(super) fn start(shared: &Arc<Shared>, pressure: &Arc<PressureGauge>) -> io::Result<()> {
+pub(super) fn start(shared: &Arc<Shared>, context: &Arc<Context>) -> io::Result<()> {
     let state = Arc::clone(shared);
-    std::thread::Builder::new().name("upkeep".into()).spawn(move || {
+    supervise::thread("upkeep", &shared.metrics, move || {
         while !*state.stop.borrow() {
             state.store.upkeep();
             std::thread::sleep(UPKEEP);
         }
     })?;
     let state = Arc::clone(shared);
-    let pressure = Arc::clone(pressure);
-    std::thread::Builder::new().name("sweep".into()).spawn(move || {
-        let mut swept = state.purges.epoch();
-        let mut rests_until = Duration::ZERO;
-        let mut given_back = Duration::ZERO;
+    let context = Arc::clone(context);
+    let mut swept = state.purges.epoch();
+    let mut rests_until = Duration::ZERO;
+    let mut given_back = Duration::ZERO;
+    let mut thinner = Thinner::new(&context.limits);
+    supervise::thread("sweep", &shared.metrics, move || {
         while !*state.stop.borrow() {
             let begun = clock::now();
             // Where rows come faster than walks, they would fold before the next one lets them go.
@@ -52,7 +53,8 @@ pub(super) fn start(shared: &Arc<Shared>, pressure: &Arc<PressureGauge>) -> io::
                 rests_until = ended.boot + LONGEST_REST.min(ended.since(begun) * 4);
             }
             measure(&state);
-            press(&state, &pressure, &mut given_back);
+            press(&state, &context.pressure, &mut given_back);
+            make_room(&context, &mut thinner);
             std::thread::sleep(LOOK);
         }
     })?;
@@ -65,7 +67,7 @@ pub(super) fn start(shared: &Arc<Shared>, pressure: &Arc<PressureGauge>) -> io::
 /// Starts the thread that codes.
 pub(super) fn code(shared: &Arc<Shared>) -> io::Result<()> {
     let state = Arc::clone(shared);
-    std::thread::Builder::new().name("codings".into()).spawn(move || {
+    supervise::thread("codings", &shared.metrics, move || {
         // On Linux this is the priority of this thread alone.
         if let Err(error) = rustix::process::setpriority_process(None, CODINGS_NICE) {
             tracing::debug!(%error, "the thread that codes keeps its priority");
@@ -95,42 +97,32 @@ pub(super) fn measure(shared: &Shared) {
     metrics.evictions.inc_by(shared.store.evictions().saturating_sub(metrics.evictions.get()));
 }
 
+/// Has idle connections closed where there are too many, or memory is short.
+fn make_room(context: &Context, thinner: &mut Thinner) {
+    let clients = &context.clients;
+    let short = context.pressure.step() >= Pressure::Shed;
+    thinner.look(
+        &context.thinning,
+        (clients.open(), clients.most_open()),
+        short,
+        clock::now().boot,
+    );
+}
+
 /// Publishes the step of memory pressure, and gives memory back where there is some.
 fn press(shared: &Shared, gauge: &PressureGauge, given_back: &mut Duration) {
-    let Some(resident) = resident_bytes() else { return };
-    let limits = &shared.config.limits;
-    let percent = resident.saturating_mul(100) / shared.config.memory.budget_bytes.max(1);
-    let percent = u32::try_from(percent).unwrap_or(u32::MAX);
+    let Some(resident) = pressure::resident_bytes() else { return };
+    let (limits, budget) = (&shared.config.limits, shared.config.memory.budget_bytes);
     let before = gauge.step();
-    let steps = [
-        (Pressure::Refuse, limits.memory_refuse_percent),
-        (Pressure::Shed, limits.memory_shed_percent),
-        (Pressure::Evict, limits.memory_evict_percent),
-    ];
-    // A step that is in force ends only well below where it began.
-    let step = steps
-        .into_iter()
-        .find(|(step, at)| {
-            let slack = if before >= *step { limits.memory_hysteresis_percent } else { 0 };
-            percent >= at.saturating_sub(slack)
-        })
-        .map_or(Pressure::None, |(step, _)| step);
+    let (step, percent) = pressure::step(resident, budget, before, limits);
     if step != before {
         tracing::warn!(?step, resident, percent, "memory pressure");
     }
     gauge.set(step);
+    shared.metrics.strain.memory_pressure.set(step as i64);
     let now = clock::now().boot;
     if step >= Pressure::Evict && now.saturating_sub(*given_back) >= SETTLE {
         *given_back = now;
-        let over =
-            percent.saturating_sub(limits.memory_evict_percent) + limits.memory_hysteresis_percent;
-        shared.store.give_back(shared.config.memory.budget_bytes / 100 * u64::from(over));
+        shared.store.give_back(pressure::excess(percent, budget, limits));
     }
-}
-
-/// Resident memory of this process in bytes.
-fn resident_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{Shared, random};
+use super::watchdog::{Pulse, Watchdog};
+use super::{Shared, random, supervise};
 use crate::admin::Admin;
 use crate::clock;
 use crate::listener::{Context, Drain, TlsAcceptorState, WorkerSockets, run};
@@ -43,7 +44,8 @@ pub(super) fn start(
     let in_force = shared.in_force();
     let mut proxies = Vec::with_capacity(sockets.len());
     let mut threads = Vec::with_capacity(sockets.len());
-    for (number, sockets) in sockets.into_iter().enumerate() {
+    let pulses: Vec<Arc<Pulse>> = sockets.iter().map(|_| Arc::default()).collect();
+    for (number, (sockets, pulse)) in sockets.into_iter().zip(&pulses).enumerate() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let proxy = Proxy::new(
             Arc::clone(&in_force.edge),
@@ -55,16 +57,32 @@ pub(super) fn start(
         proxies.push(proxy.clone());
         let (tls, context) = (tls.cloned(), Arc::clone(context));
         let fills = Arc::clone(&shared.fills);
+        let pulse = Arc::clone(pulse);
         let thread =
             std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 runtime.block_on(async {
+                    let beating = tokio::spawn(async move { pulse.beat().await });
                     run(sockets, tls, Arc::new(proxy), Arc::clone(&context)).await;
                     finish_fills(&fills, &context).await;
+                    beating.abort();
                 });
             })?;
         threads.push(thread);
     }
+    watch(shared, &pulses)?;
     Ok((Workers { threads }, proxies))
+}
+
+/// Watches over the workers until the edge drains: those that have ended beat no more.
+fn watch(shared: &Arc<Shared>, pulses: &[Arc<Pulse>]) -> io::Result<()> {
+    let limits = &shared.config.limits;
+    let mut watchdog =
+        Watchdog::new(pulses, limits.watchdog, limits.watchdog_abort, &shared.metrics);
+    let state = Arc::clone(shared);
+    supervise::thread("watchdog", &shared.metrics, move || {
+        watchdog.watch(|| *state.stop.borrow() || state.draining());
+    })?;
+    Ok(())
 }
 
 /// Time between two looks at what is still arriving.

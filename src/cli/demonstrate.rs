@@ -19,6 +19,14 @@ const MORE: &str = "\
 Everything runs in this one process and ends with it; nothing is written. The edge listens where
 `atoll run` does, with a self-made certificate.
 
+With --pops each node is a process of its own, so that one can be killed or stopped; a folder for
+certificates and logs is made among the temporary files, and removed at the end.
+
+Examples:
+  atoll demo
+  atoll demo --pops 3
+  atoll demo --pops 3 --json | jq -r '.nodes[].listen'
+
 Environment:
   ATOLL_ADMIN_TOKEN   the token of the admin listener; if it is not set, one is made and printed
 
@@ -40,10 +48,20 @@ pub(super) struct Demonstrate {
     /// Address of the admin API, on loopback.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9080", value_parser = parse_address)]
     admin: SocketAddr,
+    /// So many PoPs of two nodes each, in processes of their own, on ports that are free.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..=5),
+        conflicts_with_all = ["listen", "listen_tls", "admin"])]
+    pops: Option<u8>,
+    /// One JSON document on standard output once all nodes are ready; the rest on standard error.
+    #[arg(long, requires = "pops")]
+    json: bool,
 }
 
 impl Demonstrate {
     pub(super) fn run(self) -> u8 {
+        if let Some(pops) = self.pops {
+            return super::demo::pops(usize::from(pops), self.json);
+        }
         let token = std::cell::RefCell::new(String::new());
         let configure = |origin: SocketAddr| {
             let mut config = self.config(origin)?;

@@ -172,6 +172,7 @@ mod tests {
             tls: vec!["127.0.0.1:8443".parse().expect("an address")],
             admin: Some("127.0.0.1:9080".parse().expect("an address")),
             watch: None,
+            mesh: None,
             self_made: Some("ab".repeat(32)),
         };
         let version = env!("CARGO_PKG_VERSION");

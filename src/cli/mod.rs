@@ -9,9 +9,11 @@ mod events;
 mod explain;
 mod greeting;
 mod inspect;
+mod mesh;
 mod origins;
 mod purge;
 mod purges;
+mod receipt;
 mod reload;
 mod remote;
 mod replay;
@@ -87,6 +89,7 @@ enum Command {
     Drain(status::Drain),
     Token(token::Token),
     Audit(audit::Audit),
+    Mesh(mesh::Mesh),
 }
 
 /// Runs the program.
@@ -119,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Drain(drain) => drain.run(),
         Command::Token(token) => token.run(),
         Command::Audit(audit) => audit.run(),
+        Command::Mesh(mesh) => mesh.run(),
     })
 }
 
@@ -162,6 +166,8 @@ mod tests {
             ("run --origin http://a --memory 64k", "\"64KiB\""),
             ("run --origin http://a --workers 0", "0 is not in"),
             ("run --orign http://a", "--origin"),
+            ("demo --pops 9", "1..=5"),
+            ("demo --json", "--pops"),
             ("purge", "--tag"),
             ("purge --all --tag a", "cannot be used with"),
             ("purge --tag a --wait soon", "acknowledged"),
@@ -185,6 +191,10 @@ mod tests {
             ("token new --scope all", "purge-all"),
             ("check", "FILE"),
             ("audit verify", "FILE"),
+            ("mesh init", "DIR"),
+            ("mesh issue fra-1", "--pop"),
+            ("mesh issue fra_! --pop fra", "a name has"),
+            ("mesh issue fra-1 --pop fra --days 0", "1..=3650"),
             ("audit verify a --anchor 12", "64 hexadecimal"),
             ("purge --replay a --tag b", "cannot be used with"),
             ("purge --replay a --soft", "cannot be used with"),
@@ -203,12 +213,18 @@ mod tests {
         for line in [
             "demo",
             "demo --listen 127.0.0.1:0",
+            "demo --pops 3",
+            "demo --pops 3 --json",
             "run --config atoll.toml",
             "run --origin http://a --listen [::1]:80 --listen 127.0.0.1:80 --admin none",
             "run --origin http://a --cert a.pem --key a.key --cert b.pem --key b.key",
             "check atoll.toml",
             "purge --url https://a.example/b --tag x --soft --wait everywhere --timeout 5s --json",
             "purge --all --site main --dry-run",
+            "purge --tag a --wait",
+            "purge --tag a --wait --timeout 10s",
+            "purge --wait=acknowledged --tag a",
+            "purges n/00000000000000ab/7",
             "purge --file list.txt",
             "purge --prefix a.example/b/ --host a.example --glob *.css --check --idempotency-key k",
             "purges",
@@ -232,8 +248,13 @@ mod tests {
             "token new --scope purge --scope read --site main --name deploy",
             "token new --scope purge,read",
             "audit verify audit.log audit.log.1",
+            "mesh init mesh",
+            "mesh issue fra-1 --pop fra --ca mesh --out out --days 30",
             "purge --replay audit.log --replay audit.log.1 --since 2026-11-22 --json",
             "purge --all --guard 20",
+            "mesh",
+            "mesh --json --admin http://127.0.0.1:9080",
+            "mesh status --json",
             "origins",
             "origins --json",
             "origins set main [2001:db8::1]:443 drain --json",

@@ -4,22 +4,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, ValueEnum};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::config::{format_duration, parse_duration};
 
+use super::receipt::{KEY, follow, nodes};
 use super::remote::{Remote, cell, problem, required_token};
 use super::{DONE, LATE, USAGE, complain, replay};
 
 /// Time for the exchange itself, beside the time that the node is told to wait.
 const EXCHANGE: Duration = Duration::from_secs(5);
 
+/// Time that is waited for a level where nobody says how long.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Time for a dry run: the node walks over all that it has stored.
 const WALK: Duration = Duration::from_secs(120);
-
-/// The field that a purge is known again by.
-const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Largest list of selectors that is read from a file.
 const LARGEST_FILE: u64 = 16 << 20;
@@ -34,7 +35,13 @@ Cache-Groups, --prefix a host with the beginning of a path, up to a \"/\", --hos
 port, --glob a pattern for host, path and query together, in which * stands for any run of
 characters. Everything that is named in one command is purged together, or nothing is.
 
+With --wait the way of the purge to the nodes is drawn as a table by PoP: applied, with the time that
+took; fenced, where a node that has not said so uses its memory no more without asking the origin;
+unknown, and why. --wait=acknowledged ends when no node can miss it for long, --wait (everywhere) when
+no node of the mesh is unknown. In a script: `atoll purge --tag a --wait --timeout 10s || exit`.
+
 Examples:
+  atoll purge --tag article-1 --wait
   atoll purge --tag article-1 --tag front-page
   atoll purge --url https://www.example.org/news --soft
   atoll purge --prefix www.example.org/news/ --host img.example.org --dry-run
@@ -53,8 +60,8 @@ Environment:
   ATOLL_ADMIN         the admin listener, unless --admin says it
 
 Exit codes:
-  0  done
-  1  refused
+  0  done: it has come as far as --wait says
+  1  refused, nothing was purged
   2  wrong flags
   3  not in time: it may or may not have taken effect everywhere; repeat it
   4  nobody answers";
@@ -115,8 +122,8 @@ pub(super) struct Purge {
     /// A text of your own for this purge: sent again with the same one, it is done once.
     #[arg(long, value_name = "KEY", value_parser = key)]
     idempotency_key: Option<HeaderValue>,
-    /// How far it must have come before the answer [default: acknowledged].
-    #[arg(long, value_name = "LEVEL", value_enum)]
+    /// How far it must have come before the answer [default: acknowledged; alone: everywhere].
+    #[arg(long, value_name = "LEVEL", value_enum, num_args = 0..=1, default_missing_value = "everywhere")]
     wait: Option<Level>,
     /// Longest time to wait for that [default: 5s].
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -178,11 +185,17 @@ impl Purge {
         };
         let selectors = self.selectors().map_err(usage)?;
         let token = required_token(&self.remote)?;
-        let body = self.body(selectors).to_string();
+        let body = self.body(selectors);
         let walks = self.dry_run || self.guard.is_some() || self.refetch.is_some();
-        let most = if walks { WALK } else { self.timeout.unwrap_or(EXCHANGE) + EXCHANGE };
-        let key = self.idempotency_key.clone().map(|key| (KEY, key));
-        let answer = self.remote.send_with("/v1/purge", &token, key, body.as_bytes(), most)?;
+        let waits = self.timeout.unwrap_or(PATIENCE);
+        let answer = if self.follows() {
+            follow(&self.remote, &token, self.idempotency_key.clone(), body, waits)?
+        } else {
+            let most = if walks { WALK + waits } else { waits + EXCHANGE };
+            let key = self.idempotency_key.clone().map(|key| (KEY, key));
+            let body = body.to_string();
+            self.remote.send_with("/v1/purge", &token, key, body.as_bytes(), most)?
+        };
         let late = answer.status == StatusCode::SERVICE_UNAVAILABLE;
         if !answer.status.is_success() && !late {
             return Ok(self.remote.refused(&answer));
@@ -193,9 +206,21 @@ impl Purge {
             if late {
                 complain(&problem(&answer));
             }
-            print!("{}", table(&serde_json::from_slice(&answer.body).unwrap_or(Value::Null)));
+            let told = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+            print!("{}", table(&told));
+            if late && !self.follows() {
+                print!("{}", nodes(&told));
+            }
         }
         Ok(if late { LATE } else { DONE })
+    }
+
+    /// Whether its way to the nodes is drawn as it goes. What has to be looked for first is answered
+    /// in one piece.
+    fn follows(&self) -> bool {
+        let far = self.wait.is_some_and(|level| level != Level::Local);
+        let looks = self.dry_run || self.guard.is_some() || self.refetch.is_some();
+        far && !looks && !self.remote.json
     }
 
     fn selectors(&self) -> Result<Selectors, String> {

@@ -7,8 +7,10 @@ use http::Method;
 use serde_json::Value;
 
 use super::DONE;
+use super::receipt::nodes;
 use super::remote::{Remote, cell, plain, required_token};
 use super::table::table;
+use crate::replication::Identity;
 
 /// Time for the whole exchange.
 const MOST: Duration = Duration::from_secs(10);
@@ -20,13 +22,14 @@ const ABOUT: &str = "Lists what was purged of late: when, by whom, and what it c
 
 const MORE: &str = "\
 Newest first. MATCHED and FREED are known once a sweep has walked the store, and are lower bounds.
-Purges are remembered in the memory of the node that accepted them, as many as admin.purge_history
-says.
+A node remembers as many as admin.purge_history says. One of them is shown with how it stands on each
+node of the mesh, where the node that is asked is the one that took it.
 
 Examples:
   atoll purges
   atoll purges --limit 1000 --json
   atoll purges edge-1.5c0ffee5c0ffee00.42       one of them, with more of its selectors
+  atoll purges 42                               by its number on the node that is asked
 
 Environment:
   ATOLL_ADMIN_TOKEN   the token (scope read)
@@ -55,6 +58,9 @@ pub(super) struct Purges {
 /// An id goes into a path as it is.
 pub(super) fn id(text: &str) -> Result<String, String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    if let Some(identity) = Identity::parse(text).filter(|_| text.contains('/')) {
+        return id(&identity.dotted());
+    }
     if text.is_empty() || !text.bytes().all(plain) {
         return Err("an id looks like edge-1.5c0ffee5c0ffee00.42".to_owned());
     }
@@ -74,7 +80,10 @@ impl Purges {
         }
         match serde_json::from_slice::<Value>(&answer.body) {
             Ok(value) if !self.remote.json => {
-                let text = if self.id.is_some() { one(&value) } else { list(&value) };
+                let text = match self.id {
+                    Some(_) => one(&value) + &nodes(&value),
+                    None => list(&value),
+                };
                 print!("{text}");
             }
             _ => self.remote.print_raw(&answer),
@@ -112,13 +121,14 @@ fn list(value: &Value) -> String {
 
 /// A line for each member of one purge.
 fn one(purge: &Value) -> String {
-    const MEMBERS: [(&str, &str); 12] = [
+    const MEMBERS: [(&str, &str); 13] = [
         ("id", "purge"),
         ("at", "time"),
         ("token", "token"),
         ("from", "from"),
         ("mode", "mode"),
         ("epoch", "epoch"),
+        ("state", "state"),
         ("matched", "matched"),
         ("freed", "freed (bytes)"),
         ("/refetch/warm_up", "refetch"),
@@ -221,6 +231,8 @@ selector        and 1 more
         for text in ["", "a/b", "a?b", "a b", "a\r\nb"] {
             assert!(id(text).is_err(), "{text:?}");
         }
-        assert!(id("edge-1.5c0ffee5c0ffee00.42").is_ok());
+        assert!(id("edge-1.5c0ffee5c0ffee00.42").is_ok() && id("42").is_ok());
+        assert_eq!(id("edge-1/5c0ffee5c0ffee00/42").as_deref(), Ok("edge-1.5c0ffee5c0ffee00.42"));
+        assert!(id("a?b/5c0ffee5c0ffee00/42").is_err());
     }
 }

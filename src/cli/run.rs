@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 use crate::app::{self, Ended, Program, Reread, Source, StartError};
 use crate::config::{
@@ -87,6 +88,9 @@ pub(super) struct Run {
     /// Lifetime of answers for which the origin names none: 60s, 1h.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     default_lifetime: Option<Duration>,
+    /// Number of the process that this one is to end with, which started it.
+    #[arg(long, value_name = "NUMBER", hide = true)]
+    end_with: Option<u32>,
 }
 
 /// An address, or none.
@@ -101,11 +105,24 @@ fn admin_address(text: &str) -> Result<AdminAddress, String> {
     }
 }
 
+/// Has the system end this process when its parent ends, however that ends, and even while it is stopped. `false` when it
+/// has another parent already.
+fn ends_with(parent: u32) -> bool {
+    let told = set_parent_process_death_signal(Some(Signal::KILL));
+    // Asked after that, so that it cannot end unseen in between.
+    let own = getppid().and_then(|own| u32::try_from(own.as_raw_nonzero().get()).ok());
+    told.is_ok() && own == Some(parent)
+}
+
 impl Run {
     pub(super) fn run(self) -> u8 {
         if self.cert.len() != self.key.len() {
             complain("each --cert needs its --key, and each --key its --cert");
             return USAGE;
+        }
+        if self.end_with.is_some_and(|parent| !ends_with(parent)) {
+            complain("not started: whoever started this has ended");
+            return REFUSED;
         }
         let (flags, file) = (self.flags(), self.config.clone());
         let read = move || match &file {

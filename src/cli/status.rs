@@ -84,10 +84,40 @@ impl Status {
 
     fn print(&self, answer: &Answer) {
         match serde_json::from_slice::<Value>(&answer.body) {
-            Ok(value) if !self.remote.json => print!("{}", table(&value)),
+            Ok(value) if !self.remote.json => print!("{}", table(&in_lines(value))),
             _ => self.remote.print_raw(answer),
         }
     }
+}
+
+/// The same with lease and mesh in a line each.
+fn in_lines(mut status: Value) -> Value {
+    let Some(mesh) = status.get("mesh").filter(|mesh| mesh.is_object()).cloned() else {
+        return status;
+    };
+    let count = |name: &str| mesh.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let held = status.get("lease").and_then(Value::as_bool) == Some(true);
+    let lease = match (held, mesh.get("lease_left_ms").and_then(Value::as_f64)) {
+        (true, Some(left)) => format!("held, {left:.0} ms left"),
+        (true, None) => "held".to_owned(),
+        (false, _) => "NONE: what is stored is checked with the origin".to_owned(),
+    };
+    let others = count("nodes").saturating_sub(1);
+    let told = match others {
+        0 => "alone".to_owned(),
+        _ => format!(
+            "{} nodes in {} PoPs, {} of {others} links up, {} purges missing",
+            count("nodes"),
+            count("pops"),
+            count("links_up"),
+            count("missing"),
+        ),
+    };
+    if let Some(members) = status.as_object_mut() {
+        members.insert("lease".to_owned(), lease.into());
+        members.insert("mesh".to_owned(), told.into());
+    }
+    status
 }
 
 impl Drain {
@@ -147,6 +177,34 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn lease_and_mesh_are_a_line_each() {
+        let mesh = |nodes, left: Option<f64>| {
+            json!({"nodes": nodes, "pops": 3, "links_up": 4,
+                                                     "lease_left_ms": left, "missing": 2})
+        };
+        for (lease, mesh, expected) in [
+            (true, mesh(1, None), ("held", "alone")),
+            (
+                true,
+                mesh(6, Some(1200.4)),
+                ("held, 1200 ms left", "6 nodes in 3 PoPs, 4 of 5 links up, 2 purges missing"),
+            ),
+            (
+                false,
+                mesh(6, None),
+                (
+                    "NONE: what is stored is checked with the origin",
+                    "6 nodes in 3 PoPs, 4 of 5 links up, 2 purges missing",
+                ),
+            ),
+        ] {
+            let told = in_lines(json!({"lease": lease, "mesh": mesh}));
+            assert_eq!(told, json!({"lease": expected.0, "mesh": expected.1}));
+        }
+        assert_eq!(in_lines(json!({"ready": true})), json!({"ready": true}));
+    }
 
     #[test]
     fn an_answer_becomes_a_table() {

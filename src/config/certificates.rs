@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -179,4 +179,75 @@ fn validity(certificate: &EndEntityCert<'_>, since_epoch: Duration) -> Option<we
 
 fn contains(bytes: &[u8], word: &[u8]) -> bool {
     memchr::memmem::find(bytes, word).is_some()
+}
+
+/// What a node of a mesh shows and whom it trusts, read and found to fit together.
+#[derive(Debug)]
+pub struct MeshCredentials {
+    /// Its certificate, the node's own first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub key: PrivateKeyDer<'static>,
+    /// Certificates of the authorities that peers' must come from.
+    pub authorities: Vec<CertificateDer<'static>>,
+    /// End of the certificate's validity.
+    pub not_after: SystemTime,
+}
+
+/// Reads what a node of a mesh shows and whom it trusts.
+///
+/// # Errors
+/// Says which file is wrong, why, and what would be right.
+pub fn read_mesh_credentials(
+    files: &CertificateFiles,
+    authorities: &[PathBuf],
+    name: &str,
+    now: Now,
+) -> Result<MeshCredentials, String> {
+    let (chain, key) = read_pair(files)?;
+    let mut trusted = Vec::new();
+    for path in authorities {
+        check_authorities(path)?;
+        trusted.extend(read_certificates(path)?);
+    }
+    let shown = files.chain.display();
+    let leaf = chain.first().ok_or("the chain is empty")?;
+    let known = facts(leaf.clone(), now).map_err(|error| format!("{shown}: {error}"))?;
+    if !known.names.iter().any(|known| known == name) {
+        let names = known.names.join(", ");
+        return Err(format!("{shown}: is for {names}, not for the node \"{name}\""));
+    }
+    if known.expired {
+        let end = httpdate::fmt_http_date(known.not_after);
+        return Err(format!("{shown}: it ended on {end}; peers will refuse it"));
+    }
+    check_issued(&chain, &trusted, now).map_err(|error| {
+        format!("{shown}: does not come from any of the authorities in `ca`, or not for both ends of a link ({error})")
+    })?;
+    Ok(MeshCredentials { chain, key, authorities: trusted, not_after: known.not_after })
+}
+
+/// Whether a chain leads to one of the authorities, for a server and for a client.
+fn check_issued(
+    chain: &[CertificateDer<'_>],
+    authorities: &[CertificateDer<'_>],
+    now: Now,
+) -> Result<(), webpki::Error> {
+    let (leaf, rest) = chain.split_first().ok_or(webpki::Error::UnknownIssuer)?;
+    let anchors: Result<Vec<_>, _> =
+        authorities.iter().map(webpki::anchor_from_trusted_cert).collect();
+    let (anchors, leaf) = (anchors?, EndEntityCert::try_from(leaf)?);
+    let since_epoch = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
+        leaf.verify_for_usage(
+            webpki::ALL_VERIFICATION_ALGS,
+            &anchors,
+            rest,
+            UnixTime::since_unix_epoch(since_epoch),
+            usage,
+            None,
+            None,
+        )?;
+    }
+    Ok(())
 }

@@ -16,7 +16,7 @@ use serde::Serialize;
 use toml::{Table, Value};
 
 use super::certificates::read_file;
-use super::{Config, Listener, Problem, Problems, Severity};
+use super::{Config, Listener, Mesh, Problem, Problems, Severity};
 
 /// Longest value that is shown, in characters.
 const SHOWN: usize = 120;
@@ -27,7 +27,7 @@ const LARGEST: u64 = 1 << 20;
 
 /// Keys, and beginnings of keys that end in a dot, that wait for a restart. Names of tables in a row
 /// are left out.
-pub(super) const WAITS: [&str; 35] = [
+pub(super) const WAITS: [&str; 39] = [
     "node.name",
     "node.pop",
     "node.workers",
@@ -49,6 +49,8 @@ pub(super) const WAITS: [&str; 35] = [
     "limits.connections",
     "limits.connections_per_client",
     "limits.connections_share_percent",
+    "limits.connections_thin_percent",
+    "limits.descriptors_reserve",
     "limits.exempt_networks",
     "limits.fills",
     "limits.handshakes_per_client",
@@ -63,13 +65,18 @@ pub(super) const WAITS: [&str; 35] = [
     "limits.uncacheable_keys",
     "limits.uncacheable_memory",
     "limits.variants",
+    "limits.watchdog",
+    "limits.watchdog_abort",
 ];
+
+/// Keys among those that change at once nevertheless.
+const CHANGES: [&str; 2] = ["mesh.witnesses", "mesh.node.issues"];
 
 /// Last names of keys whose values are secret, or next to it.
 const SECRET: [&str; 4] = ["hash", "secret", "token", "password"];
 
 /// Keys that name files which are read when the configuration is.
-const FILES: [&str; 5] = ["ca", "chain", "key", "secret_file", "token_file"];
+const FILES: [&str; 6] = ["ca", "certificate", "chain", "key", "secret_file", "token_file"];
 
 /// Members that tell tables in a row apart, the first that there is.
 const NAMES: [&str; 6] = ["name", "id", "path", "address", "chain", "status"];
@@ -187,7 +194,22 @@ impl Written {
         digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// What is written of the nodes of a mesh, without what may change.
+    fn roster(&self) -> Vec<(&String, &String)> {
+        let of_mesh = |(key, _): &(&String, &String)| {
+            let plain = without_names(key);
+            plain == "mesh.node.name" || plain == "mesh.node.pop"
+        };
+        self.0.iter().filter(of_mesh).collect()
+    }
+
     fn waits(&self, new: &Self, key: &str) -> bool {
+        let plain = without_names(key);
+        if key.starts_with("mesh.") && (CHANGES.contains(&&*plain) || plain.ends_with(" (content)"))
+        {
+            // A mesh or a node of it that came or went.
+            return self.roster() != new.roster();
+        }
         // A listener that came or went.
         if let Some(name) = key.strip_prefix("listener[").and_then(|rest| rest.split_once(']')) {
             let address = format!("listener[{}].address", name.0);
@@ -195,12 +217,16 @@ impl Written {
                 return true;
             }
         }
-        let plain = without_names(key);
         WAITS.iter().any(|waits| match waits.strip_suffix('.') {
             Some(table) => plain == table || plain.starts_with(waits),
             None => plain == *waits,
         })
     }
+}
+
+/// Whether two configurations have the same nodes in a mesh, or neither has one.
+fn same_nodes(new: Option<&Mesh>, old: Option<&Mesh>) -> bool {
+    new.map(Mesh::roster) == old.map(Mesh::roster)
 }
 
 /// A key without what stands in brackets.
@@ -297,9 +323,22 @@ impl Config {
         self.admin.audit.clone_from(&old.admin.audit);
         self.admin.events = old.admin.events;
         self.admin.purge_history = old.admin.purge_history;
+        self.within_mesh(old.mesh.as_ref());
         self.within_listeners(old);
         self.within_limits(old);
         self
+    }
+
+    /// Links are made with the nodes of the start. Among those, others may become witnesses, and purges
+    /// may be asked for at others.
+    fn within_mesh(&mut self, old: Option<&Mesh>) {
+        let new = self.mesh.take();
+        let same = same_nodes(new.as_ref(), old);
+        self.mesh = old.cloned();
+        if let (true, Some(now), Some(new)) = (same, &mut self.mesh, new) {
+            now.nodes = new.nodes;
+            now.witnesses = new.witnesses;
+        }
     }
 
     /// The sockets stay; what is asked of those who connect may change.
@@ -322,6 +361,8 @@ impl Config {
         new.connections = old.connections;
         new.connections_per_client = old.connections_per_client;
         new.connections_share_percent = old.connections_share_percent;
+        new.connections_thin_percent = old.connections_thin_percent;
+        new.descriptors_reserve = old.descriptors_reserve;
         new.exempt_networks.clone_from(&old.exempt_networks);
         new.fills = old.fills;
         new.handshakes_per_client = old.handshakes_per_client;
@@ -336,6 +377,8 @@ impl Config {
         new.uncacheable_keys = old.uncacheable_keys;
         new.uncacheable_memory = old.uncacheable_memory;
         new.variants = old.variants;
+        new.watchdog = old.watchdog;
+        new.watchdog_abort = old.watchdog_abort;
     }
 }
 
@@ -399,6 +442,31 @@ mod tests {
                 expected.into_iter().map(|row| (row.0.to_owned(), row.1, row.2, row.3)).collect();
             assert_eq!(changes(&old, &new), expected);
         }
+    }
+
+    #[test]
+    fn other_witnesses_of_the_same_nodes_need_no_restart() {
+        let mesh = |witnesses: &str, nodes: &[(&str, bool)]| {
+            let rows = nodes.iter().map(|(name, issues)| {
+                format!("[[mesh.node]]\nname = \"{name}\"\npop = \"p\"\nissues = {issues}\n")
+            });
+            let rows: String = rows.collect();
+            format!("[mesh]\nwitnesses = [\"{witnesses}\"]\nlease = \"1s\"\n{rows}")
+        };
+        let told = |old: &str, new: &str| -> Vec<(String, bool)> {
+            changes(old, new).into_iter().map(|(key, _, _, waits)| (key, waits)).collect()
+        };
+        let row = |key: &str, waits| (key.to_owned(), waits);
+        let (one, two) = ([("a", true)], [("a", true), ("b", true)]);
+        let old = mesh("a", &two);
+        let other = told(&old, &mesh("b", &[("a", true), ("b", false)]));
+        assert_eq!(other, [row("mesh.node[b].issues", false), row("mesh.witnesses", false)]);
+        let more = told(&mesh("a", &one), &mesh("b", &two));
+        assert!(more.contains(&row("mesh.witnesses", true)), "{more:?}");
+        assert!(more.iter().all(|(_, waits)| *waits), "{more:?}");
+        let paces = told(&old, &old.replace("1s", "2s"));
+        assert_eq!(paces, [row("mesh.lease", true)]);
+        assert!(told(&old, "").iter().all(|(_, waits)| *waits), "the mesh goes with a restart");
     }
 
     #[test]

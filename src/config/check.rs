@@ -18,13 +18,13 @@ use super::reader::{Found, Place, Sink};
 use super::token::check_token;
 use super::{
     Admin, Config, Hook, HttpVersions, Listener, Memory, Origin, Site, Token, facades, format_size,
-    machine,
+    machine, mesh,
 };
 
 /// Smallest budget with which a node can work.
 const LEAST_BUDGET: u64 = 32 << 20;
 /// A certificate that ends sooner than this is warned of.
-const EXPIRES_SOON: Duration = Duration::from_secs(14 * 86_400);
+pub(super) const EXPIRES_SOON: Duration = Duration::from_secs(14 * 86_400);
 
 /// Checks the whole; what is wrong goes to `sink`.
 pub(super) fn check(draft: Draft, sink: &Sink, now: Now) -> Option<Config> {
@@ -38,7 +38,8 @@ pub(super) fn check(draft: Draft, sink: &Sink, now: Now) -> Option<Config> {
         .address
         .clone()
         .unwrap_or_else(|| Found::elsewhere(Some(ADMIN), "admin.address"));
-    check_addresses(&listeners, &admin_address, draft.watch.as_ref(), sink);
+    let mesh = draft.mesh.as_ref().and_then(|mesh| mesh.listen.as_ref());
+    check_addresses(&listeners, &admin_address, draft.watch.as_ref().into_iter().chain(mesh), sink);
     check_admin(&admin_address, sink);
     let admin = admin(draft.admin, admin_address.value, &sites, sink);
     check_facades(&draft.facades, &sites, sink);
@@ -46,6 +47,7 @@ pub(super) fn check(draft: Draft, sink: &Sink, now: Now) -> Option<Config> {
     if draft.of_file || !draft.certificates.is_empty() {
         check_tls(&listeners, &draft.certificates, &facts, &sites, sink);
     }
+    let mesh = draft.mesh.and_then(|mesh| mesh::check(mesh, &draft.node, sink, now));
     let sites: Vec<Site> = sites.into_iter().map(|checked| checked.site).collect::<Option<_>>()?;
     let facades = facades::check(draft.facades, &admin, &sites, sink);
     Some(Config {
@@ -60,6 +62,7 @@ pub(super) fn check(draft: Draft, sink: &Sink, now: Now) -> Option<Config> {
         node: draft.node,
         sites,
         facades,
+        mesh,
     })
 }
 
@@ -87,7 +90,11 @@ fn check_budget(budget: &Found<u64>, sink: &Sink) {
 }
 
 /// Reports the second of two things with one name.
-fn check_unique<'a>(what: &str, names: impl Iterator<Item = (&'a str, &'a Place)>, sink: &Sink) {
+pub(super) fn check_unique<'a>(
+    what: &str,
+    names: impl Iterator<Item = (&'a str, &'a Place)>,
+    sink: &Sink,
+) {
     let mut seen: HashMap<&str, &Place> = HashMap::new();
     for (name, place) in names {
         if let Some(first) = seen.insert(name, place) {
@@ -267,17 +274,17 @@ fn check_hosts(sites: &[SiteDraft], sink: &Sink) {
     }
 }
 
-fn check_addresses(
-    listeners: &[Found<Listener>],
-    admin: &Found<Option<SocketAddr>>,
-    watch: Option<&Found<SocketAddr>>,
+fn check_addresses<'a>(
+    listeners: &'a [Found<Listener>],
+    admin: &'a Found<Option<SocketAddr>>,
+    others: impl Iterator<Item = &'a Found<SocketAddr>>,
     sink: &Sink,
 ) {
     let clients = listeners.iter().map(|found| (found.value.address, &found.place));
     let admin = admin.value.map(|address| (address, &admin.place));
-    let watch = watch.map(|found| (found.value, &found.place));
+    let others = others.map(|found| (found.value, &found.place));
     let mut seen: HashMap<SocketAddr, &Place> = HashMap::new();
-    for (address, place) in clients.chain(admin).chain(watch) {
+    for (address, place) in clients.chain(admin).chain(others) {
         if address.port() == 0 {
             continue;
         }

@@ -36,6 +36,10 @@ pub struct Limits {
     pub connections: usize,
     /// Share of the descriptor limit that client connections may take.
     pub connections_share_percent: u32,
+    /// Share of the client connections at which the longest idle ones are closed.
+    pub connections_thin_percent: u32,
+    /// Descriptors that neither clients nor origins get: for the admin listener, logs and files.
+    pub descriptors_reserve: u32,
     /// Client connections at once from one IPv4 address or IPv6 /64.
     pub connections_per_client: usize,
     /// TLS handshakes per second from one IPv4 address or IPv6 /64.
@@ -108,6 +112,10 @@ pub struct Limits {
     pub http2_window_updates_per_second: u32,
     /// PRIORITY frames per minute.
     pub http2_priorities_per_minute: u32,
+    /// DATA frames of a few bytes per second, beyond which each counts as odd.
+    pub http2_tiny_data_per_second: u32,
+    /// Odd but legal acts over the life of a connection; at three quarters it is asked to leave.
+    pub http2_glitches: u32,
     /// Time an HTTP/2 connection may be without streams.
     pub http2_idle: Duration,
     /// Silence of a stream while the client is the one waited for.
@@ -197,6 +205,12 @@ pub struct Limits {
     pub fills: usize,
     /// Time that a joined request waits for a fill's head.
     pub fill_wait: Duration,
+    /// Time that a request which names a purge waits for it to be in force.
+    pub position_wait: Duration,
+    /// Requests that may wait so at once; others do not wait.
+    pub position_waiters: usize,
+    /// Times a second that one client may have the origin asked by naming a purge that is not.
+    pub positions_per_client: u32,
     /// Time that a key is remembered as uncacheable.
     pub uncacheable_memory: Duration,
     /// Keys remembered as uncacheable.
@@ -211,6 +225,10 @@ pub struct Limits {
     pub memory_refuse_percent: u32,
     /// Share below a step at which it ends.
     pub memory_hysteresis_percent: u32,
+    /// Time that a worker may not move before the node is not ready; zero means any.
+    pub watchdog: Duration,
+    /// Whether the process ends itself when a worker has not moved for that long.
+    pub watchdog_abort: bool,
     /// Time between two looks at the files of certificates; zero looks at them on a reload only.
     pub certificate_check: Duration,
     /// Time that requests under way have when the process is told to stop.
@@ -237,6 +255,8 @@ impl Default for Limits {
             drain_bytes: 64 * 1024,
             connections: 0,
             connections_share_percent: 40,
+            connections_thin_percent: 90,
+            descriptors_reserve: 32,
             connections_per_client: 256,
             handshakes_per_client: 500,
             accepts_per_client: 1000,
@@ -273,6 +293,8 @@ impl Default for Limits {
             http2_empty_data: 10,
             http2_window_updates_per_second: 100,
             http2_priorities_per_minute: 100,
+            http2_tiny_data_per_second: 1000,
+            http2_glitches: 1000,
             http2_idle: Duration::from_secs(120),
             stream_idle: Duration::from_secs(30),
             http2_send_buffer_bytes: 64 * 1024,
@@ -317,6 +339,9 @@ impl Default for Limits {
             purge_globs: 64,
             fills: 10_000,
             fill_wait: Duration::from_secs(30),
+            position_wait: Duration::from_millis(250),
+            position_waiters: 1000,
+            positions_per_client: 20,
             uncacheable_memory: Duration::from_secs(120),
             uncacheable_keys: 100_000,
             coding_jobs: 1_000,
@@ -324,6 +349,8 @@ impl Default for Limits {
             memory_shed_percent: 90,
             memory_refuse_percent: 95,
             memory_hysteresis_percent: 5,
+            watchdog: Duration::from_secs(10),
+            watchdog_abort: false,
             drain: Duration::from_secs(30),
             certificate_check: Duration::from_secs(10),
             drain_notice: Duration::from_millis(500),

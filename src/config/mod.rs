@@ -6,6 +6,7 @@
 mod certificates;
 mod changes;
 mod check;
+mod descriptors;
 mod error;
 mod facades;
 mod file;
@@ -14,6 +15,7 @@ mod hook;
 mod limits;
 mod load;
 mod machine;
+mod mesh;
 mod names;
 mod reader;
 mod token;
@@ -32,15 +34,19 @@ use http::HeaderValue;
 use http::header::HeaderName;
 use ipnet::IpNet;
 
-pub use certificates::{CertificateFacts, inspect_certificate, read_pair};
+pub use certificates::{
+    CertificateFacts, MeshCredentials, inspect_certificate, read_mesh_credentials, read_pair,
+};
 pub use changes::{Change, ToldProblem, Written};
+pub use descriptors::Descriptors;
 pub use error::{Problem, Problems, Severity};
 pub use facades::{Facades, Service};
 pub use flags::Flags;
 pub use hook::{Encoding, Hook, Proof, ProofKind, Secret};
 pub use limits::Limits;
 pub use load::{LARGEST_FILE_BYTES, Loaded, load, read};
-pub use names::{parse_address, parse_host, parse_host_field, parse_server};
+pub use mesh::{LinkLimits, Membership, Mesh, MeshNode, MeshPaces, Seed};
+pub use names::{parse_address, parse_host, parse_host_field, parse_name, parse_server};
 pub use token::{check_token, format_hash, hash_token, new_token};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 
@@ -72,6 +78,8 @@ pub struct Config {
     pub sites: Vec<Site>,
     /// Purges in the wire formats of other caches.
     pub facades: Facades,
+    /// The mesh that this node belongs to; `None` where it is alone.
+    pub mesh: Option<Mesh>,
 }
 
 /// This process in the mesh and on the machine.
@@ -184,6 +192,8 @@ pub struct Admin {
     pub purge_selectors: usize,
     /// Purges that are remembered with their authors.
     pub purge_history: usize,
+    /// How long and how many purges are waited for.
+    pub purge_waits: PurgeWaits,
     /// Values of `Idempotency-Key` that are remembered of each token.
     pub idempotency_keys: usize,
     /// Largest request body in bytes.
@@ -206,6 +216,24 @@ pub struct Admin {
     pub audit: Option<AuditFile>,
 }
 
+/// Bounds on waiting until a purge has reached other nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PurgeWaits {
+    /// Time for who does not say how long.
+    pub usual: Duration,
+    /// Longest that somebody may ask for.
+    pub longest: Duration,
+    /// How many wait at once.
+    pub places: usize,
+}
+
+impl Default for PurgeWaits {
+    fn default() -> Self {
+        let (usual, longest) = (Duration::from_secs(5), Duration::from_secs(300));
+        Self { usual, longest, places: 128 }
+    }
+}
+
 /// Files of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditFile {
@@ -225,6 +253,7 @@ impl Default for Admin {
             purges_per_second: 10_000,
             purge_selectors: 1000,
             purge_history: 1000,
+            purge_waits: PurgeWaits::default(),
             idempotency_keys: 1000,
             body_bytes: 1024 * 1024,
             events: 1000,

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::Server;
 use super::error::shown;
+use super::{Seed, Server};
 
 /// Reads an address with its port, such as `127.0.0.1:8080` or `[::1]:8080`.
 ///
@@ -198,12 +198,26 @@ pub(super) fn parse_path(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// Says what would be right.
-pub(super) fn parse_name(text: &str) -> Result<String, String> {
+pub fn parse_name(text: &str) -> Result<String, String> {
     let fine = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     if text.is_empty() || text.len() > 64 || !fine {
         return Err("a name has 1 to 64 letters, digits, '-', '_' and '.'".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// Reads a node of the mesh to be asked for the others: a name or an address, with its port.
+///
+/// # Errors
+/// Says what would be right.
+pub(super) fn parse_seed(text: &str) -> Result<Seed, String> {
+    let (host, port) = split_port(text)?;
+    let host = parse_host(host)?;
+    match port {
+        Some(0) => Err("port 0 cannot be connected to".to_owned()),
+        Some(port) => Ok(Seed { host, port }),
+        None => Err(format!("the port is missing: \"{text}:7946\"")),
+    }
 }
 
 /// Separates `host:port`, where the host may be in brackets.

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::*;
+use crate::clock;
+use crate::mesh::Authority;
 
 /// The smallest file that can be used.
 const SMALL: &str = "\
@@ -49,11 +51,13 @@ fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let folder = std::env::temp_dir().join(format!("atoll-config-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).expect("a folder for test files");
         let write = |name: &str, text: &str| {
             std::fs::write(folder.join(name), text).expect("a test file");
         };
         certificates(&write);
+        mesh_certificates(&folder);
         write("empty.pem", "");
         write("admin.token", "atoll_0123456789abcdef\n");
         write("short.token", "abc\n");
@@ -84,6 +88,15 @@ fn certificates(write: &dyn Fn(&str, &str)) {
         write(&format!("{name}.pem"), &pem("CERTIFICATE", certificate.der()));
         write(&format!("{name}.key"), &pem("PRIVATE KEY", &key.serialize_der()));
     }
+}
+
+/// An authority, and the certificate of a node `edge-1`.
+fn mesh_certificates(folder: &Path) {
+    let now = clock::now();
+    let authority = Authority::new(now).expect("an authority");
+    let issued = authority.issue("edge-1", "local", 365, now).expect("a certificate");
+    authority.save(folder).expect("a test file");
+    issued.save(folder, "edge-1").expect("a test file");
 }
 
 fn base64(bytes: &[u8]) -> String {

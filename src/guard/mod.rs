@@ -94,7 +94,8 @@ impl Guard {
 }
 
 /// An IPv6 client is known by its /64, since it can choose freely within it.
-fn network(client: IpAddr) -> IpAddr {
+#[must_use]
+pub fn network(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {

@@ -9,9 +9,13 @@
 //! ```
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -177,7 +181,12 @@ async fn accept_loop<H: Handler>(socket: StdListener, mut door: Arc<Door<H>>) {
         }
     };
     let mut connections = JoinSet::new();
-    accept_until_drained(&socket, &mut door, &mut connections).await;
+    while !unless_panic(accept_until_drained(&socket, &mut door, &mut connections)).await {
+        // The door must not stay shut for a fault in one connection's welcome.
+        tracing::error!(address = %door.listener.address, "accepting panicked and goes on");
+        door.context.metrics.strain.panicked("accept");
+        tokio::time::sleep(PAUSE.1).await;
+    }
     // Whoever connects from now on is to be turned away by the system.
     door.context.let_sockets_go();
     match socket.into_std() {
@@ -197,6 +206,19 @@ async fn accept_loop<H: Handler>(socket: StdListener, mut door: Arc<Door<H>>) {
     }
 }
 
+/// Whether `work` came to its end, and not to a panic.
+async fn unless_panic(work: impl Future<Output = ()>) -> bool {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|task| {
+        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(task)));
+        match polled {
+            Ok(polled) => polled.map(|()| true),
+            Err(_panic) => Poll::Ready(false),
+        }
+    })
+    .await
+}
+
 async fn accept_until_drained<H: Handler>(
     socket: &TcpListener,
     door: &mut Arc<Door<H>>,
@@ -210,6 +232,14 @@ async fn accept_until_drained<H: Handler>(
             biased;
             () = &mut notice_over => break,
             accepted = socket.accept() => match accepted {
+                Ok((stream, _)) if door.context.descriptors.are_short(&stream) => {
+                    connection::reset(&stream);
+                    drop(stream);
+                    door.context.metrics.doors.connections_refused.inc();
+                    if !rest(door, &mut pause, &"descriptors run short", notice_over.as_mut()).await {
+                        break;
+                    }
+                }
                 Ok((stream, peer)) => {
                     pause = PAUSE.0;
                     if let Some(renewed) = door.renewed() {
@@ -219,16 +249,34 @@ async fn accept_until_drained<H: Handler>(
                 }
                 Err(error) if of_one_connection(&error) => {}
                 Err(error) => {
-                    tracing::warn!(address = %door.listener.address, %error, "cannot accept, pausing");
-                    tokio::select! {
-                        () = &mut notice_over => break,
-                        () = tokio::time::sleep(pause) => {}
+                    if !rest(door, &mut pause, &error, notice_over.as_mut()).await {
+                        break;
                     }
-                    pause = (pause * 2).min(PAUSE.1);
                 }
             },
             Some(ended) = connections.join_next() => note(&door.context.metrics, ended),
         }
+    }
+}
+
+/// Lets the queue wait for a while: asking again at once would only spin. Idle connections are to
+/// make room meanwhile. `false`: accepting has to end.
+async fn rest<H>(
+    door: &Door<H>,
+    pause: &mut Duration,
+    why: &(dyn fmt::Display + Sync),
+    end: Pin<&mut impl Future<Output = ()>>,
+) -> bool {
+    door.context.thinning.want();
+    door.context.metrics.strain.descriptors_short.inc();
+    if *pause == PAUSE.0 {
+        tracing::warn!(address = %door.listener.address, %why, "cannot accept, pausing");
+    }
+    let over = tokio::time::sleep(*pause);
+    *pause = (*pause * 2).min(PAUSE.1);
+    tokio::select! {
+        () = end => false,
+        () = over => true,
     }
 }
 
@@ -246,6 +294,11 @@ fn empty_queue<H: Handler>(
             Ok((TcpStream::from_std(stream)?, peer))
         });
         match accepted {
+            // There is no later for those who wait here: better no answer than no admin listener.
+            Ok((stream, _)) if door.context.descriptors.are_short(&stream) => {
+                connection::reset(&stream);
+                door.context.metrics.doors.connections_refused.inc();
+            }
             Ok((stream, peer)) => welcome(stream, peer, door, connections),
             Err(error) if of_one_connection(&error) => {}
             Err(_) => break,

@@ -422,6 +422,17 @@ mod tests {
     }
 
     #[test]
+    fn the_share_of_the_descriptors_is_the_cap() {
+        let share = |percent| {
+            let limits = Limits { connections: 0, connections_share_percent: percent, ..limits() };
+            most_connections(&limits)
+        };
+        assert!(share(40).abs_diff(share(80) / 2) <= 1, "{} and {}", share(40), share(80));
+        let number = Limits { connections: 7, connections_share_percent: 80, ..limits() };
+        assert_eq!(most_connections(&number), 7, "a number of its own wins");
+    }
+
+    #[test]
     fn a_full_bucket_keeps_those_who_hold_something() {
         let clients = Clients::new(&limits());
         let now = Now::at(1);

@@ -10,8 +10,9 @@ use tokio::sync::watch;
 
 use super::clients::Clients;
 use super::inherited::OpenSocket;
+use super::thinning::Thinning;
 use crate::clock::Now;
-use crate::config::{Limits, Listener};
+use crate::config::{Descriptors, Limits, Listener};
 use crate::telemetry::Metrics;
 
 /// Whether the process takes work, is finishing, or must go at once.
@@ -85,6 +86,10 @@ pub struct Context {
     pub clients: Arc<Clients>,
     /// How short of memory the process is.
     pub pressure: Arc<PressureGauge>,
+    /// Descriptors that strangers do not get.
+    pub descriptors: Descriptors,
+    /// Which idle connections have to go for lack of room.
+    pub thinning: Arc<Thinning>,
     /// State of draining. Clone it to wait for a change.
     pub drain: watch::Receiver<Drain>,
     /// What connections from now on are held to.
@@ -118,10 +123,20 @@ impl Context {
         drain: watch::Receiver<Drain>,
     ) -> Arc<Self> {
         let clients = Clients::new(&limits);
+        let descriptors = Descriptors::of(&limits);
         let newest = Terms { limits: Arc::clone(&limits), listeners: Arc::default() };
         let newest = Arc::new(ArcSwap::from_pointee(newest));
-        let (pressure, sockets) = Default::default();
-        Arc::new(Self { limits, metrics, clients, pressure, drain, newest, sockets })
+        Arc::new(Self {
+            limits,
+            metrics,
+            clients,
+            pressure: Arc::default(),
+            descriptors,
+            thinning: Arc::default(),
+            drain,
+            newest,
+            sockets: Arc::default(),
+        })
     }
 
     /// Keeps listening sockets, for a process that takes over, until accepting ends.
@@ -182,6 +197,8 @@ impl Context {
             metrics: Arc::clone(&self.metrics),
             clients: Arc::clone(&self.clients),
             pressure: Arc::clone(&self.pressure),
+            descriptors: self.descriptors,
+            thinning: Arc::clone(&self.thinning),
             drain: self.drain.clone(),
             newest: Arc::clone(&self.newest),
             sockets: Arc::clone(&self.sockets),

@@ -231,6 +231,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
             ready!(self.timer.poll(context, deadline.min(grace)));
             return Poll::Ready(Arrived::Drained);
         }
+        if idle && self.drain.is_in_the_way(self.last.boot) {
+            self.context.metrics.strain.idle_closed.inc();
+            return Poll::Ready(Arrived::Drained);
+        }
         ready!(self.timer.poll(context, deadline));
         Poll::Ready(Arrived::Deadline)
     }

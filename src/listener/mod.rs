@@ -19,6 +19,7 @@ mod socket;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod thinning;
 mod timer;
 mod tls;
 mod tunnel;
@@ -33,5 +34,6 @@ pub use context::{Context, Drain, Pressure, PressureGauge, Terms};
 pub use inherited::{Inherited, OpenSocket, Purpose};
 pub use limits::{Pace, TooSlow};
 pub use request::{Client, Handler, Interim, Interims, Request, Response, TlsInfo};
+pub use thinning::{Thinner, Thinning};
 pub use tls::TlsAcceptorState;
 pub use tunnel::{Far, Tunnel, Upgrade};

@@ -195,5 +195,6 @@ fn config() -> crate::config::Config {
         origins: Vec::new(),
         sites: Vec::new(),
         facades: crate::config::Facades::default(),
+        mesh: None,
     }
 }

@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::clock;
+use crate::config::Descriptors;
 use crate::health::Observed;
 
 use super::endpoint::Endpoint;
@@ -131,6 +132,10 @@ async fn establish(
     hop: Option<Hop>,
     versions: Versions,
 ) -> Result<Connection, SendError> {
+    if Descriptors::of(&origin.limits).are_short(&tcp) {
+        origin.count_short_of_descriptors();
+        return Err(SendError::ConnectionLimitReached);
+    }
     // A socket without the option still works, only less promptly.
     let _ = tcp.set_nodelay(true);
     let header = proxy_header::encode(origin.config.proxy_protocol, hop);
@@ -156,7 +161,11 @@ async fn establish(
     })
 }
 
+/// What we run short of ourselves is no fault of theirs: it must not eject them all.
 fn blame(origin: &Origin, endpoint: &Endpoint, error: &SendError) {
+    if *error == SendError::ConnectionLimitReached {
+        return;
+    }
     endpoint.note_error(error);
     origin.observe(endpoint, Observed::Failure, None, clock::now().boot);
 }

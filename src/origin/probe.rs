@@ -84,6 +84,10 @@ async fn probe_once(origin: Arc<Origin>, endpoint: Arc<Endpoint>, probe: Probe) 
     let outcome = tokio::time::timeout(probe.timeout, ask)
         .await
         .unwrap_or(Err(SendError::HttpResponseTimeout));
+    if outcome == Err(SendError::ConnectionLimitReached) {
+        // We could not ask: that says nothing about the endpoint.
+        return;
+    }
     let rules = ProbeRules { rise: probe.rise, fall: probe.fall };
     origin.observe_probe(&endpoint, outcome, rules, clock::now().boot);
 }

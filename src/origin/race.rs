@@ -162,8 +162,16 @@ pub(super) fn tcp_error(error: &io::Error) -> SendError {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => SendError::ConnectionRefused,
         io::ErrorKind::TimedOut => SendError::ConnectionTimeout,
+        _ if is_ours(error) => SendError::ConnectionLimitReached,
         _ => SendError::ConnectionFailed(error.to_string()),
     }
+}
+
+/// Whether it is our own want of descriptors, ports or memory that failed the attempt.
+fn is_ours(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    ours.iter().any(|own| error.raw_os_error() == Some(own.raw_os_error()))
 }
 
 #[cfg(test)]

@@ -145,6 +145,11 @@ impl Origin {
         act(&self.metrics);
     }
 
+    /// Counts a connection that was given up since the process may not open more.
+    pub(super) fn count_short_of_descriptors(&self) {
+        self.metrics.descriptors_short.inc();
+    }
+
     /// The endpoints in force.
     pub(super) fn endpoints(&self) -> Arc<Vec<Arc<Endpoint>>> {
         self.endpoints.load_full()

@@ -14,7 +14,9 @@ use crate::clock::{self, Now};
 use crate::listener::Response;
 use crate::message::Body;
 use crate::origin::{Answer, Framing};
-use crate::semantics::{CacheStatus, Forward, Outcome, Part, Shape, TAG_FIELDS, add_vary, shape};
+use crate::semantics::{
+    CacheStatus, Forward, Outcome, Part, Shape, TAG_FIELDS, Trust, add_vary, shape,
+};
 use crate::store::{Fill, FillHead, Stored, StoredBody};
 use crate::telemetry::Record;
 
@@ -184,6 +186,7 @@ impl Worker {
         record.forward = status.forward;
         record.ttl = status.ttl;
         record.stored = status.stored;
+        let status = &with_trust(*status, ask.moment.trust);
         record.detail = status.detail;
         record.first_byte = Some(now.since(record.started));
         let mut headers = shape.headers;
@@ -204,6 +207,15 @@ impl Worker {
             record: Some(record),
             tunnel: None,
         }
+    }
+}
+
+/// Says where memory was not trusted, or was all the same, unless something else is to be said.
+fn with_trust(status: CacheStatus, trust: Trust) -> CacheStatus {
+    let looked = status.hit || status.forward.is_some_and(Forward::has_looked);
+    match status.detail {
+        None if looked => CacheStatus { detail: trust.detail(), ..status },
+        _ => status,
     }
 }
 

@@ -354,7 +354,7 @@ impl Worker {
         let purges = &self.edge.purges;
         purges.verdict(stale.head(), purges.epoch()).is_some_and(|verdict| {
             let terms = &stale.head().terms;
-            may_serve_on_error(&ask.request, terms, verdict, &ask.policy, purges.lease(), now)
+            may_serve_on_error(&ask.request, terms, verdict, &ask.policy, ask.moment.trust, now)
                 && self.is_at_hand(ask, stale, now)
         })
     }

@@ -41,11 +41,11 @@ pub(super) struct Posted {
 
 impl Worker {
     /// Acts on the answer to a request with an unsafe method, before the client gets it. `epoch` is
-    /// that before the request was sent. Where the answer is to be stored, says so.
+    /// that before the request was sent, and no fill above `fill` had begun then. Where the answer is to be stored, says so.
     pub(super) fn changed(
         &self,
         ask: &Ask,
-        epoch: u64,
+        (epoch, fill): (u64, u64),
         answer: &mut Answer,
         moments: Moments,
     ) -> Option<Posted> {
@@ -67,7 +67,7 @@ impl Worker {
         let name = self.edge.store.secret().hash(&[&ask.key.hash.to_le_bytes(), POSTED]);
         let Claim::Started(writer) = self.edge.fills.join_or_start(name, born) else { return None };
         writer.fill().belongs_to(ask.key.hash);
-        let head = self.make_head(ask, &answer.head, kept, born, writer.fill().number, None);
+        let head = self.make_head(ask, &answer.head, kept, born, fill, None);
         Some(Posted { writer, head })
     }
 

@@ -65,8 +65,8 @@ impl Worker {
         if outdated || verdict != Verdict::Alive || gap.total > self.edge.store.largest_body() {
             return None;
         }
-        let (found, lease) = (Some((&head.terms, verdict)), self.edge.purges.lease());
-        let decision = decide(&ask.request, found, true, &ask.policy, lease, clock::now(), 1.0);
+        let (found, trust) = (Some((&head.terms, verdict)), ask.moment.trust);
+        let decision = decide(&ask.request, found, true, &ask.policy, trust, clock::now(), 1.0);
         let confirmed = part.extent().validator().is_some();
         match decision {
             Decision::Hit { .. } => Some((part, gap)),

@@ -60,6 +60,19 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn what_is_stored_together_does_not_end_together() {
+        let dice = Dice::new(7, "edge");
+        let mut ends = [0_u32; 100];
+        for number in 0..10_000_u32 {
+            let draw = dice.jitter(format!("/page/{number}").as_bytes(), u64::from(number));
+            #[expect(clippy::cast_possible_truncation, reason = "below 100")]
+            let place = (draw * 100.0) as usize;
+            ends[place] += 1;
+        }
+        assert!(ends.iter().all(|count| *count < 200), "at most twice the mean: {ends:?}");
+    }
+
     proptest! {
         /// F29: a draw follows from seed, node, key and fill, from each of them and nothing else.
         #[test]

@@ -20,20 +20,18 @@ impl Worker {
         &self,
         ask: &Ask,
         exact: (Option<Arc<Stored>>, Decision),
-        lease: bool,
         epoch: u64,
         now: Now,
     ) -> (Option<Arc<Stored>>, Decision) {
         if exact.0.is_some() || !self.edge.store.answers_elsewhere() {
             return exact;
         }
-        self.elsewhere(ask, lease, epoch, now).unwrap_or(exact)
+        self.elsewhere(ask, epoch, now).unwrap_or(exact)
     }
 
     fn elsewhere(
         &self,
         ask: &Ask,
-        lease: bool,
         epoch: u64,
         now: Now,
     ) -> Option<(Option<Arc<Stored>>, Decision)> {
@@ -58,7 +56,7 @@ impl Worker {
                 if !edge.purges.is_untouched(site, &request.host, &target, born) {
                     return None;
                 }
-                let judged = self.decide(ask, Lookup::Found(stored, verdict), lease, now);
+                let judged = self.decide(ask, Lookup::Found(stored, verdict), now);
                 matches!(judged.1, Decision::Hit { .. } | Decision::HitStale).then_some(judged)
             },
         )

@@ -23,7 +23,7 @@ use crate::clock::Now;
 use crate::config::{Scope, Site};
 use crate::message::{Refusal, RequestHead};
 use crate::semantics::{
-    CacheKey, Explanation, Facts, Policy, Request, apply_key_policy, normalise, readable,
+    CacheKey, Explanation, Facts, Policy, Request, Trust, apply_key_policy, normalise, readable,
 };
 use foretell::Foretold;
 
@@ -111,10 +111,11 @@ impl Edge {
     fn tell(&self, told: &mut Explanation, subject: &Subject<'_>, asked: Facts, now: Now) {
         let request = subject.request;
         // In the order of a request: the clock, the lease, the epoch, the store and the rows.
-        let (lease, epoch) = self.purges.moment();
+        let (lease, epoch) = self.purges.moment(now);
         let peek = self.store.peek(subject.key, &request.headers, &self.purges, epoch);
         let fill_key = self.store.fill_key(subject.key, &request.headers);
-        let foretold = self.foretell(subject, &peek, fill_key, lease, now);
+        let trust = Trust::of(lease, subject.policy);
+        let foretold = self.foretell(subject, &peek, fill_key, trust, now);
         told.add("decision", foretold.facts());
         told.add("request", asked);
         told.add("site", self.site_facts(subject.site, subject.policy));
@@ -133,7 +134,7 @@ impl Edge {
         if let Some(fill) = self.fills.peek(fill_key) {
             told.add("fill", facts::fill(&fill));
         }
-        told.add("origin", self.origin_facts(subject, &foretold, &peek, lease, now));
+        told.add("origin", self.origin_facts(subject, &foretold, &peek, trust, now));
     }
 
     fn site(&self, site: usize) -> Option<&Site> {

@@ -1,6 +1,7 @@
 //! Joining a fill, starting one, and waiting for what it brings.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, Method};
 use tokio::sync::oneshot;
@@ -15,7 +16,7 @@ use crate::semantics::{
     CacheStatus, Decision, Forward, Gap, NotStored, Outcome, Policy, Request, Verdict,
     asked_conditions, decide,
 };
-use crate::store::{Arrived, Claim, Fill, FillHead, FillWriter, Part, Stored};
+use crate::store::{Arrived, Claim, Fill, FillHead, FillWriter, Part, Stored, Wish};
 use crate::telemetry::Record;
 
 /// What one look at the store came to.
@@ -26,12 +27,18 @@ pub(super) enum Step {
     Again(Box<Record>),
 }
 
+/// How long one who may not use a fill waits for the rest of its body, so that the next one can
+/// ask about what it stored. A long body is not waited for: the next one fetches it anew, and such
+/// fetches of one response are this far apart.
+const REST_WAIT: Duration = Duration::from_secs(1);
+
 /// What a request remembers from one look at the store to the next.
+#[derive(Default)]
 pub(super) struct Looks {
-    /// Number of the next fill when the request came.
-    pub(super) since: u64,
-    /// The fill that it could not use.
-    pub(super) refused: Option<Arc<Fill>>,
+    /// The last fill that it could not use, or that it has waited for.
+    behind: Option<Arc<Fill>>,
+    /// What it joined was not for it, once.
+    refused: bool,
 }
 
 /// How a request goes to the origin that what is stored does not answer.
@@ -106,11 +113,9 @@ impl Worker {
             }
             Road::Fill => {}
         }
-        let claim = match looks.refused.as_ref() {
-            Some(fill) => edge.fills.replace(key, epoch, fill),
-            None => edge.fills.join_or_start(key, epoch),
-        };
-        match claim {
+        let wish = Wish { instead_of: looks.behind.as_ref(), since: ask.moment.only_since() };
+        match edge.fills.claim(key, epoch, wish) {
+            Claim::Early(fill) => self.wait_behind(ask, fill, why, looks, record).await,
             Claim::Joined(fill) => {
                 edge.metrics.store.collapsed.inc();
                 let waiting = Waiting { fill, why, stale, epoch, own: None, judged: false };
@@ -158,14 +163,16 @@ impl Worker {
                 let (stale, none) = (Some(Arc::clone(stored)), HeaderMap::new());
                 drop(self.start(ask, writer, stale, None, none, Interim::default()));
             }
-            Claim::Joined(_) | Claim::Full => stored.head().release_refresh(now),
+            Claim::Joined(_) | Claim::Early(_) | Claim::Full => {
+                stored.head().release_refresh(now);
+            }
         }
     }
 
     fn arrived_meanwhile(&self, ask: &Ask, epoch: u64) -> bool {
         let edge = &self.edge;
         let lookup = edge.store.lookup(&ask.key, &ask.request.headers, &edge.purges, epoch);
-        let (found, decision) = self.decide(ask, lookup, edge.purges.lease(), clock::now());
+        let (found, decision) = self.decide(ask, lookup, clock::now());
         found.is_some() && matches!(decision, Decision::Hit { .. } | Decision::HitStale)
     }
 
@@ -219,13 +226,13 @@ impl Worker {
         };
         match arrived {
             Arrived::Head(head) => {
-                if started || self.may_join(ask, &waiting, &head, looks.since) {
+                if started || self.may_join(ask, &waiting, &head) {
                     self.answer_filled(ask, &mut waiting, &head, record).await
-                } else if looks.refused.is_some() {
+                } else if looks.refused {
                     let status = CacheStatus::forward(waiting.why);
                     Step::Answer(self.alone(ask, waiting.stale, status, record).await)
                 } else {
-                    looks.refused = Some(waiting.fill);
+                    (looks.behind, looks.refused) = (Some(waiting.fill), true);
                     Step::Again(record)
                 }
             }
@@ -246,8 +253,37 @@ impl Worker {
         }
     }
 
+    /// Waits for what becomes of a fill that began before the request came: then the request looks
+    /// again, and shares the next one with everyone who waited. So there is one question at a time
+    /// for a key, whoever asks. Where it came to an error, that is the answer: nothing of it was
+    /// there before, and the origin is not asked once for each who waited.
+    async fn wait_behind(
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
+        fill: Arc<Fill>,
+        why: Forward,
+        looks: &mut Looks,
+        record: Box<Record>,
+    ) -> Step {
+        let limit = self.edge.config.limits.fill_wait;
+        let failed = match tokio::time::timeout(limit, fill.arrived()).await {
+            Err(_) => Some((http::StatusCode::GATEWAY_TIMEOUT, "fill_timeout")),
+            Ok(Arrived::Failed(status, word)) => Some((status, word)),
+            Ok(Arrived::Head(_)) => {
+                let _ = tokio::time::timeout(REST_WAIT, fill.ended()).await;
+                None
+            }
+            Ok(Arrived::Private(_) | Arrived::Void) => None,
+        };
+        if let Some((status, word)) = failed {
+            return Step::Answer(self.failed(ask, None, why, status, word, record));
+        }
+        looks.behind = Some(fill);
+        Step::Again(record)
+    }
+
     /// Whether a request that joined may be answered by what arrived: judged as a hit would be.
-    fn may_join(&self, ask: &Ask, waiting: &Waiting, arrived: &FillHead, since: u64) -> bool {
+    fn may_join(&self, ask: &Ask, waiting: &Waiting, arrived: &FillHead) -> bool {
         let head = &arrived.head;
         let edge = &self.edge;
         if head.key.parts != ask.key.parts
@@ -260,8 +296,8 @@ impl Worker {
         // A fill that began after this request was there has missed no purge that it knew of.
         // What must be confirmed on each use, or is stale on arrival, is the answer to the one
         // request that brought it: the origin did not see this one (RFC 9111 section 4).
-        let lease = edge.purges.lease() || waiting.fill.number >= since;
-        let decision = decide(&ask.request, found, true, &ask.policy, lease, clock::now(), 1.0);
+        let trust = ask.moment.trust_in(waiting.fill.number);
+        let decision = decide(&ask.request, found, true, &ask.policy, trust, clock::now(), 1.0);
         matches!(decision, Decision::Hit { .. } | Decision::HitStale)
     }
 

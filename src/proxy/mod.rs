@@ -24,10 +24,12 @@ mod purge;
 mod rules;
 mod segments;
 mod serve;
+mod trust;
 mod tunnel;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,7 +37,7 @@ use arc_swap::ArcSwap;
 
 use crate::clock::Now;
 use crate::config::{Config, Site};
-use crate::guard::{Guard, Rates};
+use crate::guard::{Buckets, Guard, Rates};
 use crate::listener::{Client, Handler, Interim, PressureGauge, Request, Response};
 use crate::message::{Refusal, RequestHead};
 use crate::origin::{Origins, WorkerOrigins};
@@ -46,6 +48,7 @@ use crate::semantics::{
 use crate::store::{Fills, Purges, Store};
 use crate::telemetry::{Metrics, Recorder, RequestId, RequestIds};
 use dice::Dice;
+use trust::Moment;
 
 pub use purge::{AskedPurge, PurgeByMethod, Purged};
 
@@ -76,6 +79,8 @@ pub struct Edge {
     hinted: Vec<AtomicBool>,
     /// How fast clients may ask, where that is limited.
     rates: Option<Rates>,
+    /// How often clients may have the origin asked by naming purges.
+    position_rates: Buckets<IpAddr>,
     /// Whether any rules say who may ask, or how often.
     guards: bool,
     /// The proxies in front of any listener.
@@ -136,6 +141,8 @@ impl Edge {
         let rates = Rates::new(rules, config.limits.rate_limit_clients, secret, known);
         let trusted = config.listeners.iter().flat_map(|listener| &listener.trusted_proxies);
         let proxies = Networks::listed(trusted);
+        purges.positions().bound_waiters(config.limits.position_waiters);
+        let position_rates = trust::rates(config.limits.positions_per_client);
         Self {
             config,
             routes,
@@ -154,6 +161,7 @@ impl Edge {
             all_numbers,
             hinted,
             rates,
+            position_rates,
             guards,
             proxies,
         }
@@ -163,6 +171,17 @@ impl Edge {
     #[must_use]
     pub fn site_of(&self, host: &str) -> Option<usize> {
         self.routes.site(host)
+    }
+
+    /// Name of the site that answers for a host in canonical form.
+    #[must_use]
+    pub fn answering_site(&self, host: &str) -> Option<Arc<str>> {
+        self.config.sites.get(self.routes.site(host)?).map(|site| Arc::clone(&site.name))
+    }
+
+    /// Names of its sites.
+    pub fn site_names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.config.sites.iter().map(|site| &site.name)
     }
 
     /// The canonical target under which responses to a target of a host are stored.
@@ -330,6 +349,8 @@ pub(crate) struct Ask {
     interim: Interim,
     /// Its id.
     id: RequestId,
+    /// What it was judged by when it had come.
+    moment: Moment,
 }
 
 impl Ask {

@@ -49,14 +49,14 @@ impl Worker {
         &self,
         ask: &Ask,
         complete: Option<&Stored>,
-        lease: bool,
         epoch: u64,
         now: Now,
         record: Box<Record>,
     ) -> Result<Response, (Box<Record>, Option<Forward>)> {
         let usable = |head: &Head, verdict| {
             let found = Some((&head.terms, verdict));
-            let decision = decide(&ask.request, found, true, &ask.policy, lease, now, 1.0);
+            let trust = ask.moment.trust;
+            let decision = decide(&ask.request, found, true, &ask.policy, trust, now, 1.0);
             // What is known to have been there later is not answered with what was there before.
             let newest = complete.is_none_or(|complete| {
                 complete.head().terms.received.boot <= head.terms.received.boot
@@ -86,9 +86,9 @@ impl Worker {
         if lookup_allowed(&ask.request, &ask.policy).is_err() {
             return Err(record);
         }
-        let (lease, epoch) = self.edge.purges.moment();
+        let (trust, epoch) = (ask.moment.trust, self.edge.purges.epoch());
         let usable = |head: &Head, verdict| {
-            may_serve_on_error(&ask.request, &head.terms, verdict, &ask.policy, lease, now)
+            may_serve_on_error(&ask.request, &head.terms, verdict, &ask.policy, trust, now)
         };
         let Ok(Found { shape, body, ttl }) = self.partly(ask, epoch, now, usable) else {
             return Err(record);

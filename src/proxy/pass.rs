@@ -71,6 +71,7 @@ impl Worker {
         let passing =
             alone.then(|| self.edge.fills.passing(ask.key.hash, || self.edge.purges.epoch()));
         let epoch = self.edge.purges.epoch();
+        let last_fill = self.edge.fills.next_number().saturating_sub(1);
         let requested = clock::now();
         let sent = self.origins.send(origin, site, outgoing, move |head| interim.send(head)).await;
         let mut answer = match sent {
@@ -117,7 +118,7 @@ impl Worker {
             self.part_head_seen(ask, &answer.head, moments);
         } else if is_unsafe(&ask.request.method) {
             let moments = Moments { requested, received };
-            if let Some(posted) = self.changed(ask, epoch, &mut answer, moments) {
+            if let Some(posted) = self.changed(ask, (epoch, last_fill), &mut answer, moments) {
                 return self.answer_posted(ask, answer, posted, status, record);
             }
         } else if status.detail == Some("uncacheable") && answer.framing != Framing::Close {

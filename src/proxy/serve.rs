@@ -12,7 +12,7 @@ use crate::listener::{Client, Interim, Request, Response, Upgrade};
 use crate::message::{Body, Refusal, ResponseHead};
 use crate::semantics::{
     self, CacheKey, CacheStatus, Decision, Forward, Hops, NotStored, Outcome, Policy, Reason,
-    Terms, Verdict, apply_key_policy, decide_why, lookup_allowed, normalise, storable,
+    Terms, Trust, Verdict, apply_key_policy, decide_why, lookup_allowed, normalise, storable,
 };
 use crate::store::{Head, Lookup, Stored};
 use crate::telemetry::{Record, RequestId, TraceParent};
@@ -120,7 +120,14 @@ async fn routed(
     apply_key_policy(&mut request, &policy);
     let key = CacheKey::of(worker.edge.store.secret(), name, &request, &policy);
     let token = request.asks.explain.take();
-    let ask = Arc::new(Ask { request, site, policy, key, client, hops, interim, id });
+    let moment = match request.asks.positions.is_empty() {
+        true => worker.edge.moment(&policy, arrived),
+        false => match Box::pin(worker.moment_named(&request, &policy, &client, arrived)).await {
+            Ok(moment) => moment,
+            Err(wait) => return worker.too_many_positions(wait, record, arrived),
+        },
+    };
+    let ask = Arc::new(Ask { request, site, policy, key, client, hops, interim, id, moment });
     // Told before it is done: what is done changes what there is to tell.
     let told = token.and_then(|token| {
         worker.edge.explain_to(&token, &ask, !matches!(body, Body::Empty), arrived)
@@ -173,16 +180,18 @@ impl Worker {
         mut record: Box<Record>,
     ) -> Response {
         let mut now = arrived;
-        let mut looks = Looks { since: self.edge.fills.next_number(), refused: None };
+        self.edge.count_trust(ask);
+        let mut looks = Looks::default();
         for _ in 0..LOOKS {
-            // In this order: the clock, the lease, the epoch, the store and the rows.
-            let (lease, epoch) = self.edge.purges.moment();
+            // In this order: the clock and the lease (both when the request had come), the epoch,
+            // the store and the rows.
+            let epoch = self.edge.purges.epoch();
             let lookup =
                 self.edge.store.lookup(&ask.key, &ask.request.headers, &self.edge.purges, epoch);
-            let exact = self.decide(ask, lookup, lease, now);
-            let (found, mut decision) = self.or_elsewhere(ask, exact, lease, epoch, now);
+            let exact = self.decide(ask, lookup, now);
+            let (found, mut decision) = self.or_elsewhere(ask, exact, epoch, now);
             if let Decision::Pass(_) | Decision::Fill(_) | Decision::OnlyIfCached = decision {
-                match self.answer_partly(ask, found.as_deref(), lease, epoch, now, record) {
+                match self.answer_partly(ask, found.as_deref(), epoch, now, record) {
                     Ok(response) => return response,
                     Err((back, better)) => {
                         record = back;
@@ -235,10 +244,13 @@ impl Worker {
         &self,
         ask: &Ask,
         lookup: Lookup,
-        lease: bool,
         now: Now,
     ) -> (Option<Arc<Stored>>, Decision) {
-        let (found, decision, _) = self.edge.decide(&ask.request, &ask.policy, lookup, lease, now);
+        let trust = match &lookup {
+            Lookup::Found(stored, _) => ask.moment.trust_in(stored.head().fill),
+            Lookup::Miss | Lookup::VaryMiss => ask.moment.trust,
+        };
+        let (found, decision, _) = self.edge.decide(&ask.request, &ask.policy, lookup, trust, now);
         (found, decision)
     }
 }
@@ -250,7 +262,7 @@ impl Edge {
         request: &semantics::Request,
         policy: &Policy,
         lookup: Lookup,
-        lease: bool,
+        trust: Trust,
         now: Now,
     ) -> (Option<Arc<Stored>>, Decision, Reason) {
         match lookup {
@@ -265,12 +277,12 @@ impl Edge {
                     Some(Err(_not_stored_now)) => (&head.terms, Verdict::Check),
                 };
                 let found = Some((terms, verdict));
-                let (decision, why) = decide_why(request, found, true, policy, lease, now, draw);
+                let (decision, why) = decide_why(request, found, true, policy, trust, now, draw);
                 (Some(stored), decision, why)
             }
             Lookup::Miss | Lookup::VaryMiss => {
                 let variants = matches!(lookup, Lookup::VaryMiss);
-                let (decision, why) = decide_why(request, None, variants, policy, lease, now, 1.0);
+                let (decision, why) = decide_why(request, None, variants, policy, trust, now, 1.0);
                 (None, decision, why)
             }
         }

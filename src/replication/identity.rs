@@ -67,11 +67,23 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads what [`fmt::Display`] writes.
+    /// Reads what [`fmt::Display`] writes, and the same with dots for the slashes, as it stands where
+    /// a slash would be a step of a path.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let (rest, sequence) = text.rsplit_once('/')?;
-        let (node, incarnation) = rest.rsplit_once('/')?;
+        Self::parted(text, '/').or_else(|| Self::parted(text, '.'))
+    }
+
+    /// The name as one step of a path: `node.incarnation.sequence`.
+    #[must_use]
+    pub fn dotted(&self) -> String {
+        let Source { incarnation, node } = &self.source;
+        format!("{node}.{:016x}.{}", incarnation.0, self.sequence)
+    }
+
+    fn parted(text: &str, at: char) -> Option<Self> {
+        let (rest, sequence) = text.rsplit_once(at)?;
+        let (node, incarnation) = rest.rsplit_once(at)?;
         let plain = |digits: &str| digits.bytes().all(|digit| digit.is_ascii_hexdigit());
         if node.is_empty() || incarnation.len() != 16 || !plain(incarnation) || !plain(sequence) {
             return None;
@@ -103,7 +115,12 @@ mod tests {
         let source = Source { incarnation: Incarnation(0xab), node: "fra/1".into() };
         let identity = Identity { source, sequence: 7 };
         assert_eq!(identity.to_string(), "fra/1/00000000000000ab/7");
-        assert_eq!(Identity::parse(&identity.to_string()), Some(identity));
+        assert_eq!(identity.dotted(), "fra/1.00000000000000ab.7");
+        for text in [identity.to_string(), identity.dotted(), "fra.1.00000000000000ab.7".into()] {
+            let read = Identity::parse(&text).expect("a name");
+            assert_eq!((read.source.incarnation, read.sequence), (Incarnation(0xab), 7));
+        }
+        assert_eq!(Identity::parse(&identity.dotted()), Some(identity));
     }
 
     #[test]

@@ -40,6 +40,12 @@ impl Stamp {
         Self { boot: now.boot, ahead_micros: ahead_micros(now) }
     }
 
+    /// How far the wall clock was ahead of the boot clock, in microseconds.
+    #[must_use]
+    pub fn ahead_micros(&self) -> i128 {
+        self.ahead_micros
+    }
+
     /// The same `by` earlier on the boot clock.
     #[must_use]
     pub fn earlier(self, by: Duration) -> Option<Self> {

@@ -89,7 +89,7 @@ impl Log {
         *self = Self::new(self.most_records, self.most_bytes);
     }
 
-    /// The records of `source` after `after`, as many as are allowed.
+    /// The records of `source` after `after`, as many as are allowed; the last may go over the bytes.
     #[must_use]
     pub fn after(&self, source: &Source, after: u64, most: usize, most_bytes: usize) -> Piece {
         let Some(run) = self.runs.get(source) else { return Piece::Gone };
@@ -101,7 +101,7 @@ impl Log {
         let mut left = most_bytes;
         let piece = run.iter().skip(skip).take(most).take_while(|record| {
             let fits = left > 0;
-            left = left.saturating_sub(record.weight_bytes());
+            left = left.saturating_sub(record.wire_bytes());
             fits
         });
         Piece::Records(piece.cloned().collect())
@@ -113,6 +113,11 @@ impl Log {
         let run = self.runs.get(&identity.source)?;
         let skip = identity.sequence.checked_sub(run.front()?.identity.sequence)?;
         run.get(usize::try_from(skip).ok()?)
+    }
+
+    /// The records of a source, oldest first.
+    pub fn of(&self, source: &Source) -> impl Iterator<Item = &Arc<Record>> {
+        self.runs.get(source).into_iter().flatten()
     }
 
     /// Hash over the records up to this one, where it is still here.

@@ -60,6 +60,17 @@ impl Record {
         hasher.finish128().as_u128()
     }
 
+    /// Bytes that it takes in a message.
+    #[must_use]
+    pub fn wire_bytes(&self) -> usize {
+        let scope = match &self.scope {
+            Scope::All => 0,
+            Scope::Site(site) => site.len() + 3,
+        };
+        // Numbers, marks and lengths, as `wire` writes them.
+        40 + self.identity.source.node.as_str().len() + scope + self.payload.len()
+    }
+
     /// Memory that it takes, about.
     #[must_use]
     pub fn weight_bytes(&self) -> usize {

@@ -1,6 +1,5 @@
 //! What the core is told at its start, and the two ends of it: events in, actions out.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use super::lease::Lease;
 use super::message::Message;
 use super::quorum::WitnessSet;
 use super::record::Record;
+use super::roster::Roster;
 
 /// What a node is told. All of it bounds or paces something.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub struct Settings {
     /// Its name.
     pub me: Name,
     /// Every node with its PoP, itself included.
-    pub roster: BTreeMap<Name, Name>,
+    pub roster: Roster,
     /// The witnesses as configured; a newer set that is heard of takes its place.
     pub witnesses: WitnessSet,
     /// How long a lease is, for those who ask this node. A property of the witness set.
@@ -40,7 +40,8 @@ pub struct Settings {
     pub waiting_records: usize,
     /// Records handed over at once.
     pub batch_records: usize,
-    /// Bytes handed over at once.
+    /// Bytes handed over at once, as a message has them; the last record may go over, and a frame holds
+    /// [`FRAME_BYTES`](super::FRAME_BYTES).
     pub batch_bytes: usize,
     /// Time after which what was asked for is asked for again, elsewhere.
     pub ask_again: Duration,
@@ -54,15 +55,17 @@ pub struct Settings {
     pub retire_after: Duration,
     /// Receipts that are kept.
     pub receipts: usize,
+    /// Nodes that all of them together name; the oldest go where there are more.
+    pub receipt_nodes: usize,
 }
 
 impl Settings {
     /// Defaults for a node among others.
     #[must_use]
-    pub fn new(me: Name, roster: BTreeMap<Name, Name>, witnesses: WitnessSet) -> Self {
+    pub fn new(me: Name, roster: impl Into<Roster>, witnesses: WitnessSet) -> Self {
         Self {
             me,
-            roster,
+            roster: roster.into(),
             witnesses,
             lease: Duration::from_millis(1_800),
             ask_every: Duration::from_millis(500),
@@ -73,14 +76,15 @@ impl Settings {
             log_records: 1_000_000,
             log_bytes: 256 << 20,
             waiting_records: 256,
-            batch_records: 4_096,
-            batch_bytes: 1 << 20,
+            batch_records: 32_768,
+            batch_bytes: 3 << 20,
             ask_again: Duration::from_millis(300),
             rate: 2_000,
             burst: 10_000,
             sources: 1_024,
             retire_after: Duration::from_secs(600),
             receipts: 4_096,
+            receipt_nodes: 1_000_000,
         }
     }
 }
@@ -104,7 +108,7 @@ pub enum Event {
         ticket: u64,
     },
     /// The roster has changed.
-    Roster(BTreeMap<Name, Name>),
+    Roster(Roster),
     /// The operator wants these witnesses.
     Witnesses(Vec<Name>),
 }

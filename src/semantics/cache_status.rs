@@ -26,6 +26,12 @@ pub enum Forward {
 }
 
 impl Forward {
+    /// Whether the store was looked at before.
+    #[must_use]
+    pub fn has_looked(self) -> bool {
+        !matches!(self, Self::Bypass | Self::Method)
+    }
+
     /// The reason as RFC 9211 spells it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

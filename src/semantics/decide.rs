@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! nothing stored ------------------------------------------> Fill (HEAD, Range: Pass)
-//! stored: no lease, purged to `check`, no-cache -----------> Revalidate, or Fill without validator
+//! stored: no trust, purged to `check`, no-cache -----------> Revalidate, or Fill without validator
 //!         fresh -------------------------------------------> Hit, now and then refreshed early
 //!         stale, within stale-while-revalidate ------------> HitStale
 //!         stale -------------------------------------------> Revalidate, or Fill without validator
@@ -19,8 +19,9 @@ use crate::clock::Now;
 use crate::semantics::cache_status::Forward;
 use crate::semantics::freshness::Terms;
 use crate::semantics::normalise::Request;
-use crate::semantics::policy::{Policy, WithoutLease};
+use crate::semantics::policy::Policy;
 use crate::semantics::reason::Reason;
+use crate::semantics::trust::Trust;
 
 /// What the purge table says of a stored response (dead ones are never shown).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +120,7 @@ pub fn passes(request: &Request, policy: &Policy) -> Option<Reason> {
 }
 
 /// Judges one request against what was found. `variants_exist`: something is stored under the key,
-/// if not for this request. `lease`: no purge can have been missed. `draw` lies in 0..1 and
+/// if not for this request. `trust`: what may answer it at all. `draw` lies in 0..1 and
 /// decides about early refresh.
 #[must_use]
 pub fn decide(
@@ -127,11 +128,11 @@ pub fn decide(
     found: Option<(&Terms, Verdict)>,
     variants_exist: bool,
     policy: &Policy,
-    lease: bool,
+    trust: Trust,
     now: Now,
     draw: f64,
 ) -> Decision {
-    decide_why(request, found, variants_exist, policy, lease, now, draw).0
+    decide_why(request, found, variants_exist, policy, trust, now, draw).0
 }
 
 /// As [`decide`], with the rule that the decision rests on.
@@ -141,7 +142,7 @@ pub fn decide_why(
     found: Option<(&Terms, Verdict)>,
     variants_exist: bool,
     policy: &Policy,
-    lease: bool,
+    trust: Trust,
     now: Now,
     draw: f64,
 ) -> (Decision, Reason) {
@@ -157,7 +158,7 @@ pub fn decide_why(
         };
         return (decision, why);
     }
-    let why = reuse(request, terms, verdict, policy, lease, now);
+    let why = reuse(request, terms, verdict, policy, trust, now);
     let decision = match why {
         Reason::Fresh => {
             let early = verdict == Verdict::Alive && refresh_early(terms, policy, now, draw);
@@ -201,10 +202,10 @@ fn reuse(
     terms: &Terms,
     verdict: Verdict,
     policy: &Policy,
-    lease: bool,
+    trust: Trust,
     now: Now,
 ) -> Reason {
-    if let Some(why) = needs_confirmation(terms, verdict, policy, lease) {
+    if let Some(why) = needs_confirmation(terms, verdict, policy, trust) {
         return why;
     }
     let stale = staleness(terms, verdict, now);
@@ -246,10 +247,10 @@ fn needs_confirmation(
     terms: &Terms,
     verdict: Verdict,
     policy: &Policy,
-    lease: bool,
+    trust: Trust,
 ) -> Option<Reason> {
-    if !lease && policy.without_lease == WithoutLease::Revalidate {
-        return Some(Reason::NoLease);
+    if let Some(why) = trust.reason() {
+        return Some(why);
     }
     if verdict == Verdict::Check {
         return Some(Reason::CheckPurged);
@@ -301,14 +302,14 @@ pub fn may_serve_on_error(
     terms: &Terms,
     verdict: Verdict,
     policy: &Policy,
-    lease: bool,
+    trust: Trust,
     now: Now,
 ) -> bool {
     // What may be shown while it is renewed may be shown when that fails, too: a stored error must
     // not take its place.
     let window = terms.stale_if_error.max(terms.stale_while_revalidate);
     concerns(request, terms)
-        && needs_confirmation(terms, verdict, policy, lease).is_none()
+        && needs_confirmation(terms, verdict, policy, trust).is_none()
         && staleness(terms, verdict, now).is_none_or(|stale| stale < window)
 }
 

@@ -173,7 +173,7 @@ impl Case {
             Err(_) => false,
         };
         let found = selects.then_some((terms, Verdict::Alive));
-        let decision = decide(&second, found, true, &policy, true, now, 1.0);
+        let decision = decide(&second, found, true, &policy, Trust::Lease, now, 1.0);
         let ours = matches!(decision, Decision::Hit { .. });
         let before = theirs.before_request(&request(&self.second), now.wall);
         if ours != before.satisfies_without_revalidation() {

@@ -35,6 +35,7 @@ mod storable;
 mod tags;
 #[cfg(test)]
 pub(crate) mod test_support;
+mod trust;
 mod vary;
 
 use cache_status::sfv_string;
@@ -83,4 +84,5 @@ pub use shape::{Part, Shape, shape, stored_fields};
 pub use status_lifetime::StatusLifetimes;
 pub use storable::{NotStored, storable, strip_set_cookie};
 pub use tags::{TAG_FIELDS, TagLimits, first_tags, invalidated_groups, tags};
+pub use trust::Trust;
 pub use vary::VaryFields;

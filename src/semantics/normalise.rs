@@ -99,6 +99,9 @@ pub struct Asks {
     /// The one line of `Atoll-Explain`: say what was done with the request and why, to whoever
     /// holds this token. Several lines are none.
     pub explain: Option<Box<HeaderValue>>,
+    /// The lines of `Atoll-Purge-Position`: purges that the answer must not be older than. Empty
+    /// where there are none.
+    pub positions: Box<[HeaderValue]>,
 }
 
 /// Path and query in canonical form.
@@ -214,6 +217,9 @@ pub fn canonical_authority(text: &str, scheme: Scheme) -> Result<(String, u16), 
 const CACHE_KEY: &str = "atoll-cache-key";
 /// Explains to whoever holds a token.
 const EXPLAIN: &str = "atoll-explain";
+
+/// Names purges that must be in force for memory to answer.
+const PURGE_POSITION: &str = "atoll-purge-position";
 
 /// Longest host name in bytes; DNS allows 253.
 const HOST_BYTES: usize = 255;
@@ -371,6 +377,7 @@ impl Asks {
                     Box::new(token)
                 });
             }
+            PURGE_POSITION => self.positions = headers.get_all(name).iter().cloned().collect(),
             _ => {}
         }
     }
@@ -441,12 +448,13 @@ pub(super) fn is_unwanted(name: &str) -> bool {
         | "x-http-method-override"
         | "x-method-override"
         | "x-http-path-override"
+        | "x-override-url"
         | "x-scheme"
         | "x-url-scheme"
         | "front-end-https"
         | "atoll-device"
         | "proxy" => true,
-        CACHE_KEY | EXPLAIN => true,
+        CACHE_KEY | EXPLAIN | PURGE_POSITION => true,
         _ => {
             name.starts_with("x-forwarded")
                 || name.starts_with("x-original-")

@@ -138,16 +138,38 @@ proptest! {
         for seconds in moments {
             let (verdict, now) = (verdict_at(soft, check, seconds), Now::at(ARRIVAL + seconds));
             let found = Some((&terms, verdict));
-            let decision = decide(&asked, found, true, &policy, lease, now, dice);
+            let decision = decide(&asked, found, true, &policy, Trust::of(lease, &policy), now, dice);
             let after = (
                 rank(decision),
-                may_serve_on_error(&asked, &terms, verdict, &policy, lease, now),
+                may_serve_on_error(&asked, &terms, verdict, &policy, Trust::of(lease, &policy), now),
                 terms.ttl(now),
             );
             prop_assert!(after.0 <= before.0 && after.1 <= before.1 && after.2 <= before.2,
                 "{before:?} {after:?} at {seconds}: {terms:?}");
             before = after;
         }
+    }
+
+    /// Without trust nothing that was there before answers: not fresh, not stale, not for an error,
+    /// not with a 304 of ours, which is a hit like any other.
+    #[test]
+    fn without_trust_memory_answers_nobody(
+        head in responses(), policy in policies(), line in request_directives(),
+        soft in prop::option::of(0_u64..250), check in prop::option::of(0_u64..250),
+        behind: bool, head_request: bool, delay in 0_u64..5, seconds in 0_u64..400,
+        known in prop::option::of(Just("\"a\"")), draw in 0.0..1.0, dice in 0.0..1.0,
+    ) {
+        let Some(terms) = terms_of(&head, &policy, delay, draw) else { return Ok(()) };
+        let trust = if behind { Trust::Behind } else { Trust::NoLease };
+        let method = if head_request { "HEAD" } else { "GET" };
+        let mut lines = vec![("cache-control", line.as_str())];
+        lines.extend(known.map(|tag| ("if-none-match", tag)));
+        let asked = request(method, "http://h/", &lines);
+        let (verdict, now) = (verdict_at(soft, check, seconds), Now::at(ARRIVAL + seconds));
+        let found = Some((&terms, verdict));
+        let decision = decide(&asked, found, true, &policy, trust, now, dice);
+        prop_assert!(!matches!(decision, Decision::Hit { .. } | Decision::HitStale), "{decision:?}");
+        prop_assert!(!may_serve_on_error(&asked, &terms, verdict, &policy, trust, now));
     }
 
     /// F29: jitter shortens by its share at most and never lengthens, and what it gives follows from

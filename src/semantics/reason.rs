@@ -32,6 +32,8 @@ pub enum Reason {
     StaleWindow,
     /// This node may have missed a purge.
     NoLease,
+    /// The request names a purge that is not in force here.
+    Behind,
     /// A purge asked for the origin's word.
     CheckPurged,
     /// It was stored under a policy that said otherwise what may be stored.
@@ -48,7 +50,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::PolicyPass,
         Self::Ambiguous,
         Self::Method,
@@ -62,6 +64,7 @@ impl Reason {
         Self::StaleAccepted,
         Self::StaleWindow,
         Self::NoLease,
+        Self::Behind,
         Self::CheckPurged,
         Self::OtherPolicy,
         Self::NoCache,
@@ -83,6 +86,7 @@ impl Reason {
             Self::StaleAccepted
             | Self::StaleWindow
             | Self::NoLease
+            | Self::Behind
             | Self::CheckPurged
             | Self::OtherPolicy
             | Self::NoCache
@@ -108,6 +112,7 @@ impl Reason {
             Self::StaleAccepted => "max-stale",
             Self::StaleWindow => "stale-while-revalidate",
             Self::NoLease => "no-lease",
+            Self::Behind => "purge-position",
             Self::CheckPurged => "purged-check",
             Self::OtherPolicy => "other-policy",
             Self::NoCache => "no-cache",
@@ -142,6 +147,7 @@ impl Reason {
                 "a stored response is stale, but not for longer than `stale-while-revalidate`"
             }
             Self::NoLease => "this node may have missed a purge",
+            Self::Behind => "the request names a purge that is not in force here",
             Self::CheckPurged => "a purge asks for the origin's word before any further use",
             Self::OtherPolicy => {
                 "the rule said otherwise when it was stored: the origin is asked before any further use"

@@ -10,13 +10,14 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
 use super::Applied;
 use super::history::{Author, Named};
 use crate::purge::{Selector, Strength};
+use crate::replication::Identity;
 
 /// Selectors in one part of a purge.
 const SELECTORS: usize = 32;
@@ -67,6 +68,32 @@ pub enum What {
         state: &'static str,
         /// Why, where something failed.
         why: Option<String>,
+    },
+    /// A majority of the witnesses holds a purge that this node took.
+    Acknowledged {
+        /// Its name.
+        identity: Identity,
+        /// Time since it was taken.
+        after: Duration,
+    },
+    /// The node lost its lease, or has one again.
+    Lease {
+        /// Whether it has one.
+        held: bool,
+        /// Time for which it had none, where it has one again.
+        without: Option<Duration>,
+    },
+    /// A record of another node was refused: its name is known with another content.
+    RefusedRecord {
+        /// Its name.
+        identity: Identity,
+    },
+    /// The node can't know what it missed: everything stored is checked with the origin.
+    Distrust {
+        /// Epoch from which that holds.
+        epoch: u64,
+        /// Why, in a word.
+        why: &'static str,
     },
     /// The configuration was read anew.
     Reload(Box<ReloadTold>),
@@ -130,6 +157,8 @@ pub struct WarmUp {
 pub struct PurgeTold {
     /// Its number and its epoch.
     pub applied: Applied,
+    /// Its name in the mesh, where that gave it one.
+    pub identity: Option<Box<str>>,
     /// Who asked for it.
     pub by: Author,
     /// Its strength.
@@ -153,11 +182,14 @@ impl What {
                 let purge = warm_up.purge.as_ref().map_or(0, String::len);
                 warm_up.id.len() + warm_up.token.len() + purge
             }
+            Self::Acknowledged { identity, .. } | Self::RefusedRecord { identity } => {
+                identity.source.node.as_str().len()
+            }
             Self::Reload(told) => {
                 told.by.len() + told.config.len() + told.why.as_ref().map_or(0, String::len)
             }
             Self::Upgrade(told) => told.by.len() + told.why.as_ref().map_or(0, String::len),
-            Self::Reset { .. } | Self::Drain => 0,
+            Self::Reset { .. } | Self::Lease { .. } | Self::Distrust { .. } | Self::Drain => 0,
         }
     }
 }
@@ -219,6 +251,7 @@ impl Events {
         &self,
         applied: Applied,
         by: &Author,
+        identity: Option<&str>,
         at: SystemTime,
         strength: Strength,
         parts: Vec<Box<[Named]>>,
@@ -227,7 +260,8 @@ impl Events {
         let sites = sites(&parts);
         for selectors in parts {
             let (by, sites) = (by.clone(), sites.clone());
-            let told = PurgeTold { applied, by, strength, selectors, count, sites };
+            let identity = identity.map(Into::into);
+            let told = PurgeTold { applied, identity, by, strength, selectors, count, sites };
             self.publish(What::Purge(told), at);
         }
     }
@@ -345,7 +379,7 @@ mod tests {
             let by = Author { token: "t".into(), address: IpAddr::from([127, 0, 0, 1]) };
             let applied = Applied { sequence: 1, epoch: 1 };
             let all = parts(&[tag("s", &long)]);
-            events.purged(applied, &by, SystemTime::UNIX_EPOCH, Strength::Hard, all);
+            events.purged(applied, &by, None, SystemTime::UNIX_EPOCH, Strength::Hard, all);
         }
         assert!(events.ring().bytes <= 16 * EVENT_BYTES);
         assert_eq!(events.newest() - events.earliest(), 1);

@@ -78,8 +78,22 @@ pub enum Claim {
     Joined(Arc<Fill>),
     /// There was none; this is the writer of a new one.
     Started(FillWriter),
+    /// The one that is under way began before the request came, and may not answer it: wait for
+    /// what becomes of it, then share the next one.
+    Early(Arc<Fill>),
     /// There is no room for another: go alone.
     Full,
+}
+
+/// What a request asks of the fill that it joins.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish<'a> {
+    /// One that it cannot use, or has waited for: if that is still the fill of the key, a new one
+    /// takes its place.
+    pub instead_of: Option<&'a Arc<Fill>>,
+    /// The least number of a fill that may answer: that of the next one when the request had come,
+    /// where only what left afterwards may.
+    pub since: Option<u64>,
 }
 
 /// What waiters learn when the head of a fill is there.
@@ -174,7 +188,8 @@ impl Fills {
             bytes: AtomicU64::new(0),
             copied: AtomicU64::new(0),
             passing: Mutex::default(),
-            started: AtomicU64::new(0),
+            // What passes bears the number before that of the next one, and there must be one.
+            started: AtomicU64::new(1),
             readers: Arc::default(),
         }
     }
@@ -200,14 +215,7 @@ impl Fills {
     /// Joins the fill of a key, or starts one born at `born`.
     #[must_use]
     pub fn join_or_start(self: &Arc<Self>, key: u128, born: u64) -> Claim {
-        self.claim(key, born, None)
-    }
-
-    /// As [`Fills::join_or_start`] for one who may not use `refused`: if that is still the fill of
-    /// the key, a new one takes its place.
-    #[must_use]
-    pub fn replace(self: &Arc<Self>, key: u128, born: u64, refused: &Arc<Fill>) -> Claim {
-        self.claim(key, born, Some(refused))
+        self.claim(key, born, Wish::default())
     }
 
     /// Whether a fill of this key is under way.
@@ -252,13 +260,18 @@ impl Fills {
         self.started.load(Ordering::Acquire)
     }
 
-    fn claim(self: &Arc<Self>, key: u128, born: u64, refused: Option<&Arc<Fill>>) -> Claim {
+    /// As [`Fills::join_or_start`], for one who cannot use every fill.
+    #[must_use]
+    pub fn claim(self: &Arc<Self>, key: u128, born: u64, wish: Wish<'_>) -> Claim {
         let Some(shard) = self.shard(key) else { return Claim::Full };
         let mut shard = lock(shard);
         if let Some(there) = shard.get(&key)
-            && refused.is_none_or(|refused| !Arc::ptr_eq(refused, there))
+            && wish.instead_of.is_none_or(|unusable| !Arc::ptr_eq(unusable, there))
         {
-            return Claim::Joined(Arc::clone(there));
+            return match wish.since {
+                Some(since) if there.number < since => Claim::Early(Arc::clone(there)),
+                _ => Claim::Joined(Arc::clone(there)),
+            };
         }
         if self.is_full() {
             return Claim::Full;

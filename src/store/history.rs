@@ -31,6 +31,10 @@ pub struct Author {
 pub struct Past {
     /// Its number and its epoch.
     pub applied: Applied,
+    /// Its name in the mesh, where that gave it one.
+    pub identity: Option<Box<str>>,
+    /// Others were put in force at the same epoch, so nobody can tell what this one matched.
+    pub shares_epoch: bool,
     /// Who asked for it.
     pub by: Author,
     /// When, on the wall clock.
@@ -76,6 +80,8 @@ impl Past {
         sites.dedup();
         Self {
             applied,
+            identity: None,
+            shares_epoch: false,
             by,
             at,
             strength,
@@ -142,7 +148,8 @@ impl History {
     /// Counts what the purge of an epoch did.
     pub(super) fn count(&mut self, epoch: u64, matched: u64, freed_bytes: u64) {
         let found = self.past.binary_search_by_key(&epoch, |past| past.applied.epoch);
-        if let Some(past) = found.ok().and_then(|at| self.past.get_mut(at)) {
+        let past = found.ok().and_then(|at| self.past.get_mut(at));
+        if let Some(past) = past.filter(|past| !past.shares_epoch) {
             past.matched += matched;
             past.freed_bytes += freed_bytes;
         }
@@ -158,6 +165,12 @@ impl History {
     /// The newest first, those that `pass`, and no more than `most`.
     pub(super) fn newest(&self, most: usize, pass: impl Fn(&Past) -> bool) -> Vec<Past> {
         self.past.iter().rev().filter(|past| pass(past)).take(most).cloned().collect()
+    }
+
+    /// The one with this name in the mesh.
+    pub(super) fn named(&self, identity: &str) -> Option<Past> {
+        let named = |past: &&Past| past.identity.as_deref() == Some(identity);
+        self.past.iter().rev().find(named).cloned()
     }
 
     /// The one with this number.

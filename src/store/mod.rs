@@ -11,11 +11,13 @@ mod events;
 mod fills;
 mod history;
 mod lately;
+mod lease;
 mod memory;
 mod order;
 mod parts;
 mod peek;
 mod pieces;
+mod position;
 mod purges;
 mod roll;
 mod searches;
@@ -40,13 +42,15 @@ use moka::sync::Cache;
 pub use events::{Event, Events, PurgeTold, ReloadTold, Since, UpgradeTold, WarmUp, What};
 pub use fills::{
     Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills, Passing,
-    Room, UnderWay,
+    Room, UnderWay, Wish,
 };
 pub use history::{Author, Named, Past};
+pub use lease::LeaseTerm;
 pub use parts::Part;
 pub use peek::{Kept, Peek, PieceSum};
 pub use pieces::PieceName;
-pub use purges::{Applied, PurgeLimits, Purges};
+pub use position::{Positions, read_position};
+pub use purges::{Applied, Batched, PurgeLimits, Purges};
 pub use stored::{Head, NewHead, Stored, StoredBody};
 pub use sweep::{Sweep, Tried, sweep, try_out};
 

@@ -1,7 +1,7 @@
 //! The order of steps that makes a purge safe, each order in one place.
 //!
 //! ```text
-//! purge    write the rows under epoch + 1          then publish the epoch
+//! purge    write the rows under epoch + 1          then publish the epoch, then the lease
 //! request  lease, then epoch, then the store       then the rows
 //! judge    `checked`, then the rows, then marks    then the floor, then move `checked`
 //! sweep    move `checked` of all that is alive     then raise the floor, then let rows go
@@ -16,7 +16,7 @@
 //! The steps are generic over the cells they share, so that a model checker runs the very code that
 //! the edge runs, through all interleavings and with the reorderings that processors are allowed.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that only grows and that several threads share.
 pub(super) trait Cell {
@@ -42,18 +42,6 @@ impl Cell for AtomicU64 {
     }
 }
 
-/// A fact that may come and go.
-pub(super) trait Fact {
-    /// Whether it holds; and what was written before it was told is seen.
-    fn holds(&self) -> bool;
-}
-
-impl Fact for AtomicBool {
-    fn holds(&self) -> bool {
-        self.load(Ordering::Acquire)
-    }
-}
-
 /// Puts rows in force: `write` writes them under the epoch that it is given. The caller is the only
 /// writer.
 pub(super) fn publish(epoch: &impl Cell, write: impl FnOnce(u64)) -> u64 {
@@ -63,11 +51,61 @@ pub(super) fn publish(epoch: &impl Cell, write: impl FnOnce(u64)) -> u64 {
     next
 }
 
-/// What a request is judged by: whether there is a lease, and the epoch. The lease is told after the
-/// epoch that it depends on, so it is read before.
-pub(super) fn moment(lease: &impl Fact, epoch: &impl Cell) -> (bool, u64) {
-    let lease = lease.holds();
-    (lease, epoch.see())
+/// `until` of a lease that always holds.
+pub(super) const ALWAYS: u64 = u64::MAX;
+
+/// A lease in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Term {
+    /// It holds before this, by the boot clock.
+    pub(super) until: u64,
+    /// How far the wall clock may be ahead of the boot clock.
+    pub(super) limit: u64,
+}
+
+/// The clocks as a request read them when it had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reading {
+    /// The boot clock.
+    pub(super) boot: u64,
+    /// How far the wall clock is ahead of it.
+    pub(super) ahead: u64,
+}
+
+/// Whether the lease holds. Read before the epoch, which is told before the lease that depends on
+/// it. A lease that always holds costs one load.
+pub(super) fn holds(
+    until: &impl Cell,
+    limit: &impl Cell,
+    reading: impl FnOnce() -> Reading,
+) -> bool {
+    let until = until.see();
+    if until == ALWAYS {
+        return true;
+    }
+    let now = reading();
+    now.boot < until && now.ahead <= limit.see()
+}
+
+/// Tells a term, after the epoch that it depends on. The caller is the only writer; `furthest` is
+/// the greatest `until` told before.
+///
+/// A reader may see one cell of this term and the other of a neighbour. That is harmless, because
+/// whatever it pairs is no more than some term that was told whole: the cell that makes the pair
+/// stricter is told first. Where `limit` falls, an old `until` with the new `limit` is within the
+/// old term; where it rises, a new `until` with the old `limit` is within the new one, and an old
+/// `until` with the new `limit` is, too, since `until` only grows. Where it does not (a lease by way
+/// of a slower relay), `limit` does not rise either.
+pub(super) fn grant(until: &impl Cell, limit: &impl Cell, furthest: u64, term: Term) {
+    let before = limit.see();
+    let most = if term.until < furthest { term.limit.min(before) } else { term.limit };
+    if most <= before {
+        limit.tell(most);
+        until.tell(term.until);
+    } else {
+        until.tell(term.until);
+        limit.tell(most);
+    }
 }
 
 /// What judging came to.

@@ -11,19 +11,25 @@
 //! is written on the head. So rows that fold into the whole site's kill only what was not looked at
 //! since they were written.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+mod apply;
+
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use super::events::{Events, parts};
-use super::history::{Author, History, Past};
+use super::events::Events;
+use super::history::{History, Past};
 use super::lately::Lately;
-use super::order::{self, Cell as _, Fact as _, Judged};
+use super::lease::{LeaseCell, LeaseTerm};
+use super::order::{self, Cell as _, Judged};
+use super::position::Positions;
 use super::stored::{Head, Stored};
 use crate::clock::Now;
 use crate::purge::{
-    Bearer, Found, Place, RecentUrls, Row, RowKey, Secret, Selector, Selectors, Strength, Table,
+    Bearer, Found, RecentUrls, Row, RowKey, Secret, Selector, Selectors, Strength, Table,
 };
+use crate::replication::Source;
 use crate::semantics::Verdict;
+pub use apply::Batched;
 
 /// Rows that are dropped under one lock: readers wait no longer than for these.
 const DROPPED_AT_ONCE: usize = 1000;
@@ -66,7 +72,8 @@ pub struct Purges {
     secret: Secret,
     epoch: AtomicU64,
     floor: AtomicU64,
-    lease: AtomicBool,
+    lease: LeaseCell,
+    positions: Positions,
     table: RwLock<Table>,
     lately: Lately,
     recent: RwLock<RecentUrls>,
@@ -74,6 +81,8 @@ pub struct Purges {
     history: Mutex<History>,
     /// Where purges that are remembered are told, too.
     events: Option<Arc<Events>>,
+    /// Under whose name its own numbers are positions, where no mesh names the purges.
+    own: Option<Source>,
 }
 
 impl Purges {
@@ -90,13 +99,15 @@ impl Purges {
             secret,
             epoch: AtomicU64::new(0),
             floor: AtomicU64::new(0),
-            lease: AtomicBool::new(true),
+            lease: LeaseCell::always(),
+            positions: Positions::default(),
             recent: RwLock::new(RecentUrls::new(limits.rows_per_site)),
             table: RwLock::new(Table::new(limits.rows_per_site, limits.globs_per_site)),
             lately: Lately::new(),
             sequence: Mutex::new(0),
             history: Mutex::new(History::new(limits.history)),
             events: None,
+            own: None,
         }
     }
 
@@ -106,23 +117,45 @@ impl Purges {
         Self { events: Some(events), ..self }
     }
 
+    /// Notes its own numbers as the positions of `own`: for a node without a mesh, whose purges bear
+    /// these numbers.
+    #[must_use]
+    pub fn named(self, own: Source) -> Self {
+        Self { own: Some(own), ..self }
+    }
+
     /// Epoch in force. Read it before the store and before sending to an origin.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch.see()
     }
 
-    /// Whether this node knows that it missed no purge. A node that is alone is its own witness.
-    #[must_use]
-    pub fn lease(&self) -> bool {
-        self.lease.holds()
+    /// Publishes a lease, or that there is none. Before it, everything that it depends on must have
+    /// been applied. A node that is alone is its own witness: as long as nobody has published
+    /// anything, the lease always holds.
+    pub fn publish_lease(&self, term: Option<LeaseTerm>) {
+        self.lease.publish(term);
     }
 
-    /// What a request is judged by: the lease and the epoch, read in the order that makes them true
-    /// of one moment.
+    /// Whether this node knows, at `now`, that it missed no purge. For requests `now` is a reading
+    /// taken after their heads were complete.
     #[must_use]
-    pub fn moment(&self) -> (bool, u64) {
-        order::moment(&self.lease, &self.epoch)
+    pub fn lease_holds(&self, now: Now) -> bool {
+        self.lease.holds(now)
+    }
+
+    /// What a request that came at `now` is judged by: whether the lease holds, and the epoch, read
+    /// in the order that makes them true of one moment.
+    #[must_use]
+    pub fn moment(&self, now: Now) -> (bool, u64) {
+        let lease = self.lease.holds(now);
+        (lease, self.epoch.see())
+    }
+
+    /// Up to where the purges of each source are in force here.
+    #[must_use]
+    pub fn positions(&self) -> &Positions {
+        &self.positions
     }
 
     /// Rows in the table.
@@ -176,68 +209,13 @@ impl Purges {
         Selectors::new(self.secret, site, host, target, tags)
     }
 
-    /// Applies one purge: all its selectors at one new epoch. In force when this returns.
-    pub fn apply(&self, selectors: &[Selector], strength: Strength, now: Now) -> Applied {
-        self.record(selectors, strength, None, now)
-    }
-
-    /// As [`Purges::apply`], remembered for those who ask what was purged.
-    pub fn apply_for(
-        &self,
-        by: Author,
-        selectors: &[Selector],
-        strength: Strength,
-        now: Now,
-    ) -> Applied {
-        self.record(selectors, strength, Some(by), now)
-    }
-
-    fn record(
-        &self,
-        selectors: &[Selector],
-        strength: Strength,
-        by: Option<Author>,
-        now: Now,
-    ) -> Applied {
-        let places: Vec<Place<'_>> =
-            selectors.iter().map(|selector| selector.place(self.secret)).collect();
-        let events = self.events.as_ref().filter(|_| by.is_some());
-        let told = events.map(|_| (by.clone(), parts(selectors)));
-        let mut sequence = self.writer();
-        *sequence += 1;
-        let number = *sequence;
-        let epoch = order::publish(&self.epoch, |epoch| {
-            if let Some(by) = by {
-                // Before it is in force, so that whatever it matches is counted.
-                let applied = Applied { sequence: number, epoch };
-                self.history().note(Past::new(applied, by, now.wall, strength, selectors));
-            }
-            self.write(&places, Row::of(strength, epoch, now.boot));
-            self.note_urls(selectors, epoch);
-        });
-        let applied = Applied { sequence: number, epoch };
-        if let (Some(events), Some((Some(by), parts))) = (events, told) {
-            // In force by now, and in the order of their epochs.
-            events.purged(applied, &by, now.wall, strength, parts);
-        }
-        applied
-    }
-
-    fn write(&self, places: &[Place<'_>], row: Row) {
-        {
-            let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-            places.iter().for_each(|place| table.write(*place, row));
-        }
-        places.iter().for_each(|place| self.lately.note(place, row.newest()));
-    }
-
     /// Has responses that are used for these URLs without being stored under them not be used for
     /// them any more. The URLs are not purged: nothing is stored under their names. So this needs no
     /// epoch of its own; what is asked for before the next one counts as too old, too.
     pub fn distrust(&self, urls: &[Selector]) {
         let _writer = self.writer();
         let epoch = self.epoch.see() + 1;
-        self.note_urls(urls, epoch);
+        self.note_urls(urls.iter(), epoch);
         let full = self.recent.read().unwrap_or_else(PoisonError::into_inner).is_full();
         if full {
             // Forgetting one by one would leave everything born since distrusted; so all at once,
@@ -255,31 +233,6 @@ impl Purges {
         let site = RowKey::site(self.secret, site);
         let url = RowKey::url(self.secret, site, host, target);
         self.recent.read().unwrap_or_else(PoisonError::into_inner).untouched_since(url, born)
-    }
-
-    /// Remembers which URLs a purge at `epoch` names. A pattern may match the query of a URL that
-    /// is stored under another one.
-    fn note_urls(&self, selectors: &[Selector], epoch: u64) {
-        let named =
-            |selector: &Selector| matches!(selector, Selector::Url { .. } | Selector::Glob { .. });
-        if !selectors.iter().any(named) {
-            return;
-        }
-        let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
-        for selector in selectors {
-            match selector {
-                Selector::Url { site, host, target } => {
-                    let site = RowKey::site(self.secret, site);
-                    recent.note(RowKey::url(self.secret, site, host, target), epoch);
-                }
-                Selector::Glob { .. } => recent.note_any(epoch),
-                Selector::Tag { .. }
-                | Selector::Prefix { .. }
-                | Selector::Host { .. }
-                | Selector::Site { .. }
-                | Selector::All => {}
-            }
-        }
     }
 
     /// What the purges up to `epoch` (or a little later) say of a response; `None`: it is dead.
@@ -325,6 +278,12 @@ impl Purges {
     #[must_use]
     pub fn past_one(&self, sequence: u64) -> Option<Past> {
         self.history().find(sequence)
+    }
+
+    /// The purge with this name in the mesh, where it is remembered.
+    #[must_use]
+    pub fn past_named(&self, identity: &str) -> Option<Past> {
+        self.history().named(identity)
     }
 
     /// Whether a response that is still arriving may answer a request that came at `epoch`.

@@ -470,13 +470,34 @@ fn one_who_may_not_use_a_fill_puts_a_new_one_in_its_place() {
     let world = World::new();
     let first = start(&world, 1);
     let refused = Arc::clone(first.fill());
-    let Claim::Started(second) = world.fills.replace(1, 2, &refused) else { panic!("not new") };
-    let Claim::Joined(shared) = world.fills.replace(1, 2, &refused) else { panic!("a third") };
+    let wish = Wish { instead_of: Some(&refused), since: None };
+    let Claim::Started(second) = world.fills.claim(1, 2, wish) else { panic!("not new") };
+    let Claim::Joined(shared) = world.fills.claim(1, 2, wish) else { panic!("a third") };
     assert!(Arc::ptr_eq(&shared, second.fill()));
     first.complete();
     assert!(world.fills.is_open(1), "the end of the first must not end the second");
     second.complete();
     assert!(!world.fills.is_open(1));
+}
+
+#[test]
+fn one_who_may_not_use_what_began_before_waits_and_shares_the_next() {
+    let world = World::new();
+    let first = start(&world, 1);
+    let since = Some(world.fills.next_number());
+    let wish = Wish { instead_of: None, since };
+    let Claim::Early(early) = world.fills.claim(1, 2, wish) else { panic!("joined") };
+    assert!(Arc::ptr_eq(&early, first.fill()));
+    // It has been waited for: the next one takes its place, whether it has ended or not.
+    let behind = Wish { instead_of: Some(&early), since };
+    let Claim::Started(second) = world.fills.claim(1, 2, behind) else { panic!("not new") };
+    let Claim::Joined(shared) = world.fills.claim(1, 2, behind) else { panic!("a third") };
+    assert!(Arc::ptr_eq(&shared, second.fill()));
+    let Claim::Joined(shared) = world.fills.claim(1, 2, wish) else { panic!("not for it") };
+    assert!(Arc::ptr_eq(&shared, second.fill()));
+    first.complete();
+    let later = Wish { instead_of: None, since: Some(world.fills.next_number()) };
+    assert!(matches!(world.fills.claim(1, 2, later), Claim::Early(_)));
 }
 
 #[test]

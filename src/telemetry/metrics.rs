@@ -14,9 +14,13 @@ use prometheus::{
 use super::breaker::{BreakerFamilies, BreakerMetrics};
 use super::codings::CodingMetrics;
 use super::collect::Shelf;
+use super::leases::LeaseMetrics;
+use super::links::LinkMetrics;
+use super::mesh::MeshMetrics;
 use super::node::NodeMetrics;
 use super::process;
 use super::sites::{Counted, SiteMetrics, Sites};
+use super::strain::StrainMetrics;
 use super::stripes::Counter;
 use crate::config::{Config, Site};
 use crate::message::Refusal;
@@ -34,10 +38,18 @@ pub struct Metrics {
     pub store: StoreMetrics,
     /// Coded copies of stored responses.
     pub codings: CodingMetrics,
+    /// Links to other nodes.
+    pub links: LinkMetrics,
+    /// Requests without a lease.
+    pub leases: LeaseMetrics,
+    /// The node's part in the mesh.
+    pub mesh: MeshMetrics,
     /// The access log.
     pub log: LogMetrics,
     /// The node as a whole.
     pub node: NodeMetrics,
+    /// What is odd, short or broken.
+    pub strain: StrainMetrics,
     sites: Counted,
     origins: OriginFamilies,
     registry: Registry,
@@ -74,10 +86,6 @@ pub struct DoorMetrics {
     pub tunnel_bytes_sent: Counter,
     /// Requests whose handler panicked.
     pub panics: IntCounter,
-    /// Legal but odd behaviour of clients.
-    pub glitches: IntCounter,
-    /// Connections closed for too many glitches.
-    pub glitch_closes: IntCounter,
     /// HTTP/2 streams reset by clients.
     pub streams_reset: IntCounter,
     /// HTTP/2 streams open now.
@@ -136,12 +144,6 @@ impl DoorMetrics {
             tunnel_bytes_received,
             tunnel_bytes_sent,
             panics: shelf.counter("atoll_panics_total", "Requests whose handler panicked."),
-            glitches: shelf
-                .counter("atoll_glitches_total", "Legal but odd behaviour of client connections."),
-            glitch_closes: shelf.counter(
-                "atoll_glitch_closes_total",
-                "Client connections closed for too much odd behaviour.",
-            ),
             streams_reset: shelf
                 .counter("atoll_http2_streams_reset_total", "HTTP/2 streams reset by clients."),
             streams_open: shelf.gauge("atoll_http2_streams_open", "HTTP/2 streams open."),
@@ -293,6 +295,8 @@ pub struct OriginMetrics {
     pub hedges_won: IntCounter,
     /// Connections opened.
     pub connections_opened: IntCounter,
+    /// Those of all origins, and of clients, that were given up for want of descriptors.
+    pub descriptors_short: IntCounter,
     /// Requests that went over a kept connection.
     pub connections_reused: IntCounter,
     /// Probes that failed.
@@ -374,10 +378,11 @@ struct OriginFamilies {
     failures: IntCounterVec,
     breaker: BreakerFamilies,
     dns_failures: IntCounterVec,
+    descriptors_short: IntCounter,
 }
 
 impl OriginFamilies {
-    fn new(shelf: &Shelf<'_>) -> Self {
+    fn new(shelf: &Shelf<'_>, strain: &StrainMetrics) -> Self {
         let counter = |name, help| shelf.counters(name, help, &["origin"]);
         let gauge = |name, help| shelf.gauges(name, help, &["origin"]);
         Self {
@@ -431,6 +436,7 @@ impl OriginFamilies {
                 "DNS lookups that failed, by kind.",
                 &["origin", "kind"],
             ),
+            descriptors_short: strain.descriptors_short.clone(),
         }
     }
 
@@ -447,6 +453,7 @@ impl OriginFamilies {
             hedges,
             hedges_won,
             connections_opened: opened,
+            descriptors_short: self.descriptors_short.clone(),
             connections_reused: reused,
             probes_failed,
             ejections,
@@ -486,12 +493,16 @@ impl Metrics {
         let sites = Counted::new(config.node.workers);
         shelf.keep(Sites::new(sites.clone()));
         shelf.keep(process::Process::new());
+        let strain = StrainMetrics::new(&shelf);
         let metrics = Self {
             doors: DoorMetrics::new(&shelf),
             store: StoreMetrics::new(&shelf),
             codings: CodingMetrics::new(&shelf),
+            links: LinkMetrics::new(&shelf),
+            leases: LeaseMetrics::new(&shelf, config.sites.iter().map(|site| &*site.name)),
             sites,
-            origins: OriginFamilies::new(&shelf),
+            origins: OriginFamilies::new(&shelf, &strain),
+            mesh: MeshMetrics::new(&shelf, config),
             log: LogMetrics {
                 written: shelf.counter("atoll_access_log_records_total", "Records written."),
                 dropped: shelf.counter(
@@ -502,6 +513,7 @@ impl Metrics {
                     .counter("atoll_access_log_failures_total", "Failed writes of the log."),
             },
             node: NodeMetrics::new(&shelf),
+            strain,
             registry,
         };
         // Rows are there from the start, so that rates can be taken from zero.

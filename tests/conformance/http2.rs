@@ -57,7 +57,9 @@ impl Http2 {
             .map_err(io::Error::other)?;
         for (name, value) in &fields.0 {
             let name = HeaderName::try_from(name.as_str()).map_err(io::Error::other)?;
-            let value = HeaderValue::from_bytes(&latin1(value)).map_err(io::Error::other)?;
+            // HTTP/2 carries values without the blanks around them (RFC 9113 section 8.2.1).
+            let value =
+                HeaderValue::from_bytes(latin1(value).trim_ascii()).map_err(io::Error::other)?;
             request.headers_mut().append(name, value);
         }
         let send = self.send.clone();

@@ -4,12 +4,16 @@
 //! [`PROOFS`] is the table; a test below checks that all that it names is there.
 
 mod answers;
+mod bounds;
 mod clients;
+mod handshakes;
 mod keys;
 mod origins_health;
 mod origins_http;
 mod origins_names;
 mod origins_words;
+mod overload;
+mod process;
 
 use std::path::Path;
 
@@ -288,14 +292,25 @@ const PROOFS: &[(&str, &str, &[&str])] = &[
 fn proofs() -> impl Iterator<Item = (&'static str, &'static str, &'static [&'static str])> {
     let more =
         clients::PROOFS.into_iter().chain(origins_names::PROOFS).chain(origins_words::PROOFS);
+    let more = more.chain(handshakes::PROOFS).chain(overload::PROOFS).chain(process::PROOFS);
     PROOFS.iter().copied().chain(more)
 }
 
-/// Every case of slow and hostile clients (D) and of hostile and faulty origins (E).
-const ALL: [&str; 39] = [
-    "D01", "D02", "D04", "D07", "D08", "D09", "D10", "D11", "D12", "D13", "D15", "D18", "E01",
-    "E02", "E04", "E07", "E08", "E09", "E13", "E14", "E15", "E18", "E22", "E23", "E25", "E26",
-    "E27", "E28", "E29", "E30", "E31", "E32", "E33", "E34", "E35", "E36", "E38", "E39", "E40",
+/// Every case of TLS (C), of slow and hostile clients (D), of hostile and faulty origins (E), of
+/// overload (H) and of the process (I), but for those [`LATER`].
+const ALL: [&str; 74] = [
+    "C06", "C07", "C08", "C10", "C12", "C13", "C14", "C15", "C16", "C17", "C18", "C19", "C20",
+    "C21", "C23", "D01", "D02", "D04", "D07", "D08", "D09", "D10", "D11", "D12", "D13", "D15",
+    "D18", "E01", "E02", "E04", "E07", "E08", "E09", "E13", "E14", "E15", "E18", "E22", "E23",
+    "E25", "E26", "E27", "E28", "E29", "E30", "E31", "E32", "E33", "E34", "E35", "E36", "E38",
+    "E39", "E40", "H02", "H03", "H04", "H05", "H08", "H10", "H13", "H15", "H17", "I01", "I02",
+    "I04", "I05", "I07", "I08", "I11", "I12", "I13", "I16", "I17",
+];
+
+/// Cases that have no proof here yet, and why.
+const LATER: [(&str, &str); 2] = [
+    ("C25", "certificates are not fetched by the edge"),
+    ("I09", "comes with handing over the sockets"),
 ];
 
 #[test]
@@ -303,22 +318,27 @@ fn no_case_is_without_proof() {
     for case in ALL {
         assert_eq!(proofs().filter(|(own, ..)| *own == case).count(), 1, "{case}");
     }
+    for (case, why) in LATER {
+        let proved = proofs().any(|(own, ..)| own == case) || ALL.contains(&case);
+        assert!(!proved, "{case} is proved now and no longer waits: {why}");
+    }
+}
+
+/// What is wrong with a proof: `file name`, where the name may be a beginning.
+fn missing(case: &str, test: &str) -> Option<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (file, name) = test.split_once(' ')?;
+    let folder = if file.starts_with("src/") { root.to_owned() } else { root.join("tests") };
+    let path = folder.join(file).with_extension("rs");
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    (!text.contains(&format!("fn {name}"))).then(|| format!("{case}: no {name} in {path:?}"))
 }
 
 #[test]
 fn every_case_names_tests_that_exist() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for (case, about, tests) in proofs() {
         assert!(!tests.is_empty(), "{case} {about}");
-        for test in tests {
-            let (file, name) = test.split_once(' ').unwrap();
-            let folder =
-                if file.starts_with("src/") { root.to_owned() } else { root.join("tests") };
-            let path = folder.join(file).with_extension("rs");
-            let text =
-                std::fs::read_to_string(&path).unwrap_or_else(|why| panic!("{path:?}: {why}"));
-            let wanted = format!("fn {name}");
-            assert!(text.contains(&wanted), "{case} {about}: no {name} in {path:?}");
-        }
+        let wrong: Vec<_> = tests.iter().filter_map(|test| missing(case, test)).collect();
+        assert!(wrong.is_empty(), "{about}: {wrong:#?}");
     }
 }

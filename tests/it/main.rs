@@ -48,7 +48,11 @@ mod keys;
 #[cfg(test)]
 mod large;
 #[cfg(test)]
+mod lease;
+#[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod mesh;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
@@ -65,6 +69,8 @@ mod purge;
 mod purge_selectors;
 #[cfg(test)]
 mod range;
+#[cfg(test)]
+mod receipts;
 #[cfg(test)]
 mod refetch;
 #[cfg(test)]

@@ -139,6 +139,26 @@ async fn what_is_stored_stays_and_what_was_purged_stays_dead() {
     assert_eq!(edge.get("/a").await.text(), "/a 2");
 }
 
+#[tokio::test]
+async fn a_purge_of_a_url_hits_what_is_stored_under_the_keys_of_another_configuration() {
+    let origin = Origin::start(|seen| Reply::fresh(format!("v{}", seen.nth)));
+    let whole = || plan(&origin).site("key_query = \"all\"");
+    let without = plan(&origin).site("key_query = { without = [\"utm_*\"] }");
+    let edge = whole().start_from_file();
+    edge.fill("/a?utm_source=x").await.expect(200, "v1", "fwd=uri-miss");
+    edge.becomes(&without).await;
+    edge.fill("/a").await;
+    let url = format!("http://{HOST}/a?utm_source=x");
+    let preview = edge.purge(json!({ "urls": [url], "dry_run": true })).await;
+    assert_eq!(preview["matched"], 2, "{preview}");
+    edge.purge_path("/a?utm_source=x").await;
+    let answer = edge.fill("/a?utm_source=y").await;
+    assert!(answer.cache().contains("fwd=uri-miss"), "{answer:?}");
+    edge.becomes(&whole()).await;
+    let answer = edge.get("/a?utm_source=x").await;
+    assert!(answer.text() != "v1" && answer.cache().contains("fwd=uri-miss"), "{answer:?}");
+}
+
 /// A site of this name for this host, with an origin of the same name.
 fn tenant(plan: Plan, name: &str) -> Plan {
     plan.another_site(&format!("name = \"{name}\"\nhosts = [\"{name}.test\"]\norigin = \"{name}\""))
@@ -267,11 +287,14 @@ async fn health_orders_and_connections_of_origins_stay() {
         endpoints.iter().map(|one| one["state"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(states().await, ["down", "ejected", "up"]);
+    // Connections to origins belong to the worker that a client has come to.
+    let mut client = edge.connect().await;
+    assert_eq!(client.get(HOST, "/x", &[]).await.text(), "3");
     let connections = row[2].connections();
     // Nothing of the origin changes: it is the same, with its connections.
     edge.becomes(&plan("keep_tags = true")).await;
     assert_eq!(states().await, ["down", "ejected", "up"]);
-    assert_eq!(edge.get("/x").await.text(), "3");
+    assert_eq!(client.get(HOST, "/x", &[]).await.text(), "3");
     assert_eq!(row[2].connections(), connections, "a kept connection was used");
     // The origin changes: what is known of its servers is handed on.
     edge.becomes(&plan("").origin_too("balance = \"round-robin\"")).await;

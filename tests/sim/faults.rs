@@ -219,7 +219,7 @@ fn remove(world: &mut World, node: usize) {
 fn tell_roster(world: &mut World) {
     for process in 0..world.processes.len() {
         if world.processes[process].alive {
-            let roster = world.roster.clone();
+            let roster = world.roster.clone().into();
             world.tell(process, Input::Roster(roster));
         }
     }

@@ -19,9 +19,9 @@ const BLOCK: u64 = 40;
 const BUGS: [(Planted, u64); 30] = [
     (Planted::Core(Mutation::AcknowledgedBeforeMajority), 2),
     (Planted::Core(Mutation::AcknowledgedOverHole), 11),
-    (Planted::Core(Mutation::DeadReplyCounted), 256),
+    (Planted::Core(Mutation::DeadReplyCounted), 969),
     (Planted::Core(Mutation::OnePeerTrusted), 56),
-    (Planted::Core(Mutation::TwoProcessesTwoVotes), 256),
+    (Planted::Core(Mutation::TwoProcessesTwoVotes), 853),
     (Planted::Core(Mutation::SetChangedInOneStep), 0),
     (Planted::Core(Mutation::LeaseFromAnswer), 60),
     (Planted::Core(Mutation::LeaseBeforeCatchUp), 0),

@@ -3,6 +3,7 @@ use std::time::SystemTime;
 
 use tokio::sync::Semaphore;
 
+use super::super::tests::{Played, played};
 use super::*;
 use crate::clock::Now;
 use crate::purge::{Secret, Selector, Strength};
@@ -14,7 +15,40 @@ const QUICK: Pace =
 fn view(sites: Option<&[&str]>) -> View {
     let identity = Identity { name: "n".into(), pop: "p".into(), incarnation: "0f".into() };
     let sites = sites.map(|sites| sites.iter().map(|site| Arc::from(*site)).collect());
-    View { identity, token: "follower".into(), sites, origins: HashSet::from(["back".to_owned()]) }
+    let origins = HashSet::from(["back".to_owned()]);
+    let bound = Token { sites: vec!["blog".into()], ..Token::full("follower", "secret") };
+    let control = Arc::new(Played::default());
+    View { identity, token: "follower".into(), sites, origins, bound, control }
+}
+
+#[test]
+fn of_the_mesh_a_bound_follower_is_told_what_concerns_its_sites() {
+    let events = Events::new(16);
+    let control = Arc::new(Played::default());
+    let by = || Author { token: "deploy".into(), address: IpAddr::from([192, 0, 2, 1]) };
+    for site in ["shop", "blog"] {
+        let taken = control.purge(by(), &[tag(site, "a")], Strength::Hard, Now::at(1)).unwrap();
+        let after = Duration::from_millis(3);
+        let what = What::Acknowledged { identity: taken.identity, after };
+        events.publish(what, SystemTime::UNIX_EPOCH);
+    }
+    events.publish(What::RefusedRecord { identity: played(9) }, SystemTime::UNIX_EPOCH);
+    let lease = |held, without| What::Lease { held, without };
+    events.publish(lease(false, None), SystemTime::UNIX_EPOCH);
+    events.publish(lease(true, Some(Duration::from_millis(700))), SystemTime::UNIX_EPOCH);
+    events.publish(What::Distrust { epoch: 4, why: "generation" }, SystemTime::UNIX_EPOCH);
+
+    let all = all_told(&View { control: control.clone(), ..view(None) }, &events);
+    let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+    let expected = ["acknowledged", "acknowledged", "refused-record", "lease", "lease", "distrust"];
+    assert_eq!(names, expected);
+    assert_eq!((&all[0].1["id"], &all[0].1["after_ms"]), (&played(1).dotted().into(), &json!(3.0)));
+    assert_eq!((&all[4].1["held"], &all[4].1["without_ms"]), (&json!(true), &json!(700.0)));
+
+    let bound = all_told(&View { control, ..view(Some(&["blog"])) }, &events);
+    let names: Vec<&str> = bound.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["acknowledged", "lease", "lease", "distrust"]);
+    assert_eq!(bound[0].1["id"], played(2).dotted());
 }
 
 fn purge(events: &Arc<Events>, selectors: &[Selector]) {

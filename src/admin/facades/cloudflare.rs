@@ -19,7 +19,7 @@ use http::request::Parts;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::purge::{Done, Wish, carry_out_wish};
+use super::super::purge::{Wish, carry_out_wish};
 use super::super::{Admin, Call, Reply, problem::Problem};
 use super::{Answered, allow, sites_of, zones};
 use crate::purge::Strength;
@@ -100,8 +100,8 @@ pub(super) fn answer(admin: &Admin, call: &Call<'_>, head: &Parts) -> Result<Ans
             allow(head, &["POST", "DELETE"])?;
             let sites = sites_of(admin, call, &admin.facades.cloudflare, zone)?;
             let wish = wish(parse(call.body)?)?;
-            let Done { receipt, act } = carry_out_wish(admin, call, sites, wish, strength)?;
-            Ok((success(&json!({ "id": receipt.id }), &json!([])), act))
+            let done = carry_out_wish(admin, call, sites, wish, strength)?;
+            Ok((success(&json!({ "id": done.receipt.id }), &json!([])), Some(done)))
         }
     }
 }

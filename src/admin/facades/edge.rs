@@ -19,7 +19,8 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use super::super::problem::Problem;
-use super::super::purge::{Done, Wish, carry_out_wish};
+use super::super::purge::{Wish, carry_out_wish};
+use super::super::settle::Done;
 use super::super::{Admin, Call};
 use super::{listed, strength};
 use crate::clock::Now;
@@ -48,9 +49,12 @@ pub struct Purging<'a> {
 impl Admin {
     /// Carries out a purge that came over a listener for clients; the answer is JSON.
     pub async fn purge_by_method(&self, asked: &Purging<'_>) -> Response<Bytes> {
-        let (status, text, wait) = match self.by_method(asked) {
-            Ok(Done { receipt, act }) => {
-                super::note(self, act).await;
+        let settled = match self.by_method(asked) {
+            Ok(done) => self.settle(done).await,
+            Err(problem) => Err(problem),
+        };
+        let (status, text, wait) = match settled {
+            Ok(receipt) => {
                 let body = json!({ "status": "ok", "id": receipt.id });
                 (StatusCode::OK, body.to_string(), None)
             }

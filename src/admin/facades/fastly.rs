@@ -16,7 +16,8 @@ use http::request::Parts;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::super::purge::{Done, Wish, carry_out_wish};
+use super::super::purge::{Wish, carry_out_wish};
+use super::super::settle::Done;
 use super::super::{Admin, Call, Reply, problem::Problem};
 use super::{Answered, allow, decoded, listed, sites_of, strength};
 
@@ -57,7 +58,7 @@ pub(super) fn answer(admin: &Admin, call: &Call<'_>, head: &Parts) -> Result<Ans
         Asked::All { service } => {
             let wish = Wish { all: true, ..Wish::default() };
             let done = purge(admin, call, service, wish)?;
-            Ok((super::super::json(StatusCode::OK, &json!({ "status": "ok" })), done.act))
+            Ok((super::super::json(StatusCode::OK, &json!({ "status": "ok" })), Some(done)))
         }
     }
 }
@@ -115,10 +116,10 @@ fn keys(admin: &Admin, call: &Call<'_>, service: &str) -> Result<Answered, Probl
         return Err(Problem::bad("empty-selector", detail));
     }
     let wish = Wish { tags: tags.clone(), ..Wish::default() };
-    let Done { receipt, act } = purge(admin, call, service, wish)?;
-    let id = |tag| (tag, Value::from(receipt.id.as_str()));
+    let done = purge(admin, call, service, wish)?;
+    let id = |tag| (tag, Value::from(done.receipt.id.as_str()));
     let ids: Map<String, Value> = tags.into_iter().map(id).collect();
-    Ok((super::super::json(StatusCode::OK, &ids), act))
+    Ok((super::super::json(StatusCode::OK, &ids), Some(done)))
 }
 
 /// One URL of any service that the token covers. Some clients encode it whole.
@@ -142,7 +143,7 @@ fn url(admin: &Admin, call: &Call<'_>, rest: &str) -> Result<Answered, Problem> 
 
 fn ok(done: Done) -> Answered {
     let body = json!({ "status": "ok", "id": done.receipt.id });
-    (super::super::json(StatusCode::OK, &body), done.act)
+    (super::super::json(StatusCode::OK, &body), Some(done))
 }
 
 /// A problem in the shape of that API.

@@ -26,8 +26,8 @@ pub use edge::Purging;
 
 use super::problem::Problem;
 use super::purge::one_site;
+use super::settle::Done;
 use super::{Admin, Call, Reply, auth};
-use crate::audit::Act;
 use crate::clock;
 use crate::config::{Facades, Scope, Service};
 use crate::purge::Strength;
@@ -46,8 +46,8 @@ pub(super) static ROUTES: [(&str, &str); 8] = [
     ("GET", "/client/v4/zones"),
 ];
 
-/// An answer, with what the audit log has to note before it is given.
-type Answered = (Reply, Option<Act>);
+/// An answer, with the purge that is waited for before it is given.
+type Answered = (Reply, Option<Done>);
 
 /// Whose format a request is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,20 +123,16 @@ where
     }
     let body = admin.read(body).await?;
     let call = Call::new(head, client, bearer, &body);
-    let (reply, act) = match format {
+    let (reply, done) = match format {
         Format::Fastly => fastly::answer(admin, &call, head)?,
         Format::Cloudflare => cloudflare::answer(admin, &call, head)?,
     };
-    note(admin, act).await;
-    Ok(reply)
-}
-
-/// Has the audit log note what was done, before it is answered. These formats have no place to say
-/// that it could not; the process log and a metric do.
-async fn note(admin: &Admin, act: Option<Act>) {
-    if let Some(act) = act {
-        let _ = admin.control.audit().note(act).await;
+    if let Some(done) = done {
+        // These formats have no place to say that the audit log lacks it; the process log and a metric
+        // do. A purge that was not acknowledged is an error in each of them.
+        admin.settle(done).await?;
     }
+    Ok(reply)
 }
 
 /// The value of a field that stands once and is not empty.

@@ -323,7 +323,8 @@ async fn every_answer_is_one_that_the_document_foresees() {
             // Wrong tokens are few, or the address would be kept waiting.
             let known = if dice.below(60) == 0 { 5 } else { 4 };
             let token = TOKENS[dice.below(known)];
-            let id = ["n1.00ff.99999", "x", "%00", "...", "n1.00ff.1"][dice.below(9).min(4)];
+            let id = ["n1.00000000000000ff.99999", "x", "%00", "...", "n1.00000000000000ff.1"]
+                [dice.below(9).min(4)];
             let query = match route.path {
                 "/v1/cache/entry" => {
                     ["?url=https://shop.example/a", "?url=https://blog.example/", "", "?x"]
@@ -380,4 +381,45 @@ fn the_validator_refuses_what_does_not_fit() {
         assert!(document.fits(&schema, &wrong, true).is_err(), "{name}");
     }
     assert!(document.fits(&schema, &json!({"id": "a"}), true).is_err());
+}
+
+/// Path, method and scope of every operation of the document, from its indentation.
+fn documented() -> Vec<(String, String, String)> {
+    let document = include_str!("../../../docs/openapi.yaml");
+    let (mut path, mut method) = ("", "");
+    let mut operations = Vec::new();
+    let paths = document.lines().skip_while(|line| *line != "paths:").skip(1);
+    for line in paths.take_while(|line| line.starts_with(' ') || line.is_empty()) {
+        let text = line.trim_start();
+        match (line.len() - text.len(), text.strip_suffix(':')) {
+            (2, Some(name)) => path = name,
+            (4, Some(name)) => method = name,
+            (6, _) => {
+                if let Some(scope) = text.strip_prefix("x-scope: ") {
+                    operations.push((path.to_owned(), method.to_uppercase(), scope.to_owned()));
+                }
+            }
+            _ => {}
+        }
+    }
+    operations.sort();
+    operations
+}
+
+#[test]
+fn document_and_router_agree() {
+    let mut routed: Vec<_> = ROUTES
+        .iter()
+        .map(|route| {
+            let scope = route.access.scope().map_or("none", problem::scope_name);
+            (route.path.to_owned(), route.method.to_string(), scope.to_owned())
+        })
+        .collect();
+    // The routes of another cache's API.
+    routed.extend(
+        facades::ROUTES
+            .map(|(method, path)| (path.to_owned(), method.to_owned(), "purge".to_owned())),
+    );
+    routed.sort();
+    assert_eq!(documented(), routed);
 }

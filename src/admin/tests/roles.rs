@@ -33,7 +33,7 @@ const fn case(route: &'static str, body: &'static str, needs: Needs) -> Case {
 }
 
 /// At least one for every route that needs a token.
-const CASES: [Case; 24] = [
+const CASES: [Case; 25] = [
     case("/v1/purge", r#"{"site":"shop","tags":["a"]}"#, Needs::Site("shop")),
     case("/v1/purge", r#"{"site":"blog","tags":["a"]}"#, Needs::Site("blog")),
     case("/v1/purge", r#"{"hosts":["shop.example"]}"#, Needs::Site("shop")),
@@ -49,6 +49,7 @@ const CASES: [Case; 24] = [
     case("/v1/reload", "", Needs::WholeNode),
     case("/v1/upgrade", "", Needs::WholeNode),
     case("/v1/status", "", Needs::Scope),
+    case("/v1/mesh", "", Needs::WholeNode),
     case("/v1/origins", "", Needs::Scope),
     case("/v1/origins/{origin}/endpoints/{address}", ORDER, Needs::WholeNode),
     case("/v1/cache/entry", "?url=https://shop.example/", Needs::Site("shop")),
@@ -107,7 +108,8 @@ async fn every_route_opens_to_its_scope_and_sites_and_to_nobody_else() {
                     true => (case.body, ""),
                     false => ("", case.body),
                 };
-                let path = route.path.replace("{id}", "n1.00ff.1").replace("{origin}", "back");
+                let path =
+                    route.path.replace("{id}", "n1.00000000000000ff.1").replace("{origin}", "back");
                 let path = path.replace("{address}", "192.0.2.1:80") + query;
                 let token = format!("{name}-{position}");
                 let answer = bench.ask(route.method.as_str(), &path, &token, body).await;

@@ -89,14 +89,14 @@ async fn a_token_of_one_site_sees_its_own_warm_ups_only() {
     let bench = bench();
     let body = json!({ "urls": ["https://blog.example/a"] }).to_string();
     let answer = bench.ask("POST", "/v1/warm", "blogger", &body).await;
-    assert_eq!(answer.header("location"), "/v1/warm/n1.00ff.w1");
+    assert_eq!(answer.header("location"), "/v1/warm/n1.00000000000000ff.w1");
     bench.ask("POST", "/v1/warm", "warm", &body).await;
     for (token, path, status) in [
-        ("blogger", "/v1/warm/n1.00ff.w1", 200),
-        ("blogger", "/v1/warm/n1.00ff.w2", 404),
-        ("warm", "/v1/warm/n1.00ff.w1", 200),
-        ("warm", "/v1/warm/n1.00ff.w2", 200),
-        ("warm", "/v1/warm/n1.00ff.w3", 404),
+        ("blogger", "/v1/warm/n1.00000000000000ff.w1", 200),
+        ("blogger", "/v1/warm/n1.00000000000000ff.w2", 404),
+        ("warm", "/v1/warm/n1.00000000000000ff.w1", 200),
+        ("warm", "/v1/warm/n1.00000000000000ff.w2", 200),
+        ("warm", "/v1/warm/n1.00000000000000ff.w3", 404),
     ] {
         for method in ["GET", "DELETE"] {
             assert_eq!(bench.ask(method, path, token, "").await.status, status, "{token} {path}");

@@ -5,6 +5,8 @@
 //! routes (`site`); this file answers from it the way an ordinary web server would, with
 //! validators, dates and lifetimes, and knows nothing of the edge before it.
 
+mod nodes;
+mod pops;
 mod site;
 mod tour;
 
@@ -23,6 +25,7 @@ use crate::clock::Now;
 use crate::listener::{Client, Handler, Interim, Request, Response};
 use crate::message::{Body, Refusal, RequestHead, ResponseHead};
 
+pub(super) use pops::run as pops;
 use site::{Answer, ROUTES, Route};
 pub(super) use tour::tour;
 

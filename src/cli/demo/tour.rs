@@ -61,7 +61,7 @@ Things to try, in another terminal:
 }
 
 /// The program as one would call it from here.
-fn program() -> String {
+pub(super) fn program() -> String {
     let path = std::env::current_exe().unwrap_or_else(|_| "atoll".into());
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(&here).unwrap_or(&path).display().to_string()

@@ -8,6 +8,7 @@ mod facades;
 mod hook;
 mod key;
 mod limits;
+mod mesh;
 mod origin;
 mod policy;
 mod rules;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 pub(super) use facades::{FacadesDraft, ServiceDraft};
 pub(super) use hook::HookDraft;
+pub(super) use mesh::{MeshDraft, NodeDraft};
 
 use crate::semantics::{Mark, Policy, ToldBy};
 
@@ -47,6 +49,7 @@ pub(super) struct Draft {
     pub(super) origin_hosts: Vec<Option<String>>,
     pub(super) sites: Vec<SiteDraft>,
     pub(super) facades: FacadesDraft,
+    pub(super) mesh: Option<MeshDraft>,
 }
 
 /// The admin listener as written.
@@ -105,6 +108,7 @@ impl Draft {
             origin_hosts: Vec::new(),
             sites: Vec::new(),
             facades: FacadesDraft::empty(),
+            mesh: None,
         }
     }
 }
@@ -128,6 +132,7 @@ pub(super) fn read(mut file: Table<'_>, folder: &Path) -> Draft {
     read_origins(&mut file, folder, &mut draft);
     read_sites(&mut file, folder, &mut draft);
     facades::read(file.table("facades"), &mut draft.facades);
+    draft.mesh = mesh::read(file.table("mesh"), folder);
     file.finish();
     draft
 }
@@ -319,6 +324,10 @@ fn read_admin(mut table: Table<'_>, folder: &Path, admin: &mut AdminDraft) {
     table.count("purges_per_second", &mut admin.rest.purges_per_second, 1..=1_000_000);
     table.count("purge_selectors", &mut admin.rest.purge_selectors, 1..=100_000);
     table.count("purge_history", &mut admin.rest.purge_history, 0..=100_000);
+    let waits = &mut admin.rest.purge_waits;
+    table.time("purge_wait", &mut waits.usual, 0..=3_600_000);
+    table.time("purge_wait_longest", &mut waits.longest, 0..=3_600_000);
+    table.count("purge_waits", &mut waits.places, 0..=200);
     table.count("idempotency_keys", &mut admin.rest.idempotency_keys, 0..=100_000);
     table.size("body_bytes", &mut admin.rest.body_bytes, 1024..=64 << 20);
     table.count("events", &mut admin.rest.events, 16..=100_000);

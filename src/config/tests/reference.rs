@@ -70,6 +70,20 @@ fn the_reference_has_every_key_and_all_of_them_can_be_used() {
         ..Probe::default()
     };
     assert_eq!(format!("{probe:?}"), format!("{written:?}"));
+    let mesh = loaded.config.mesh.expect("a mesh");
+    let written = Mesh {
+        advertise: mesh.advertise,
+        seeds: mesh.seeds.clone(),
+        directory: mesh.directory.clone(),
+        ..Mesh::new(
+            mesh.listen,
+            mesh.identity.clone(),
+            mesh.authorities.clone(),
+            mesh.nodes.clone(),
+            mesh.witnesses.clone(),
+        )
+    };
+    assert_eq!(format!("{mesh:?}"), format!("{written:?}"));
     let missing: Vec<String> =
         asked(&text).into_iter().filter(|(_, there)| !there).map(|(key, _)| key).collect();
     // Policy keys are shown once, on the site.

@@ -1,9 +1,11 @@
-//! How a connection learns that the process drains, without paying for it on every request.
+//! How a connection learns that the process drains, or that idle connections have to make room,
+//! without paying for it on every request.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use crate::listener::{Context, Pressure};
 
@@ -18,6 +20,10 @@ pub(super) struct DrainWatch {
     /// `end` has come.
     over: bool,
     waker: Option<Waker>,
+    /// What [`Thinning`] had published when `end` was polled last.
+    ///
+    /// [`Thinning`]: crate::listener::Thinning
+    moment: u64,
 }
 
 impl DrainWatch {
@@ -28,6 +34,7 @@ impl DrainWatch {
             end: None,
             over: false,
             waker: None,
+            moment: 0,
         }
     }
 
@@ -42,21 +49,45 @@ impl DrainWatch {
         self.context.pressure.step() >= Pressure::Shed || self.is_draining()
     }
 
-    /// Whether idle connections should end; else the task is woken when it should.
+    /// Whether a connection that has been idle since then should end, to make room for others.
+    /// Asked after [`DrainWatch::is_over`], which sees to it that the task hears of a change.
+    pub(super) fn is_in_the_way(&self, idle_since: Duration) -> bool {
+        self.context.thinning.ends(idle_since)
+    }
+
+    /// Whether idle connections should end; else the task is woken when it should, or when some
+    /// have to make room.
     pub(super) fn is_over(&mut self, task: &mut std::task::Context<'_>) -> bool {
         if self.over {
             return true;
         }
-        let known = self.waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker()));
+        let moment = self.context.thinning.moment();
+        let known = self.moment == moment
+            && self.waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker()));
         if known && !self.is_draining() {
             return false;
         }
         let end = self.end.get_or_insert_with(|| {
             let context = Arc::clone(&self.context);
-            Box::pin(async move { context.idle_end().await })
+            Box::pin(async move { end_of_idleness(&context).await })
         });
         self.waker = Some(task.waker().clone());
+        self.moment = moment;
         self.over = end.as_mut().poll(task).is_ready();
         self.over
+    }
+}
+
+/// Resolves when idle connections should end because the process drains; wakes the task beside
+/// that whenever some have to make room.
+async fn end_of_idleness(context: &Context) {
+    let mut drained = pin!(context.idle_end());
+    loop {
+        let known = context.thinning.moment();
+        tokio::select! {
+            biased;
+            () = &mut drained => return,
+            () = context.thinning.moved(known) => {}
+        }
     }
 }

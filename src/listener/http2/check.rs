@@ -18,7 +18,7 @@ pub(in crate::listener) fn frames_are_judged(
 ) -> (Option<&'static str>, u32, u32) {
     let mut watch = FrameWatch::new(limits);
     let judged = bytes.chunks(size).try_for_each(|piece| watch.received(piece, now));
-    (judged.err().map(|breach| breach.rule), watch.glitches(), watch.resets())
+    (judged.err().map(|breach| breach.rule), watch.kinds().iter().sum(), watch.resets())
 }
 
 /// The fields within the limits, crumbs joined; `None` where they are refused.

@@ -6,18 +6,22 @@
 //! byte. Only frame heads and up to four bytes of payload are looked at, so the price for honest
 //! traffic is a few comparisons per frame.
 
+mod splitter;
+
 use std::time::Duration;
 
 use h2::Reason;
 
+use self::splitter::{Frame, Splitter};
 use crate::config::Limits;
+use crate::telemetry::Glitch;
 
 /// Length of the client's preface.
 const PREFACE: u32 = 24;
 /// Window in which resets before the answer are counted.
 const RESET_WINDOW: Duration = Duration::from_secs(30);
-/// Odd but legal acts after which a connection is closed; at three quarters it is asked to go.
-const GLITCHES: u32 = 1000;
+/// DATA frames with fewer bytes than this are tiny, unless they end their stream.
+const TINY: u32 = 16;
 /// Most empty DATA frames that the streams of a connection may save up together.
 const MOST_EMPTY_DATA: u32 = 1000;
 /// Streams of which we remember whether their answer has begun: more than run at once.
@@ -68,6 +72,9 @@ pub(super) struct FrameWatch {
     /// Streams that we had to reset, or refused for the size of their fields.
     server_resets: u32,
     glitches: u32,
+    kinds: Kinds,
+    /// Bytes of the field block at hand, as they came.
+    block_bytes: u32,
     empty_data: u32,
     unanswered_control: u32,
     update_credits: u64,
@@ -75,10 +82,16 @@ pub(super) struct FrameWatch {
     pings: Allowance,
     updates: Allowance,
     oddities: Allowance,
+    tiny_data: Allowance,
 }
+
+/// Glitches by kind, at the numbers of [`Glitch`].
+pub(super) type Kinds = [u32; Glitch::ALL.len()];
 
 #[derive(Debug)]
 struct Most {
+    glitches: u32,
+    block_bytes: u32,
     resets: u32,
     resets_before_answer: u32,
     server_resets: u32,
@@ -87,30 +100,15 @@ struct Most {
     control_queue: u32,
 }
 
-/// One frame, as far as it is looked at.
-#[derive(Debug, Clone, Copy)]
-struct Frame {
-    length: u32,
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    /// The first four bytes of the payload, zero where it is shorter.
-    payload: [u8; 4],
-}
-
-impl Frame {
-    fn has(&self, flag: u8) -> bool {
-        self.flags & flag != 0
-    }
-}
-
 impl FrameWatch {
     pub(super) fn new(limits: &Limits) -> Self {
         let per_minute = |count: u32| f64::from(count) / 60.0;
         Self {
-            incoming: Splitter { skip: PREFACE, ..Splitter::default() },
+            incoming: Splitter::behind(PREFACE),
             outgoing: Splitter::default(),
             most: Most {
+                glitches: limits.http2_glitches,
+                block_bytes: u32::try_from(limits.head_bytes).unwrap_or(u32::MAX),
                 resets: limits.http2_resets,
                 resets_before_answer: limits.http2_resets_before_answer,
                 server_resets: limits.http2_server_resets,
@@ -129,6 +127,8 @@ impl FrameWatch {
             reset_window: Duration::ZERO,
             server_resets: 0,
             glitches: 0,
+            kinds: Kinds::default(),
+            block_bytes: 0,
             empty_data: limits.http2_empty_data,
             unanswered_control: 0,
             update_credits: 0,
@@ -147,6 +147,10 @@ impl FrameWatch {
             oddities: Allowance::new(
                 limits.http2_priorities_per_minute,
                 per_minute(limits.http2_priorities_per_minute),
+            ),
+            tiny_data: Allowance::new(
+                limits.http2_tiny_data_per_second,
+                f64::from(limits.http2_tiny_data_per_second),
             ),
         }
     }
@@ -180,7 +184,13 @@ impl FrameWatch {
     /// A request was refused whose fields were more than is allowed: it has cost us what a stream
     /// costs that we had to reset.
     pub(super) fn fields_refused(&mut self) -> Result<(), Breach> {
-        self.spoilt("field sections that were too large")
+        self.spoilt(Glitch::Fields, "field sections that were too large")
+    }
+
+    /// A stream was given up since the client neither sent nor took what it owed. One is bad luck;
+    /// many are a way to hold our memory with windows that never open.
+    pub(super) fn gave_up(&mut self) -> Result<(), Breach> {
+        self.spoilt(Glitch::Slow, "streams that stood still")
     }
 
     /// Whether the client has sent its first SETTINGS.
@@ -193,9 +203,9 @@ impl FrameWatch {
         self.block_since
     }
 
-    /// Odd but legal acts so far.
-    pub(super) fn glitches(&self) -> u32 {
-        self.glitches
+    /// Odd but legal acts so far, by kind.
+    pub(super) fn kinds(&self) -> &Kinds {
+        &self.kinds
     }
 
     /// Streams that the client has reset.
@@ -209,12 +219,19 @@ impl FrameWatch {
         let near = |count: u32, most: u32| u64::from(count) * 4 >= u64::from(most) * 3;
         near(self.resets, self.most.resets)
             || near(self.server_resets, self.most.server_resets)
-            || near(self.glitches, GLITCHES)
+            || near(self.glitches, self.most.glitches)
     }
 
     fn frame_received(&mut self, frame: &Frame, now: &impl Fn() -> Duration) -> Result<(), Breach> {
+        // RFC 9113 section 3.4; h2 would serve requests before the client has said its terms.
+        if !self.settings_seen && (frame.kind != SETTINGS || frame.has(ACK)) {
+            return Err(Breach {
+                reason: Reason::PROTOCOL_ERROR,
+                rule: "another frame before SETTINGS",
+            });
+        }
         match frame.kind {
-            DATA => self.data_received(frame),
+            DATA => self.data_received(frame, now),
             HEADERS => {
                 self.headers_received(frame);
                 Ok(())
@@ -241,7 +258,7 @@ impl FrameWatch {
             }
             GOAWAY => {
                 length_is(frame.length >= 8, "GOAWAY length")?;
-                self.glitch()
+                self.glitch(Glitch::Goaway)
             }
             WINDOW_UPDATE => {
                 length_is(frame.length == 4, "WINDOW_UPDATE length")?;
@@ -250,7 +267,10 @@ impl FrameWatch {
                         self.update_credits = left;
                         Ok(())
                     }
-                    None => self.updates.take(now(), "WINDOW_UPDATE frames without DATA"),
+                    None => {
+                        self.glitch(Glitch::WindowUpdate)?;
+                        self.updates.take(now(), "WINDOW_UPDATE frames without DATA")
+                    }
                 }
             }
             CONTINUATION => self.continuation_received(frame),
@@ -259,24 +279,33 @@ impl FrameWatch {
                 if frame.kind == PRIORITY {
                     length_is(frame.length == 5, "PRIORITY length")?;
                 }
-                self.glitch()?;
+                self.glitch(Glitch::Priority)?;
                 self.oddities.take(now(), "PRIORITY or unknown frames")
             }
         }
     }
 
-    fn data_received(&mut self, frame: &Frame) -> Result<(), Breach> {
+    fn data_received(&mut self, frame: &Frame, now: &impl Fn() -> Duration) -> Result<(), Breach> {
         let padding = if frame.has(PADDED) { 1 + u32::from(frame.payload[0]) } else { 0 };
-        if frame.length > padding || frame.has(END_STREAM) {
+        let data = frame.length.saturating_sub(padding);
+        if data >= TINY || frame.has(END_STREAM) {
             return Ok(());
         }
-        self.glitch()?;
+        if data > 0 {
+            let seldom = self.tiny_data.take(now(), "tiny DATA frames").is_ok();
+            return if seldom { Ok(()) } else { self.glitch(Glitch::TinyData) };
+        }
+        if frame.length > 0 {
+            return self.glitch(Glitch::Padding);
+        }
+        self.glitch(Glitch::EmptyData)?;
         self.empty_data = self.empty_data.checked_sub(1).ok_or(calm("empty DATA frames"))?;
         Ok(())
     }
 
     fn headers_received(&mut self, frame: &Frame) {
         self.continuations = 0;
+        self.block_bytes = frame.length;
         self.in_block = !frame.has(END_HEADERS);
         if frame.stream > self.last_stream {
             self.last_stream = frame.stream;
@@ -289,10 +318,14 @@ impl FrameWatch {
     fn continuation_received(&mut self, frame: &Frame) -> Result<(), Breach> {
         self.in_block = !frame.has(END_HEADERS);
         self.continuations += 1;
+        self.block_bytes = self.block_bytes.saturating_add(frame.length);
         if self.in_block && self.continuations >= self.most.continuations {
             return Err(calm("CONTINUATION frames"));
         }
-        Ok(())
+        if self.in_block && self.block_bytes > self.most.block_bytes {
+            return Err(calm("a field block without end"));
+        }
+        if frame.length == 0 { self.glitch(Glitch::EmptyContinuation) } else { Ok(()) }
     }
 
     fn reset_received(&mut self, stream: u32, now: Duration) -> Result<(), Breach> {
@@ -303,7 +336,7 @@ impl FrameWatch {
         if self.was_answered(stream) {
             return Ok(());
         }
-        self.glitch()?;
+        self.glitch(Glitch::Reset)?;
         if now.saturating_sub(self.reset_window) > RESET_WINDOW {
             self.reset_window = now;
             self.resets_before_answer = 0;
@@ -323,9 +356,12 @@ impl FrameWatch {
         Ok(())
     }
 
-    fn glitch(&mut self) -> Result<(), Breach> {
-        self.glitches += 1;
-        if self.glitches >= GLITCHES { Err(calm("odd frames")) } else { Ok(()) }
+    fn glitch(&mut self, kind: Glitch) -> Result<(), Breach> {
+        self.glitches = self.glitches.saturating_add(1);
+        if let Some(count) = self.kinds.get_mut(kind as usize) {
+            *count = count.saturating_add(1);
+        }
+        if self.glitches >= self.most.glitches { Err(calm("odd frames")) } else { Ok(()) }
     }
 
     fn frame_sent(&mut self, frame: &Frame) -> Result<(), Breach> {
@@ -335,6 +371,8 @@ impl FrameWatch {
                 // kilobytes that they read.
                 let credits = 4 + u64::from(frame.length / 1024);
                 self.update_credits = (self.update_credits + credits).min(1 << 20);
+                // Who is answered piece by piece, as in a tunnel, sends little pieces by right.
+                self.tiny_data.give_back();
                 Ok(())
             }
             HEADERS => {
@@ -350,16 +388,16 @@ impl FrameWatch {
                 if ours.contains(&Reason::from(u32::from_be_bytes(frame.payload))) {
                     return Ok(());
                 }
-                self.spoilt("streams that we had to reset")
+                self.spoilt(Glitch::ServerReset, "streams that we had to reset")
             }
             _ => Ok(()),
         }
     }
 
     /// A stream came to nothing by the client's fault.
-    fn spoilt(&mut self, rule: &'static str) -> Result<(), Breach> {
+    fn spoilt(&mut self, kind: Glitch, rule: &'static str) -> Result<(), Breach> {
         self.server_resets += 1;
-        self.glitch()?;
+        self.glitch(kind)?;
         if self.server_resets >= self.most.server_resets { Err(calm(rule)) } else { Ok(()) }
     }
 
@@ -403,75 +441,15 @@ impl Allowance {
         Self { most: f64::from(most), per_second, spent: 0.0, read: Duration::ZERO }
     }
 
+    fn give_back(&mut self) {
+        self.spent = (self.spent - 1.0).max(0.0);
+    }
+
     fn take(&mut self, now: Duration, rule: &'static str) -> Result<(), Breach> {
         let passed = now.saturating_sub(self.read).as_secs_f64();
         self.read = now;
         self.spent = (self.spent - passed * self.per_second).max(0.0) + 1.0;
         if self.spent > self.most { Err(calm(rule)) } else { Ok(()) }
-    }
-}
-
-/// Cuts a stream of bytes into frames, however the bytes are cut.
-#[derive(Debug, Default)]
-struct Splitter {
-    /// Bytes to pass over: the preface, or the rest of a payload.
-    skip: u32,
-    head: [u8; 9],
-    head_bytes: u8,
-    payload: [u8; 4],
-    payload_bytes: u8,
-    /// Whether what is passed over belongs to HEADERS or CONTINUATION.
-    skipping_block: bool,
-}
-
-impl Splitter {
-    /// The next frame of which head and up to four bytes of payload are there.
-    fn next(&mut self, bytes: &mut &[u8]) -> Option<Frame> {
-        if self.skip > 0 {
-            let passed = bytes.len().min(self.skip as usize);
-            *bytes = bytes.get(passed..)?;
-            self.skip -= u32::try_from(passed).unwrap_or(self.skip);
-            if self.skip > 0 {
-                return None;
-            }
-            self.skipping_block = false;
-        }
-        fill(&mut self.head, &mut self.head_bytes, 9, bytes);
-        if self.head_bytes < 9 {
-            return None;
-        }
-        let [high, middle, low, kind, flags, stream @ ..] = self.head;
-        let length = u32::from_be_bytes([0, high, middle, low]);
-        let wanted = u8::try_from(length.min(4)).unwrap_or(4);
-        fill(&mut self.payload, &mut self.payload_bytes, wanted, bytes);
-        if self.payload_bytes < wanted {
-            return None;
-        }
-        let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
-        let frame = Frame { length, kind, flags, stream, payload: self.payload };
-        self.skip = length - u32::from(wanted);
-        self.skipping_block = self.skip > 0 && matches!(kind, HEADERS | CONTINUATION);
-        self.head_bytes = 0;
-        self.payload_bytes = 0;
-        self.payload = [0; 4];
-        Some(frame)
-    }
-
-    /// Whether the last bytes broke off within a field block, or within any frame's head.
-    fn within_head_block(&self) -> bool {
-        self.skipping_block || self.head_bytes > 0
-    }
-}
-
-/// Moves bytes into `target` until it holds `wanted` of them.
-fn fill(target: &mut [u8], have: &mut u8, wanted: u8, bytes: &mut &[u8]) {
-    let start = usize::from(*have);
-    let take = usize::from(wanted).saturating_sub(start).min(bytes.len());
-    let (taken, rest) = bytes.split_at(take);
-    if let Some(place) = target.get_mut(start..start + take) {
-        place.copy_from_slice(taken);
-        *have += u8::try_from(take).unwrap_or(0);
-        *bytes = rest;
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) fn head_of(
 }
 
 fn check(mut head: RequestHead, limits: &Limits) -> Result<(RequestHead, bool), Fault> {
-    if !content_length_is_sound(&head.headers) {
+    if !content_length_is_sound(&head.headers) || head.headers.values().any(has_blank_ends) {
         return Err(Fault::Reset(Reason::PROTOCOL_ERROR));
     }
     let refusal = if head.method == Method::CONNECT {
@@ -83,14 +83,26 @@ fn check(mut head: RequestHead, limits: &Limits) -> Result<(RequestHead, bool), 
     }
 }
 
-/// One line of digits at most. h2 lets equal repetitions and an empty value pass.
+/// One line of digits at most, without leading zeros, as in HTTP/1. h2 lets those, equal repetitions
+/// and an empty value pass.
 fn content_length_is_sound(headers: &HeaderMap) -> bool {
     let mut lines = headers.get_all(CONTENT_LENGTH).iter();
     match (lines.next(), lines.next()) {
         (None, _) => true,
-        (Some(value), None) => !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit),
+        (Some(value), None) => {
+            let digits = value.as_bytes();
+            let padded = digits.len() > 1 && digits.first() == Some(&b'0');
+            !digits.is_empty() && !padded && digits.iter().all(u8::is_ascii_digit)
+        }
         (Some(_), Some(_)) => false,
     }
+}
+
+/// A value must not begin or end with white space (RFC 9113 section 8.2.1): one reader behind us
+/// would trim it, another take it as it is.
+fn has_blank_ends(value: &HeaderValue) -> bool {
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    blank(value.as_bytes().first()) || blank(value.as_bytes().last())
 }
 
 /// A well-known method in other letters: somebody behind us might take it for the real one.
@@ -210,6 +222,11 @@ mod tests {
             ("own method", request("Reindex", "/", &[]), Ok(false)),
             ("length", request("POST", "/", &[("content-length", "5")]), Ok(false)),
             ("signed length", request("POST", "/", &[("content-length", "+5")]), Err(None)),
+            ("padded length", request("POST", "/", &[("content-length", "05")]), Err(None)),
+            ("no length", request("POST", "/", &[("content-length", "0")]), Ok(false)),
+            ("a blank before a value", request("GET", "/", &[("x", " y")]), Err(None)),
+            ("a tab behind a value", request("GET", "/", &[("x", "y\t")]), Err(None)),
+            ("blanks within a value", request("GET", "/", &[("x", "y \tz")]), Ok(false)),
             ("empty length", request("POST", "/", &[("content-length", "")]), Err(None)),
             (
                 "two lengths",

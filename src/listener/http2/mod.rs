@@ -29,7 +29,7 @@ use tokio::time::{Instant, Sleep};
 
 pub(super) use self::check::{frames_are_judged, limited};
 use self::cork::Cork;
-use self::frames::Breach;
+use self::frames::{Breach, Kinds};
 use self::stream::{Shared, Working};
 use self::wire::{Wire, WireState};
 use super::clients::Seat;
@@ -40,6 +40,7 @@ use super::socket::{Progress, Taken};
 use crate::clock;
 use crate::config::Limits;
 use crate::message::Scheme;
+use crate::telemetry::Glitch;
 
 /// What a client sends first (RFC 9113 section 3.4).
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -148,7 +149,7 @@ struct Loop<'a, IO, H> {
 struct Counted {
     received: u64,
     sent: u64,
-    glitches: u32,
+    glitches: Kinds,
     resets: u32,
 }
 
@@ -160,6 +161,8 @@ enum Event {
     Breach(Breach),
     /// A field block has begun to arrive in an idle connection.
     Wake,
+    /// The client has been odd so often that it is better asked to leave.
+    Tired,
     Tick,
     Drain(Drain),
 }
@@ -181,6 +184,8 @@ where
         let mut drained = false;
         let mut timer = pin!(tokio::time::sleep(self.first_tick()));
         let mut dozing = false;
+        let context = Arc::clone(&self.shared.context);
+        let mut moved = pin!(context.thinning.moved(context.thinning.moment()));
         loop {
             let event = std::future::poll_fn(|task| {
                 if let Poll::Ready(accepted) = pin!(self.connection.accept()).poll(task) {
@@ -201,6 +206,10 @@ where
                     return Poll::Ready(event);
                 }
                 if timer.as_mut().poll(task).is_ready() {
+                    return Poll::Ready(Event::Tick);
+                }
+                if dozing && moved.as_mut().poll(task).is_ready() {
+                    moved.set(context.thinning.moved(context.thinning.moment()));
                     return Poll::Ready(Event::Tick);
                 }
                 if !drained && let Poll::Ready(state) = draining.as_mut().poll(task) {
@@ -226,7 +235,10 @@ where
                     self.close(breach);
                     rearm(timer.as_mut(), self.limits.linger);
                 }
-                Event::Wake => {
+                Event::Wake | Event::Tired => {
+                    if matches!(event, Event::Tired) {
+                        self.leave(clock::now().boot);
+                    }
                     dozing = false;
                     rearm(timer.as_mut(), TICK);
                 }
@@ -253,6 +265,9 @@ where
         let wire = self.wire.lock();
         if let Some(breach) = wire.breach {
             return Some(Event::Breach(breach));
+        }
+        if self.leaving.is_none() && wire.frames.tired() {
+            return Some(Event::Tired);
         }
         (dozing && wire.frames.block_since().is_some()).then_some(Event::Wake)
     }
@@ -305,10 +320,10 @@ where
         self.count();
         let now = clock::now();
         let passed = |since: Duration| now.boot.saturating_sub(since);
-        let (settings_seen, block_since, tired, stalled) = {
+        let (settings_seen, block_since, stalled) = {
             let wire = self.wire.lock();
             let frames = &wire.frames;
-            (frames.settings_seen(), frames.block_since(), frames.tired(), wire.stalled)
+            (frames.settings_seen(), frames.block_since(), wire.stalled)
         };
         if !settings_seen {
             let left = self.limits.handshake.saturating_sub(passed(self.begun));
@@ -338,10 +353,14 @@ where
             }
             return TICK;
         }
-        let idle = passed(self.active) >= self.limits.http2_idle;
+        let in_the_way = !busy && self.shared.context.thinning.ends(self.active);
+        if in_the_way {
+            self.shared.context.metrics.strain.idle_closed.inc();
+        }
+        let idle = in_the_way || passed(self.active) >= self.limits.http2_idle;
         let old = passed(self.begun) >= self.age;
         let short = self.shared.context.pressure.step() >= Pressure::Shed;
-        if idle || old || tired || short {
+        if idle || old || short {
             self.leave(now.boot);
             return TICK;
         }
@@ -372,7 +391,7 @@ where
         let client = self.shared.client.address;
         tracing::debug!(%client, rule = breach.rule, reason = %breach.reason, "HTTP/2 connection closed");
         if breach.reason == Reason::ENHANCE_YOUR_CALM {
-            self.shared.context.metrics.doors.glitch_closes.inc();
+            self.shared.context.metrics.strain.glitch_closes.inc();
         }
         self.closing = true;
         self.connection.abrupt_shutdown(breach.reason);
@@ -384,8 +403,15 @@ where
         let doors = &self.shared.context.metrics.doors;
         doors.bytes_received.inc_by(wire.received - self.counted.received);
         doors.bytes_sent.inc_by(wire.sent - self.counted.sent);
-        let (glitches, resets) = (wire.frames.glitches(), wire.frames.resets());
-        doors.glitches.inc_by(u64::from(glitches - self.counted.glitches));
+        let (glitches, resets) = (*wire.frames.kinds(), wire.frames.resets());
+        if glitches != self.counted.glitches {
+            let strain = &self.shared.context.metrics.strain;
+            for (kind, (new, old)) in
+                Glitch::ALL.into_iter().zip(glitches.into_iter().zip(self.counted.glitches))
+            {
+                strain.glitched(kind, u64::from(new - old));
+            }
+        }
         doors.streams_reset.inc_by(u64::from(resets - self.counted.resets));
         self.counted.received = wire.received;
         self.counted.sent = wire.sent;

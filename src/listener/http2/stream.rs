@@ -108,6 +108,7 @@ pub(super) async fn serve<H: Handler>(
         Err(Gone) => {}
         Ok(_) if late.is_some_and(|late| late.load(Ordering::Relaxed)) => {
             shared.context.metrics.doors.timeouts.inc();
+            shared.wire.gave_up();
             respond.send_reset(Reason::CANCEL);
         }
         Ok(response) => answer(shared, response, is_head, respond).await,
@@ -363,6 +364,7 @@ impl Sender {
         loop {
             let Ok(patience) = self.pace.wait(clock::now()) else {
                 shared.context.metrics.doors.timeouts.inc();
+                shared.wire.gave_up();
                 return Err(Some(Reason::CANCEL));
             };
             let due = Instant::now() + patience;

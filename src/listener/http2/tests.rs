@@ -218,7 +218,7 @@ async fn rapid_resets_close_the_connection_and_work_never_exceeds_the_streams() 
     let error = timeout(LONG, driver).await.unwrap().unwrap().unwrap_err();
     assert_eq!(reason(&error), Some(Reason::ENHANCE_YOUR_CALM));
     assert_eq!(edge.script.seen.load(Ordering::SeqCst), 50);
-    assert_eq!(edge.context.metrics.doors.glitch_closes.get(), 1);
+    assert_eq!(edge.context.metrics.strain.glitch_closes.get(), 1);
 }
 
 #[tokio::test]
@@ -293,6 +293,28 @@ async fn raw(edge: &Edge, bytes: &[u8]) -> Vec<u8> {
     let mut answer = Vec::new();
     timeout(LONG, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
     answer
+}
+
+#[tokio::test]
+async fn what_is_announced_is_what_is_configured() {
+    let edge = Edge::plain(Edge::limits());
+    let mut stream = TcpStream::connect(edge.address).await.unwrap();
+    stream.write_all(PREFACE).await.unwrap();
+    stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+    let mut head = [0; 9];
+    timeout(LONG, stream.read_exact(&mut head)).await.unwrap().unwrap();
+    assert_eq!((head[3], head[4]), (4, 0), "SETTINGS come first");
+    let mut settings = vec![0; usize::from(head[2])];
+    timeout(LONG, stream.read_exact(&mut settings)).await.unwrap().unwrap();
+    let announced = |name: u8| {
+        let row = settings.chunks(6).find(|row| row[1] == name)?;
+        Some(u32::from_be_bytes(row[2..6].try_into().unwrap()))
+    };
+    // Table, streams, window, frame, fields; push is never spoken of by a server.
+    let rows = [(1, 4096), (3, 100), (4, 65_536), (5, 16_384), (6, 32_768)];
+    for (name, value) in rows {
+        assert_eq!(announced(name), Some(value), "setting {name}");
+    }
 }
 
 /// The error code of the last GOAWAY among frames.

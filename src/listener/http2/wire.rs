@@ -52,6 +52,14 @@ impl WireState {
         }
     }
 
+    /// Notes a stream that was given up because the client stood still.
+    pub(super) fn gave_up(&self) {
+        let mut state = self.lock();
+        if let Err(breach) = state.frames.gave_up() {
+            state.breach.get_or_insert(breach);
+        }
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -12,7 +12,7 @@ use crate::config::Rule;
 use crate::proxy::Edge;
 use crate::purge::{Row, Selector, Strength};
 use crate::semantics::{
-    Facts, Policy, Request, StatusLifetimes, Value, Verdict, WithoutLease, conditions,
+    Facts, Policy, Request, StatusLifetimes, Trust, Value, Verdict, WithoutLease, conditions,
     early_refresh_chance, key_fields, may_serve_on_error, readable, selecting_values, tags,
     unconditional,
 };
@@ -219,7 +219,7 @@ impl Edge {
         subject: &Subject<'_>,
         foretold: &Foretold,
         peek: &Peek,
-        lease: bool,
+        trust: Trust,
         now: Now,
     ) -> Facts {
         let request = subject.request;
@@ -237,7 +237,7 @@ impl Edge {
         let stands_in = match &peek.lookup {
             Lookup::Found(stored, verdict) => {
                 let terms = &stored.head().terms;
-                may_serve_on_error(subject.request, terms, *verdict, subject.policy, lease, now)
+                may_serve_on_error(subject.request, terms, *verdict, subject.policy, trust, now)
             }
             Lookup::Miss | Lookup::VaryMiss => false,
         };

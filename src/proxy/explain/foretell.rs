@@ -9,7 +9,7 @@ use crate::clock::Now;
 use crate::listener::Pressure;
 use crate::proxy::Edge;
 use crate::proxy::fill::Road;
-use crate::semantics::{CacheStatus, Decision, Facts, Forward, Outcome, Reason, passes};
+use crate::semantics::{CacheStatus, Decision, Facts, Forward, Outcome, Reason, Trust, passes};
 use crate::store::{Kept, Peek, Stored};
 
 /// What comes of a request.
@@ -101,7 +101,7 @@ impl Edge {
         subject: &Subject<'_>,
         peek: &Peek,
         fill_key: u128,
-        lease: bool,
+        trust: Trust,
         now: Now,
     ) -> Foretold {
         let request = subject.request;
@@ -114,7 +114,7 @@ impl Edge {
             return self.short(alone(decision, why));
         }
         let (found, decision, why) =
-            self.decide(request, subject.policy, peek.lookup.clone(), lease, now);
+            self.decide(request, subject.policy, peek.lookup.clone(), trust, now);
         let foretold = match (decision, &found) {
             (Decision::Hit { .. }, Some(stored)) => {
                 Foretold::of(decision, why, Outcome::Hit, Asks::No, "answered from memory")

@@ -60,7 +60,8 @@ impl Reading {
         let read = |fill: &Arc<Fill>| fill.read(slice.offset, Some(slice.length));
         match self.claim(slice.block) {
             Claim::Full => Source::Alone,
-            Claim::Joined(fill) => {
+            // Whenever it began: its bytes bear the validator of a head that may be used.
+            Claim::Joined(fill) | Claim::Early(fill) => {
                 self.worker.edge.metrics.store.segments_joined.inc();
                 Source::Filling { body: read(&fill), fill, joined: true }
             }

@@ -255,8 +255,8 @@ impl Replica {
         let holds = self.leasing.published.is_some_and(|lease| {
             lease.holds(now) && lease.until > now.boot + self.settings.ask_every
         });
-        let peers = || self.settings.roster.keys().filter(|name| self.is_own_pop(name));
-        let relays: Vec<&Name> = peers().take(self.settings.relays).collect();
+        let relays: Vec<&Name> =
+            self.settings.roster.beside(me).take(self.settings.relays).collect();
         let own = relays.contains(&me) || self.witnesses().contains(me);
         let through = self.settings.ask_relays && !own;
         let direct = self.witnesses().everyone().filter(|_| !through || !holds);

@@ -270,7 +270,12 @@ impl Replica {
             self.witness.tickets += 1;
             let ticket = self.witness.tickets;
             self.out.push(Action::Persist { ticket, entries });
-            self.witness.behind.push_back((ticket, Vec::new()));
+            match self.witness.behind.back_mut() {
+                // Nothing waits for the ticket before: however slow the disk is, no more tickets
+                // are kept than messages.
+                Some((waiting, messages)) if messages.is_empty() => *waiting = ticket,
+                _ => self.witness.behind.push_back((ticket, Vec::new())),
+            }
         }
         let room = self.witness.behind_disk() < BEHIND_DISK;
         match self.witness.behind.back_mut() {

@@ -14,6 +14,7 @@ use crate::replication::message::{Beat, Message};
 use crate::replication::mutation::Mutation;
 use crate::replication::quorum::{Standing, WitnessSet};
 use crate::replication::retire::{SOURCES_PER_STEP, Step};
+use crate::replication::roster::Roster;
 use crate::replication::settings::Notice;
 use crate::replication::vector::Mark;
 
@@ -45,6 +46,11 @@ impl Changes {
         self.heard.insert(from.clone(), heard);
     }
 
+    /// Forgets those who are in the mesh no more.
+    fn keep(&mut self, roster: &Roster) {
+        self.heard.retain(|name, _| roster.contains(name));
+    }
+
     /// What a node has to say to itself: a witness asks itself, too.
     pub(super) fn say_to_self(&mut self, message: Message) {
         self.to_self.push(message);
@@ -58,6 +64,13 @@ impl Replica {
         for message in std::mem::take(&mut self.changes.to_self) {
             self.hear(&me, message, now);
         }
+    }
+
+    /// Others are in the mesh now.
+    pub(super) fn enter_roster(&mut self, roster: Roster) {
+        self.changes.keep(&roster);
+        self.repair.keep(&roster);
+        self.settings.roster = roster;
     }
 
     /// The operator wants these witnesses: old and new together first.
@@ -139,7 +152,7 @@ impl Replica {
         }
         let ended = |source: &Source| {
             let heard = self.changes.heard.get(&source.node);
-            let gone = !self.settings.roster.contains_key(&source.node);
+            let gone = !self.settings.roster.contains(&source.node);
             *source != self.issuer.source
                 && (gone || heard.is_some_and(|heard| heard.source != *source))
         };

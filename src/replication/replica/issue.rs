@@ -92,6 +92,8 @@ pub(super) struct Issuer {
     last: Mark,
     acknowledgements: BTreeMap<(Name, Incarnation), (Mark, Testimony)>,
     receipts: VecDeque<Receipt>,
+    /// Nodes that all receipts together name.
+    named: usize,
     told: Option<Duration>,
     pace: Pace,
     /// Others' records as they spread, by issuer.
@@ -105,6 +107,7 @@ impl Issuer {
             last: Mark::default(),
             acknowledgements: BTreeMap::new(),
             receipts: VecDeque::new(),
+            named: 0,
             told: None,
             pace: Pace::new(settings, now),
             paces: BTreeMap::new(),
@@ -117,6 +120,44 @@ impl Issuer {
 
     pub(super) fn receipts(&self) -> usize {
         self.receipts.len()
+    }
+
+    /// Where the receipt of a purge is. They stand in the order of their sequences, those of former
+    /// lives first.
+    fn receipt(&self, identity: &Identity) -> Option<usize> {
+        let newest = &self.receipts.back()?.identity.source;
+        if identity.source != *newest {
+            return self.receipts.iter().rposition(|receipt| receipt.identity == *identity);
+        }
+        let at = self.receipts.partition_point(|receipt| {
+            receipt.identity.source != *newest || receipt.identity.sequence < identity.sequence
+        });
+        self.receipts.get(at).filter(|receipt| receipt.identity == *identity).map(|_| at)
+    }
+
+    fn keep_receipt(&mut self, receipt: Receipt, settings: &Settings) {
+        self.named += receipt.applied.len();
+        self.receipts.push_back(receipt);
+        self.drop_oldest(settings);
+    }
+
+    fn note_applied(&mut self, identity: &Identity, node: &Name, settings: &Settings, now: Now) {
+        let place = self.receipt(identity);
+        let Some(receipt) = place.and_then(|place| self.receipts.get_mut(place)) else { return };
+        let before = receipt.applied.len();
+        receipt.applied.entry(node.clone()).or_insert(now.boot);
+        self.named += receipt.applied.len() - before;
+        self.drop_oldest(settings);
+    }
+
+    /// The newest stays, however many it names: those are in the roster.
+    fn drop_oldest(&mut self, settings: &Settings) {
+        while self.receipts.len() > settings.receipts.max(1)
+            || self.named > settings.receipt_nodes && self.receipts.len() > 1
+        {
+            let Some(oldest) = self.receipts.pop_front() else { return };
+            self.named -= oldest.applied.len();
+        }
     }
 
     /// Whether another record of this issuer may be applied as it comes.
@@ -138,21 +179,35 @@ impl Replica {
         receipt: bool,
         now: Now,
     ) -> Result<(Identity, Vec<Action>), Refusal> {
-        if payload.len() > PAYLOAD_BYTES {
+        self.submit_parts(Vec::new(), (scope, payload), receipt, now)
+    }
+
+    /// Issues a purge that is too long for one record as several: `before`, then `last`. All or none
+    /// is issued, and it counts as one purge. Who has the last has all, so its identity stands for
+    /// them.
+    ///
+    /// # Errors
+    /// When one is too long, or purges come faster than the rate allows.
+    pub fn submit_parts(
+        &mut self,
+        before: Vec<(Scope, Arc<[u8]>)>,
+        last: (Scope, Arc<[u8]>),
+        receipt: bool,
+        now: Now,
+    ) -> Result<(Identity, Vec<Action>), Refusal> {
+        let long = |(_, payload): &(Scope, Arc<[u8]>)| payload.len() > PAYLOAD_BYTES;
+        if before.iter().any(long) || long(&last) {
             return Err(Refusal::TooLong);
         }
         self.issuer.pace.take(now).map_err(|again| Refusal::TooMany { again })?;
-        let last = self.issuer.last;
-        let sequence = last.sequence + 1;
-        let identity = Identity { source: self.issuer.source.clone(), sequence };
-        let before = last.chain;
-        let record =
-            Arc::new(Record { identity: identity.clone(), before, scope, receipt, payload });
-        self.issuer.last = Mark { sequence, chain: record.after() };
+        let mut records: Vec<Arc<Record>> =
+            before.into_iter().map(|(scope, payload)| self.next(scope, payload, false)).collect();
+        let last = self.next(last.0, last.1, receipt);
+        let identity = last.identity.clone();
         self.keep_receipt(&identity, now);
-        let records = self.with_followers(record.clone(), now);
+        records.push(last);
         self.apply(&records, now);
-        self.spread(&record);
+        records.iter().for_each(|record| self.spread(record));
         self.hear_self(now);
         Ok((identity, std::mem::take(&mut self.out)))
     }
@@ -160,7 +215,13 @@ impl Replica {
     /// What is known of a purge of this node, as long as it is remembered.
     #[must_use]
     pub fn receipt(&self, identity: &Identity) -> Option<&Receipt> {
-        self.issuer.receipts.iter().find(|receipt| receipt.identity == *identity)
+        self.issuer.receipts.get(self.issuer.receipt(identity)?)
+    }
+
+    /// The life under which this node numbers its purges, and up to where it has.
+    #[must_use]
+    pub fn issued(&self) -> (&Source, u64) {
+        (&self.issuer.source, self.issuer.sequence())
     }
 
     pub(super) fn hear_acknowledgement(
@@ -191,11 +252,8 @@ impl Replica {
     }
 
     pub(super) fn hear_applied(&mut self, from: &Name, identity: &Identity, now: Now) {
-        let mut receipts = self.issuer.receipts.iter_mut();
-        if let Some(receipt) = receipts.find(|receipt| receipt.identity == *identity)
-            && self.settings.roster.contains_key(from)
-        {
-            receipt.applied.entry(from.clone()).or_insert(now.boot);
+        if self.settings.roster.contains(from) {
+            self.issuer.note_applied(identity, from, &self.settings, now);
         }
     }
 
@@ -238,37 +296,32 @@ impl Replica {
         }
     }
 
+    /// This node's next record, noted.
+    fn next(&mut self, scope: Scope, payload: Arc<[u8]>, receipt: bool) -> Arc<Record> {
+        let last = self.issuer.last;
+        let sequence = last.sequence + 1;
+        let identity = Identity { source: self.issuer.source.clone(), sequence };
+        let record = Arc::new(Record { identity, before: last.chain, scope, receipt, payload });
+        self.issuer.last = Mark { sequence, chain: record.after() };
+        self.note_mark(&record);
+        record
+    }
+
     fn keep_receipt(&mut self, identity: &Identity, now: Now) {
         let applied = BTreeMap::from([(self.settings.me.clone(), now.boot)]);
         let identity = identity.clone();
         let receipt = Receipt { identity, issued: now.boot, acknowledged: None, applied };
-        self.issuer.receipts.push_back(receipt);
-        if self.issuer.receipts.len() > self.settings.receipts {
-            self.issuer.receipts.pop_front();
-        }
+        self.issuer.keep_receipt(receipt, &self.settings);
     }
 
     /// Sends a record to whom it goes at once.
     fn spread(&mut self, record: &Arc<Record>) {
-        let mut pops: BTreeMap<&Name, Vec<&Name>> = BTreeMap::new();
-        for (name, pop) in &self.settings.roster {
-            pops.entry(pop).or_default().push(name);
-        }
-        let own = self.settings.roster.get(&self.settings.me);
         let witnesses = self.sets.last_key_value().into_iter().flat_map(|(_, set)| set.everyone());
         let mut to: BTreeMap<Name, bool> = witnesses.map(|name| (name.clone(), false)).collect();
-        for (pop, mut names) in pops {
-            if Some(pop) == own {
-                to.extend(names.into_iter().map(|name| (name.clone(), false)));
-                continue;
-            }
-            let inside = names.len() > self.settings.relays;
-            for _ in 0..self.settings.relays.min(names.len()) {
-                let Some(relay) = self.dice.pick(&names).copied() else { break };
-                names.retain(|name| *name != relay);
-                to.insert(relay.clone(), inside);
-            }
-        }
+        let Settings { roster, me, relays, .. } = &self.settings;
+        to.extend(roster.beside(me).map(|name| (name.clone(), false)));
+        let relays = roster.relays(me, *relays, |left| self.dice.below(left));
+        to.extend(relays.into_iter().map(|(name, inside)| (name.clone(), inside)));
         for (name, pass_on) in to {
             self.send(&name, Message::Record { record: record.clone(), pass_on });
         }
@@ -282,19 +335,18 @@ impl Replica {
 
     fn count_acknowledgements(&mut self, now: Now) {
         let source = self.issuer.source.clone();
-        let furthest = self.issuer.acknowledgements.values().map(|(mark, _)| mark.sequence).max();
-        let open: Vec<Identity> = (self.issuer.receipts.iter())
-            .filter(|receipt| receipt.acknowledged.is_none())
-            .map(|receipt| receipt.identity.clone())
-            .filter(|identity| identity.source == source && Some(identity.sequence) <= furthest)
-            .collect();
-        for identity in open {
+        // They are acknowledged in their order, so the open ones are the newest.
+        let open = self.issuer.receipts.iter().rev().take_while(|receipt| {
+            receipt.acknowledged.is_none() && receipt.identity.source == source
+        });
+        let first = self.issuer.receipts.len() - open.count();
+        for place in first.. {
+            let Some(receipt) = self.issuer.receipts.get(place) else { return };
+            let identity = receipt.identity.clone();
             if !self.is_acknowledged(identity.sequence) {
                 return;
             }
-            let receipts = &mut self.issuer.receipts;
-            if let Some(receipt) = receipts.iter_mut().find(|receipt| receipt.identity == identity)
-            {
+            if let Some(receipt) = self.issuer.receipts.get_mut(place) {
                 receipt.acknowledged = Some(now.boot);
             }
             self.out.push(Action::Acknowledged(identity));

@@ -129,7 +129,7 @@ impl Replica {
             Event::Tick => self.tick(now),
             Event::Message { from, message } => self.hear(&from, message, now),
             Event::Persisted { ticket } => self.persisted(ticket),
-            Event::Roster(roster) => self.settings.roster = roster,
+            Event::Roster(roster) => self.enter_roster(roster),
             Event::Witnesses(members) => self.want_witnesses(members, now),
         }
         self.hear_self(now);
@@ -282,12 +282,9 @@ impl Replica {
         left.map_or(mark, |left| left.max(mark))
     }
 
-    fn pop(&self, name: &Name) -> Option<&Name> {
-        self.settings.roster.get(name)
-    }
-
     fn is_own_pop(&self, name: &Name) -> bool {
-        self.pop(name).is_some_and(|pop| Some(pop) == self.pop(&self.settings.me))
+        let pop = |name| self.settings.roster.pop(name);
+        pop(name).is_some_and(|own| Some(own) == pop(&self.settings.me))
     }
 }
 
@@ -304,10 +301,10 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    /// One of `choices`.
-    fn pick<'a, T>(&mut self, choices: &'a [T]) -> Option<&'a T> {
-        let count = u64::try_from(choices.len()).ok().filter(|count| *count > 0)?;
-        choices.get(usize::try_from(self.next() % count).ok()?)
+    /// Below `count`, which is not 0.
+    fn below(&mut self, count: usize) -> usize {
+        let drawn = self.next() % u64::try_from(count).unwrap_or(u64::MAX).max(1);
+        usize::try_from(drawn).unwrap_or(0)
     }
 }
 

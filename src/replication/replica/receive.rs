@@ -153,7 +153,7 @@ impl Replica {
             batch.extend(followers);
         }
         self.apply(&batch, now);
-        sources.iter().for_each(|source| self.want_rest(from, source, now));
+        self.want_rest(from, &sources, now);
     }
 
     /// Applies records whose marks are noted already.
@@ -203,7 +203,7 @@ impl Replica {
         }
     }
 
-    fn note_mark(&mut self, record: &Record) {
+    pub(super) fn note_mark(&mut self, record: &Record) {
         let mark = Mark { sequence: record.identity.sequence, chain: record.after() };
         self.vector.set(&record.identity.source, mark);
         self.repair.arrived(&record.identity.source);
@@ -258,10 +258,9 @@ impl Replica {
         if !pass_on {
             return;
         }
-        let own = |name: &&Name| {
-            self.is_own_pop(name) && *name != from && **name != record.identity.source.node
-        };
-        let inside: Vec<Name> = self.settings.roster.keys().filter(own).cloned().collect();
+        let others = |name: &&Name| *name != from && **name != record.identity.source.node;
+        let beside = self.settings.roster.beside(&self.settings.me);
+        let inside: Vec<Name> = beside.filter(others).cloned().collect();
         for name in inside {
             self.send(&name, Message::Record { record: record.clone(), pass_on: false });
         }

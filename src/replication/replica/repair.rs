@@ -5,7 +5,7 @@
 //! here is asked for, one question per source at a time. What is in nobody's log any more can't be
 //! had: then everything is reset.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::clock::Now;
@@ -15,6 +15,7 @@ use crate::replication::log::Piece;
 use crate::replication::message::{Beat, Holding, Message, Range};
 use crate::replication::mutation::Mutation;
 use crate::replication::retire::{Catch, Step, catch};
+use crate::replication::roster::Roster;
 use crate::replication::settings::{Notice, ResetWhy};
 use crate::replication::vector::{Mark, Vector};
 
@@ -23,13 +24,15 @@ use super::{Replica, STEPS, is_due};
 /// One of so many beats compares whole vectors even where the digests are equal.
 const COMPARE_ALL_THE_SAME: u64 = 16;
 
-/// Ranges in one message.
+/// Ranges in one question.
 const RANGES: usize = 256;
 
 /// What is being asked for.
 #[derive(Debug, Default)]
 pub(super) struct Repair {
     wants: BTreeMap<Source, Wanted>,
+    /// Comparisons so far that found something missing.
+    rounds: u64,
     compared: BTreeMap<Name, Duration>,
     beaten: Option<Duration>,
 }
@@ -40,6 +43,9 @@ struct Wanted {
     asked: Option<Duration>,
     /// Up to where somebody has records.
     goal: u64,
+    /// The comparison that it was asked for after. One question has room for some sources, one answer
+    /// for some records: with the answer, the rest of its round is asked for.
+    round: u64,
 }
 
 impl Repair {
@@ -52,6 +58,23 @@ impl Repair {
 
     pub(super) fn clear(&mut self) {
         self.wants.clear();
+    }
+
+    /// Forgets when those were asked who are in the mesh no more.
+    pub(super) fn keep(&mut self, roster: &Roster) {
+        self.compared.retain(|name, _| roster.contains(name));
+    }
+
+    /// Notes what is missing of a source, and whether it is to be asked for now.
+    fn note(&mut self, source: &Source, goal: u64, every: Duration, now: Now) -> bool {
+        let fresh = Wanted { asked: None, goal, round: self.rounds };
+        let wanted = self.wants.entry(source.clone()).or_insert(fresh);
+        wanted.goal = wanted.goal.max(goal);
+        let due = wanted.asked.is_none_or(|asked| now.boot.saturating_sub(asked) >= every);
+        if due {
+            wanted.round = self.rounds;
+        }
+        due
     }
 }
 
@@ -72,6 +95,15 @@ impl Replica {
         }
     }
 
+    /// Records that somebody has and this node has not, as far as it knows.
+    #[must_use]
+    pub fn missing(&self) -> u64 {
+        let wants = self.repair.wants.iter();
+        wants
+            .map(|(source, wanted)| wanted.goal.saturating_sub(self.reached(source).sequence))
+            .sum()
+    }
+
     pub(super) fn say_holding(&mut self, to: &Name) {
         let holding = self.holding();
         self.send(to, Message::Vector(holding));
@@ -86,7 +118,7 @@ impl Replica {
             self.reset(ResetWhy::FirstAdoption, &holding.vector, now);
         }
         self.take_back(&holding.vector);
-        let mut ranges = Vec::new();
+        let mut missing = Vec::new();
         let mut conflict = false;
         for (source, mark) in holding.vector.marks() {
             let own = self.vector.mark(source);
@@ -95,16 +127,15 @@ impl Replica {
                     self.be_reborn();
                 }
             } else if mark.sequence > own.sequence {
-                ranges.extend(self.range(source, mark.sequence, now));
+                missing.push((source, mark.sequence));
             } else {
                 conflict |= mark.sequence == own.sequence && *mark > own;
             }
         }
         if conflict {
             self.reset(ResetWhy::Conflict, &holding.vector, now);
-        } else if !ranges.is_empty() {
-            ranges.truncate(RANGES);
-            self.send(from, Message::Want(ranges));
+        } else {
+            self.want_all(from, &missing, now);
         }
     }
 
@@ -130,29 +161,64 @@ impl Replica {
 
     /// Asks for the records of a source up to `goal`, as far as they are missing.
     pub(super) fn want(&mut self, from: &Name, source: &Source, goal: u64, now: Now) {
-        if let Some(range) = self.range(source, goal, now) {
-            self.send(from, Message::Want(vec![range]));
-        }
+        self.want_all(from, &[(source, goal)], now);
     }
 
-    /// Goes on asking where a batch has ended.
-    pub(super) fn want_rest(&mut self, from: &Name, source: &Source, now: Now) {
-        if let Some(goal) = self.repair.wants.get(source).map(|wanted| wanted.goal) {
-            self.want(from, source, goal, now);
+    /// Asks for what is missing of some sources, each with its goal: as much as a question has room
+    /// for, unless it was asked for just now.
+    fn want_all(&mut self, from: &Name, missing: &[(&Source, u64)], now: Now) {
+        self.repair.rounds += 1;
+        let mut ranges = Vec::new();
+        for (source, goal) in missing {
+            let after = self.reached(source).sequence;
+            if *goal > after && self.repair.note(source, *goal, self.settings.ask_again, now) {
+                ranges.push(Range { source: (*source).clone(), after });
+            }
+        }
+        self.ask_for(from, ranges, now);
+    }
+
+    /// Goes on asking where an answer has ended: for the rest of its sources, and for those of the
+    /// same round that it had no room for.
+    pub(super) fn want_rest(&mut self, from: &Name, sources: &[Source], now: Now) {
+        let of = sources.iter().filter_map(|source| self.repair.wants.get(source));
+        let rounds: BTreeSet<u64> = of.map(|wanted| wanted.round).collect();
+        let rest = self.repair.wants.iter().filter(|(_, wanted)| rounds.contains(&wanted.round));
+        let ranges = rest.filter_map(|(source, wanted)| {
+            let after = self.reached(source).sequence;
+            (wanted.goal > after).then(|| Range { source: source.clone(), after })
+        });
+        self.ask_for(from, ranges.take(RANGES).collect(), now);
+    }
+
+    fn ask_for(&mut self, from: &Name, mut ranges: Vec<Range>, now: Now) {
+        ranges.truncate(RANGES);
+        for range in &ranges {
+            if let Some(wanted) = self.repair.wants.get_mut(&range.source) {
+                wanted.asked = Some(now.boot);
+            }
+        }
+        if !ranges.is_empty() {
+            self.send(from, Message::Want(ranges));
         }
     }
 
     pub(super) fn hear_want(&mut self, from: &Name, ranges: &[Range]) {
         let mut batch = Vec::new();
         let mut beyond = false;
+        let mut room = self.settings.batch_bytes;
         for range in ranges {
             let mark = self.vector.mark(&range.source);
             let left = self.settings.batch_records.saturating_sub(batch.len());
-            if mark.sequence <= range.after || left == 0 {
+            if mark.sequence <= range.after || left == 0 || room == 0 {
                 continue;
             }
-            match self.log.after(&range.source, range.after, left, self.settings.batch_bytes) {
-                Piece::Records(records) => batch.extend(records),
+            match self.log.after(&range.source, range.after, left, room) {
+                Piece::Records(records) => {
+                    let bytes: usize = records.iter().map(|record| record.wire_bytes()).sum();
+                    room = room.saturating_sub(bytes);
+                    batch.extend(records);
+                }
                 Piece::Gone => beyond = true,
             }
         }
@@ -254,18 +320,6 @@ impl Replica {
         self.reset(ResetWhy::Retired, &holding.vector, now);
     }
 
-    fn range(&mut self, source: &Source, goal: u64, now: Now) -> Option<Range> {
-        let after = self.reached(source).sequence;
-        if goal <= after {
-            return None;
-        }
-        let fresh = Wanted { asked: None, goal };
-        let wanted = self.repair.wants.entry(source.clone()).or_insert(fresh);
-        wanted.goal = wanted.goal.max(goal);
-        is_due(&mut wanted.asked, self.settings.ask_again, now)
-            .then(|| Range { source: source.clone(), after })
-    }
-
     fn ask_holding(&mut self, from: &Name, now: Now) {
         let asked = self.repair.compared.entry(from.clone()).or_default();
         let wait = self.settings.ask_again;
@@ -277,13 +331,10 @@ impl Replica {
 
     fn beat(&mut self) {
         let me = &self.settings.me;
-        let others = |own: bool| -> Vec<Name> {
-            let peers = self.settings.roster.keys();
-            peers.filter(|name| *name != me && self.is_own_pop(name) == own).cloned().collect()
-        };
-        let (near, far) = (others(true), others(false));
-        let mut to: Vec<Name> =
-            [self.dice.pick(&near), self.dice.pick(&far)].into_iter().flatten().cloned().collect();
+        let roster = &self.settings.roster;
+        let near = roster.near(me, |others| self.dice.below(others));
+        let far = roster.far(me, |others| self.dice.below(others));
+        let mut to: Vec<Name> = [near, far].into_iter().flatten().cloned().collect();
         if self.witnesses().contains(&self.settings.me) {
             to.extend(self.witnesses().everyone().cloned());
         }

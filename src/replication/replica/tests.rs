@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use crate::clock::Now;
 use crate::replication::{
-    Action, Event, Message, Mutation, Name, NodeState, Notice, Record, Refusal, Replica, ResetWhy,
-    Scope, Settings, Start, WitnessSet,
+    Action, Event, Holding, Message, Mutation, Name, NodeState, Notice, Record, Refusal, Replica,
+    ResetWhy, Scope, Settings, Start, Vector, WitnessSet,
 };
 
 /// A node among six in two PoPs; the first three are witnesses.
@@ -176,6 +176,50 @@ fn a_receipt_tells_who_has_applied_and_who_is_unknown() {
     acknowledged.acknowledged = Some(Now::at(7).boot);
     assert_eq!(acknowledged.state(&"n5".into(), Now::at(9)), NodeState::Fenced);
     assert_eq!(acknowledged.state(&"n5".into(), Now::at(8)), NodeState::Unknown);
+}
+
+#[test]
+fn receipts_name_so_many_nodes_and_the_newest_ones_stay() {
+    let mut issuer = node(3, |settings| settings.receipt_nodes = 4);
+    let records = [b"1", b"2", b"3"].map(|payload| purge(&mut issuer, payload, Now::at(2)).0);
+    for node in ["n1", "n2", "n4"] {
+        hear(&mut issuer, node, Message::Applied(records[2].identity.clone()));
+    }
+    let known: Vec<bool> =
+        records.iter().map(|record| issuer.receipt(&record.identity).is_some()).collect();
+    assert_eq!(known, [false, false, true]);
+    hear(&mut issuer, "n5", Message::Applied(records[2].identity.clone()));
+    let newest = issuer.receipt(&records[2].identity).unwrap();
+    assert_eq!(newest.applied.len(), 5, "the newest stays whatever it names");
+}
+
+#[test]
+fn what_an_answer_has_no_room_for_is_asked_for_with_it() {
+    let issuers = [0, 1, 2].map(|number| {
+        let mut issuer = node(number, |_| {});
+        (0..3).map(|_| purge(&mut issuer, &[7; 100], Now::at(2)).0).collect::<Vec<_>>()
+    });
+    let few = |settings: &mut Settings| settings.batch_records = 4;
+    let (mut whole, mut other) = (node(3, few), node(4, few));
+    let empty = Message::Vector(Holding { vector: Vector::default(), step: None });
+    hear(&mut whole, "n5", empty.clone());
+    hear(&mut other, "n5", empty);
+    hear(&mut whole, "n5", Message::Records(issuers.concat()));
+    let holding = Holding { vector: whole.vector().clone(), step: None };
+    let mut way = vec![(4, Message::Vector(holding))];
+    let mut questions = 0;
+    while let Some((to, message)) = way.pop() {
+        questions += usize::from(matches!(message, Message::Want(_)));
+        let (node, from) = if to == 4 { (&mut other, "n3") } else { (&mut whole, "n4") };
+        way.extend(hear(node, from, message).into_iter().filter_map(|action| match action {
+            Action::Send { to, message } if ["n3", "n4"].contains(&to.as_str()) => {
+                Some((if to.as_str() == "n3" { 3 } else { 4 }, message))
+            }
+            _ => None,
+        }));
+    }
+    assert_eq!(other.vector(), whole.vector(), "no time has passed");
+    assert_eq!(questions, 3, "nine records, four at once");
 }
 
 #[test]

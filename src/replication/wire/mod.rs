@@ -10,10 +10,12 @@
 //! reported as such, to be passed over; a record always has the outer frame that every version
 //! reads, whatever its payload.
 
+mod entry;
 mod read;
 mod write;
 
 use super::message::{Beat, Beginning, Have, Holding, Message, Range, Recover};
+pub use entry::{decode_entry, encode_entry};
 use read::Reader;
 use write::Writer;
 

@@ -18,17 +18,23 @@ const WITNESSES: usize = 16;
 
 /// What is left of a frame.
 #[derive(Debug)]
-pub(super) struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a> {
+    left: &'a [u8],
+    /// The texts read last: records that stand together are mostly of one node and one site, and so
+    /// share them.
+    name: Option<Name>,
+    site: Option<Arc<str>>,
+}
 
 type Read<T> = Result<T, WireError>;
 
 impl<'a> Reader<'a> {
     pub(super) fn new(frame: &'a [u8]) -> Self {
-        Self(frame)
+        Self { left: frame, name: None, site: None }
     }
 
     pub(super) fn end(&self) -> Read<()> {
-        if self.0.is_empty() { Ok(()) } else { Err(WireError::Malformed) }
+        if self.left.is_empty() { Ok(()) } else { Err(WireError::Malformed) }
     }
 
     pub(super) fn byte(&mut self) -> Read<u8> {
@@ -57,15 +63,15 @@ impl<'a> Reader<'a> {
 
     pub(super) fn bytes(&mut self) -> Read<&'a [u8]> {
         let len = self.len()?;
-        let (bytes, rest) = self.0.split_at_checked(len).ok_or(WireError::Malformed)?;
-        self.0 = rest;
+        let (bytes, rest) = self.left.split_at_checked(len).ok_or(WireError::Malformed)?;
+        self.left = rest;
         Ok(bytes)
     }
 
     /// Every item takes at least a byte, so that no list is longer than what is left.
     pub(super) fn list<T>(&mut self, read: impl Fn(&mut Self) -> Read<T>) -> Read<Vec<T>> {
         let len = self.len()?;
-        if len > self.0.len() {
+        if len > self.left.len() {
             return Err(WireError::Malformed);
         }
         (0..len).map(|_| read(self)).collect()
@@ -76,8 +82,14 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn name(&mut self) -> Read<Name> {
-        let name = self.text()?;
-        if name.is_empty() { Err(WireError::Malformed) } else { Ok(Name::from(name)) }
+        let text = self.text()?;
+        if text.is_empty() {
+            return Err(WireError::Malformed);
+        }
+        let same = self.name.take().filter(|name| name.as_str() == text);
+        let name = same.unwrap_or_else(|| Name::from(text));
+        self.name = Some(name.clone());
+        Ok(name)
     }
 
     pub(super) fn source(&mut self) -> Read<Source> {
@@ -103,7 +115,7 @@ impl<'a> Reader<'a> {
         let (identity, before) = (self.identity()?, self.u128()?);
         let scope = match self.byte()? {
             0 => Scope::All,
-            1 => Scope::Site(self.text()?.into()),
+            1 => Scope::Site(self.site()?),
             _ => return Err(WireError::Malformed),
         };
         let receipt = self.bool()?;
@@ -118,12 +130,15 @@ impl<'a> Reader<'a> {
 
     pub(super) fn testimony(&mut self) -> Read<Testimony> {
         let (set, generation, standing) = (self.u64()?, self.u64()?, self.standing()?);
+        Ok(Testimony { set, generation, standing, known: self.standings()? })
+    }
+
+    pub(super) fn standings(&mut self) -> Read<Standings> {
         let known = self.list(|from| Ok((from.name()?, from.standing()?)))?;
         if known.len() > WITNESSES {
             return Err(WireError::Malformed);
         }
-        let known: Standings = known.into_iter().collect();
-        Ok(Testimony { set, generation, standing, known })
+        Ok(known.into_iter().collect())
     }
 
     pub(super) fn vector(&mut self) -> Read<Vector> {
@@ -156,6 +171,14 @@ impl<'a> Reader<'a> {
         if retired.count > u64::MAX / 2 { Err(WireError::Malformed) } else { Ok(retired) }
     }
 
+    fn site(&mut self) -> Read<Arc<str>> {
+        let text = self.text()?;
+        let same = self.site.take().filter(|site| **site == *text);
+        let site = same.unwrap_or_else(|| text.into());
+        self.site = Some(site.clone());
+        Ok(site)
+    }
+
     fn text(&mut self) -> Read<&'a str> {
         let bytes = self.bytes()?;
         let text = std::str::from_utf8(bytes).ok();
@@ -169,8 +192,8 @@ impl<'a> Reader<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Read<[u8; N]> {
-        let (array, rest) = self.0.split_first_chunk().ok_or(WireError::Malformed)?;
-        self.0 = rest;
+        let (array, rest) = self.left.split_first_chunk().ok_or(WireError::Malformed)?;
+        self.left = rest;
         Ok(*array)
     }
 }

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::replication::{
-    Identity, Incarnation, Mark, Name, Record, Retired, Scope, Source, Standing, Step, Testimony,
-    Vector, WitnessSet,
+    Entry, Identity, Incarnation, Mark, Name, Record, Retired, Scope, Source, Standing, Standings,
+    State, Step, Testimony, Vector, WitnessSet,
 };
 
 fn names() -> impl Strategy<Value = Name> {
@@ -59,9 +59,12 @@ fn holdings() -> impl Strategy<Value = Holding> {
     })
 }
 
+fn known() -> impl Strategy<Value = Standings> {
+    proptest::collection::btree_map(names(), standings(), 0..4)
+}
+
 fn testimonies() -> impl Strategy<Value = Testimony> {
-    let known = proptest::collection::btree_map(names(), standings(), 0..4);
-    (any::<u64>(), any::<u64>(), standings(), known).prop_map(
+    (any::<u64>(), any::<u64>(), standings(), known()).prop_map(
         |(set, generation, standing, known)| Testimony { set, generation, standing, known },
     )
 }
@@ -149,6 +152,12 @@ proptest! {
     }
 
     #[test]
+    fn a_record_takes_as_much_as_it_says(records in proptest::collection::vec(records(), 0..9)) {
+        let bytes: usize = records.iter().map(|record| record.wire_bytes()).sum();
+        prop_assert_eq!(encode(&Message::Records(records)).len(), 5 + bytes);
+    }
+
+    #[test]
     fn no_beginning_of_a_message_is_one(message in prop_oneof![spread(), attested()]) {
         let frame = encode(&message);
         for end in 0..frame.len() {
@@ -187,6 +196,26 @@ fn a_kind_from_the_future_is_told_apart_from_rubbish() {
 fn a_length_that_lies_costs_nothing() {
     assert_eq!(decode(&[1, 2, 0xff, 0xff, 0xff]), Err(WireError::Malformed));
     assert_eq!(decode(&vec![1; FRAME_BYTES + 1]), Err(WireError::TooLong));
+}
+
+fn entries() -> impl Strategy<Value = Entry> {
+    let states = (witnesses(), any::<u64>(), standings(), known()).prop_map(
+        |(set, generation, standing, known)| {
+            Entry::State(State { set, generation, standing, known })
+        },
+    );
+    let vectors = holdings().prop_map(|holding| Entry::Vector(holding.vector));
+    prop_oneof![states, vectors, records().prop_map(Entry::Record)]
+}
+
+proptest! {
+    #[test]
+    fn an_entry_of_the_log_is_read_as_it_is_written(entry in entries(), cut in any::<u16>()) {
+        let bytes = encode_entry(&entry);
+        prop_assert_eq!(decode_entry(&bytes), Ok(entry));
+        let end = usize::from(cut) % bytes.len();
+        prop_assert!(decode_entry(&bytes[..end]).is_err());
+    }
 }
 
 proptest! {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::replication::identity::{Identity, Name, Source};
-use crate::replication::quorum::{Standing, Testimony, WitnessSet};
+use crate::replication::quorum::{Standing, Standings, Testimony, WitnessSet};
 use crate::replication::record::{Record, Scope};
 use crate::replication::retire::Step;
 use crate::replication::vector::{Mark, Retired, Vector};
@@ -94,8 +94,12 @@ impl Writer {
         self.u64(testimony.set);
         self.u64(testimony.generation);
         self.standing(testimony.standing);
-        self.len(testimony.known.len());
-        for (name, standing) in &testimony.known {
+        self.standings(&testimony.known);
+    }
+
+    pub(super) fn standings(&mut self, known: &Standings) {
+        self.len(known.len());
+        for (name, standing) in known {
             self.name(name);
             self.standing(*standing);
         }

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::semantics::policy::WithoutLease;
 use crate::semantics::test_support::{ARRIVAL, Fields, get, judged, request};
 
 fn after(seconds: u64) -> Now {
@@ -25,7 +26,7 @@ fn decided(
     policy: &Policy,
     seconds: u64,
 ) -> Decision {
-    decide(request, Some((terms, verdict)), true, policy, true, after(seconds), 1.0)
+    decide(request, Some((terms, verdict)), true, policy, Trust::Lease, after(seconds), 1.0)
 }
 
 const HIT: Decision = Decision::Hit { refresh_early: false };
@@ -87,7 +88,7 @@ fn nothing_found_goes_forward_as_it_must() {
         (get("http://h/", &[("authorization", "x")]), false, Decision::Fill(Forward::UriMiss)),
     ];
     for (request, variants, expected) in rows {
-        let found = decide(&request, None, variants, &policy, true, after(0), 1.0);
+        let found = decide(&request, None, variants, &policy, Trust::Lease, after(0), 1.0);
         assert_eq!(found, expected, "{request:?}");
     }
 }
@@ -122,21 +123,47 @@ fn without_a_lease_the_origin_is_asked_unless_policy_serves_on() {
     for (policy, seconds, expected) in rows {
         let found = Some((&tagged, Verdict::Alive));
         let request = get("http://h/", &[]);
-        let decision = decide(&request, found, true, &policy, false, after(seconds), 1.0);
+        let decision =
+            decide(&request, found, true, &policy, Trust::of(false, &policy), after(seconds), 1.0);
         assert_eq!(decision, expected, "{seconds}");
     }
+}
+
+#[test]
+fn who_names_a_purge_that_is_not_in_force_is_answered_by_the_origin() {
+    let tagged = terms("max-age=60, stale-if-error=60", &[("etag", "\"a\"")]);
+    let plain = terms("max-age=60, stale-if-error=60", &[]);
+    let serve = Policy { without_lease: WithoutLease::Serve, ..Policy::default() };
+    let asked = get("http://h/", &[]);
+    for (terms, expected) in [(&tagged, ASK), (&plain, FILL)] {
+        let found = Some((terms, Verdict::Alive));
+        let (decision, why) = decide_why(&asked, found, true, &serve, Trust::Behind, after(0), 1.0);
+        assert_eq!((decision, why), (expected, Reason::Behind));
+        assert!(!may_serve_on_error(
+            &asked,
+            terms,
+            Verdict::Alive,
+            &serve,
+            Trust::Behind,
+            after(0)
+        ));
+    }
+    let cached = get("http://h/", &[("cache-control", "only-if-cached")]);
+    let found = Some((&tagged, Verdict::Alive));
+    let decision = decide(&cached, found, true, &serve, Trust::Behind, after(0), 1.0);
+    assert_eq!(decision, Decision::OnlyIfCached);
 }
 
 #[test]
 fn a_range_is_worth_a_fill_where_bodies_come_in_segments() {
     let policy = Policy { segment: Some(1 << 20), ..Policy::default() };
     let ask = get("http://h/", &[("range", "bytes=0-1")]);
-    let cold = decide(&ask, None, false, &policy, true, after(0), 1.0);
+    let cold = decide(&ask, None, false, &policy, Trust::Lease, after(0), 1.0);
     assert_eq!(cold, Decision::Fill(Forward::UriMiss));
     let bare = terms("max-age=60", &[]);
     assert_eq!(decided(&ask, &bare, Verdict::Alive, &policy, 60), FILL);
     let head = request("HEAD", "http://h/", &[]);
-    let cold = decide(&head, None, false, &policy, true, after(0), 1.0);
+    let cold = decide(&head, None, false, &policy, Trust::Lease, after(0), 1.0);
     assert_eq!(cold, Decision::Pass(Forward::UriMiss));
 }
 
@@ -214,7 +241,7 @@ fn what_is_immutable_is_asked_about_only_when_stale_or_insisted_on() {
     costly.fetch_time = Duration::from_secs(10);
     let found = Some((&costly, Verdict::Alive));
     let policy = Policy::default();
-    let early = decide(&get("http://h/", &[]), found, true, &policy, true, after(59), 0.0);
+    let early = decide(&get("http://h/", &[]), found, true, &policy, Trust::Lease, after(59), 0.0);
     assert_eq!(early, HIT, "nor is it refreshed early");
 }
 
@@ -246,7 +273,7 @@ fn early_refresh_grows_likely_towards_the_end() {
     let early = |seconds, draw, policy: &Policy| {
         let found = Some((&entry, Verdict::Alive));
         let decision =
-            decide(&get("http://h/", &[]), found, true, policy, true, after(seconds), draw);
+            decide(&get("http://h/", &[]), found, true, policy, Trust::Lease, after(seconds), draw);
         decision == Decision::Hit { refresh_early: true }
     };
     let policy = Policy::default();
@@ -283,8 +310,15 @@ fn the_rule_behind_a_decision_is_told() {
     let (request, policy) = (get("http://h/", &[]), Policy::default());
     for (verdict, seconds, lease, expected) in rows {
         let found = Some((&entry, verdict));
-        let (decision, why) =
-            decide_why(&request, found, true, &policy, lease, after(seconds), 1.0);
+        let (decision, why) = decide_why(
+            &request,
+            found,
+            true,
+            &policy,
+            Trust::of(lease, &policy),
+            after(seconds),
+            1.0,
+        );
         assert_eq!(why, expected, "{verdict:?} {seconds}");
         if let Some(forward) = decision.forward() {
             assert_eq!(forward, why.forward());
@@ -314,7 +348,8 @@ fn errors_are_bridged_within_the_window() {
     for (terms, verdict, lease, seconds, expected) in rows {
         let found = |fields: Fields<'_>| {
             let (request, policy) = (get("http://h/", fields), Policy::default());
-            may_serve_on_error(&request, terms, verdict, &policy, lease, after(seconds))
+            let trust = Trust::of(lease, &policy);
+            may_serve_on_error(&request, terms, verdict, &policy, trust, after(seconds))
         };
         assert_eq!(found(&[]), expected, "{verdict:?} {lease} {seconds}");
         let shared = expected && terms.authorized;
@@ -350,7 +385,7 @@ proptest! {
             };
             let found = Some((&entry, verdict));
             let policy = Policy::default();
-            decide(&get("http://h/", &[]), found, true, &policy, true, after(seconds), draw)
+            decide(&get("http://h/", &[]), found, true, &policy, Trust::Lease, after(seconds), draw)
         };
         prop_assert!(rank(at(second)) <= rank(at(first)));
     }
@@ -362,9 +397,9 @@ proptest! {
         let entry = terms("max-age=60, stale-while-revalidate=60, stale-if-error=60", &[]);
         let found = Some((&entry, Verdict::Check));
         let policy = Policy::default();
-        let now = after(seconds);
-        let decision = decide(&get("http://h/", &[]), found, true, &policy, lease, now, draw);
+        let (now, trust) = (after(seconds), Trust::of(lease, &policy));
+        let decision = decide(&get("http://h/", &[]), found, true, &policy, trust, now, draw);
         prop_assert_eq!(rank(decision), 0);
-        prop_assert!(!may_serve_on_error(&get("http://h/", &[]), &entry, Verdict::Check, &policy, lease, now));
+        prop_assert!(!may_serve_on_error(&get("http://h/", &[]), &entry, Verdict::Check, &policy, trust, now));
     }
 }

@@ -257,6 +257,16 @@ fn what_asks_us_alone_is_taken_out() {
     }
 }
 
+#[test]
+fn the_purges_that_a_request_names_are_for_us_alone() {
+    let name = "Atoll-Purge-Position";
+    let request = get("http://h/", &[(name, "a/1, b/2"), ("accept", "*/*"), (name, "c")]);
+    assert_eq!(request.headers.len(), 1);
+    let lines: Vec<_> = request.asks.positions.iter().map(|line| line.to_str().unwrap()).collect();
+    assert_eq!(lines, ["a/1, b/2", "c"]);
+    assert!(get("http://h/", &[]).asks.positions.is_empty());
+}
+
 proptest! {
     #[test]
     fn normalising_twice_changes_nothing(

@@ -11,7 +11,7 @@ use loom::sync::atomic::{AtomicBool, AtomicU64};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 
-use super::{Cell, Fact, Judged, judge, let_go, moment, publish};
+use super::{Cell, Judged, Reading, Term, grant, holds, judge, let_go, publish};
 
 impl Cell for AtomicU64 {
     fn see(&self) -> u64 {
@@ -27,18 +27,13 @@ impl Cell for AtomicU64 {
     }
 }
 
-impl Fact for AtomicBool {
-    fn holds(&self) -> bool {
-        self.load(Ordering::Acquire)
-    }
-}
-
 /// A node with one row.
 #[derive(Default)]
 struct Node {
     epoch: AtomicU64,
     floor: AtomicU64,
-    lease: AtomicBool,
+    until: AtomicU64,
+    limit: AtomicU64,
     /// What the origin answers: it changes before it is purged.
     origin: AtomicU64,
     /// The purge was answered.
@@ -76,6 +71,7 @@ struct Steps {
     let_go: fn(&Node, u64),
     moment: fn(&Node) -> (bool, u64),
     catch_up: fn(&Node, Row),
+    renew: fn(&Node, u64, Term),
     /// Epoch before the origin was asked, and what it answered.
     fill: fn(&Node) -> (u64, u64),
 }
@@ -92,11 +88,12 @@ impl Steps {
                 matches!(judged, Judged::Alive { .. })
             },
             let_go: |node, epoch| let_go(&node.floor, epoch, || node.drop_row(epoch)),
-            moment: |node| moment(&node.lease, &node.epoch),
+            moment: |node| (node.lease(CAME), node.epoch.see()),
             catch_up: |node, row| {
                 publish(&node.epoch, |epoch| node.write(row, epoch));
-                node.lease.store(true, Ordering::Release);
+                grant(&node.until, &node.limit, 0, TERM);
             },
+            renew: |node, furthest, term| grant(&node.until, &node.limit, furthest, term),
             fill: |node| {
                 let born = node.epoch.see();
                 (born, node.origin.see())
@@ -112,7 +109,16 @@ impl Steps {
     }
 }
 
+/// A lease, and a request that comes while it runs.
+const TERM: Term = Term { until: 18, limit: 5 };
+const CAME: Reading = Reading { boot: 10, ahead: 4 };
+
 impl Node {
+    /// Whether the lease holds for a request that read the clocks.
+    fn lease(&self, now: Reading) -> bool {
+        holds(&self.until, &self.limit, || now)
+    }
+
     /// Rows under the table's lock, and the cell that says that there are some, as `Purges::write`.
     fn write(&self, row: Row, epoch: u64) {
         *self.row.lock().unwrap() = Row { hard: row.hard * epoch, soft: row.soft * epoch };
@@ -173,7 +179,7 @@ fn purged_while_it_is_used(steps: Steps) {
             let node = Arc::clone(&node);
             thread::spawn(move || node.purge(steps, HARD))
         };
-        let answered = node.answered.holds();
+        let answered = node.answered.load(Ordering::Acquire);
         let (_, epoch) = (steps.moment)(&node);
         let found = steps.verdict(&node, &stored, epoch);
         assert!(!answered || found == Verdict::Dead, "served after the purge was answered");
@@ -244,9 +250,46 @@ fn leased_while_it_is_used(steps: Steps) {
     });
 }
 
+/// One lease follows another while requests come: what they read of both is no more than one of
+/// them said.
+fn renewed_while_it_is_read(steps: Steps) {
+    /// A reading between the two.
+    type Between = (u64, u64);
+    const PAIRS: [(Term, Term, Between); 4] = [
+        // The wall clock was set back in between: whoever is ahead of that has lost time.
+        (Term { until: 18, limit: 9 }, Term { until: 23, limit: 5 }, (20, 7)),
+        // It was set ahead.
+        (Term { until: 18, limit: 5 }, Term { until: 23, limit: 9 }, (20, 9)),
+        // A lease from older questions.
+        (Term { until: 23, limit: 5 }, Term { until: 18, limit: 9 }, (20, 7)),
+        (Term { until: 23, limit: 9 }, Term { until: 18, limit: 5 }, (17, 7)),
+    ];
+    for (old, new, (boot, ahead)) in PAIRS {
+        loom::model(move || {
+            let node = Arc::new(Node::default());
+            node.until.tell(old.until);
+            node.limit.tell(old.limit);
+            let mesh = {
+                let node = Arc::clone(&node);
+                thread::spawn(move || {
+                    publish(&node.epoch, |_| {});
+                    (steps.renew)(&node, old.until, new);
+                })
+            };
+            let held = node.lease(Reading { boot, ahead });
+            let epoch = node.epoch.see();
+            let within = |term: Term| boot < term.until && ahead <= term.limit;
+            assert!(!held || within(old) || within(new), "no lease ever said so");
+            assert!(!held || within(old) || epoch == 1, "the new lease without its epoch");
+            mesh.join().unwrap();
+        });
+    }
+}
+
 type Scene = fn(Steps);
 
-const SCENES: [(&str, Scene); 5] = [
+const SCENES: [(&str, Scene); 6] = [
+    ("renewed", renewed_while_it_is_read),
     ("used", purged_while_it_is_used),
     ("filled", purged_while_it_is_filled),
     ("copied", swept_while_a_copy_is_used),
@@ -307,7 +350,7 @@ fn mistakes() -> Vec<(&'static str, &'static str, Steps)> {
             "the epoch is read without an acquire",
             "used",
             Steps {
-                moment: |node| (node.lease.holds(), node.epoch.load(Ordering::Relaxed)),
+                moment: |node| (node.lease(CAME), node.epoch.load(Ordering::Relaxed)),
                 ..right
             },
         ),
@@ -402,8 +445,30 @@ fn mistakes() -> Vec<(&'static str, &'static str, Steps)> {
             "leased",
             Steps {
                 catch_up: |node, row| {
-                    node.lease.store(true, Ordering::Release);
+                    grant(&node.until, &node.limit, 0, TERM);
                     publish(&node.epoch, |epoch| node.write(row, epoch));
+                },
+                ..right
+            },
+        ),
+        (
+            "the wider half of a lease is told first",
+            "renewed",
+            Steps {
+                renew: |node, _, term| {
+                    node.until.tell(term.until);
+                    node.limit.tell(term.limit);
+                },
+                ..right
+            },
+        ),
+        (
+            "a lease is told without a release",
+            "renewed",
+            Steps {
+                renew: |node, _, term| {
+                    node.limit.store(term.limit, Ordering::Relaxed);
+                    node.until.store(term.until, Ordering::Relaxed);
                 },
                 ..right
             },
@@ -414,7 +479,7 @@ fn mistakes() -> Vec<(&'static str, &'static str, Steps)> {
             Steps {
                 moment: |node| {
                     let epoch = node.epoch.see();
-                    (node.lease.holds(), epoch)
+                    (node.lease(CAME), epoch)
                 },
                 ..right
             },

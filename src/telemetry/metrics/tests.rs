@@ -16,6 +16,7 @@ pub(crate) fn config() -> Config {
         rules: Vec::new(),
     };
     Config {
+        mesh: None,
         node: Node {
             name: "n1".into(),
             pop: "p1".into(),

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::support::edge::{HOST, Plan};
 use crate::support::{Connection, Edge, Ended, H2, Origin, Piece, Reply, pattern, until, within};

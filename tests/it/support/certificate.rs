@@ -103,7 +103,7 @@ impl Certificate {
     }
 }
 
-fn pem(label: &str, der: &[u8]) -> String {
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for three in der.chunks(3) {
@@ -121,7 +121,7 @@ fn pem(label: &str, der: &[u8]) -> String {
 }
 
 /// TLS for a client that takes any certificate; stories look at it themselves.
-pub(super) fn trusting_client() -> ClientConfig {
+pub(crate) fn trusting_client() -> ClientConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
     ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

@@ -367,7 +367,7 @@ pub(crate) struct Negotiated {
 }
 
 /// A TLS connection that takes any certificate.
-pub(super) async fn tls(
+pub(crate) async fn tls(
     address: SocketAddr,
     name: Option<&str>,
     alpn: &[&str],

@@ -4,9 +4,13 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use atoll::app::{Listening, Running, Source};
+use atoll::clock;
 use atoll::config;
+use atoll::replication::{Lease, Mutation, Stamp};
+use atoll::store::Purges;
 use serde_json::{Value, json};
 
 use super::certificate::{Certificate, Folder};
@@ -39,7 +43,7 @@ pub(crate) struct Plan {
     log: String,
     /// Keys that make the first site's lifetimes exact.
     exact: &'static str,
-    folder: Option<Folder>,
+    pub(super) folder: Option<Folder>,
 }
 
 /// Keys that make lifetimes exact.
@@ -204,6 +208,12 @@ impl Plan {
     /// A plain listener that takes HTTP/2 by prior knowledge, too.
     pub(crate) fn plain_h2(self) -> Self {
         self.listener("127.0.0.1:0", "http2 = true")
+    }
+
+    /// A further certificate.
+    pub(crate) fn certificate(mut self, certificate: &Certificate) -> Self {
+        self.certificates.push_str(&certificate.toml());
+        self
     }
 
     /// A TLS listener beside the plain one, with a certificate for each set of names.
@@ -482,6 +492,39 @@ impl Edge {
         let answer = self.get_with(target, fields).await;
         self.settled().await;
         answer
+    }
+
+    /// The purges in force, for stories that play the mesh.
+    pub(crate) fn purges(&self) -> Arc<Purges> {
+        Arc::clone(self.running.lock().unwrap().as_ref().expect("a running edge").purges())
+    }
+
+    /// Gives it a lease from now on, for as long as this.
+    pub(crate) fn lease_for(&self, time: Duration) {
+        let lease = Lease::new(Stamp::of(clock::now()), time, Mutation::None);
+        self.purges().publish_lease(Some(lease.into()));
+    }
+
+    /// Gives it a lease for the rest of the story.
+    pub(crate) fn lease(&self) {
+        self.lease_for(Duration::from_secs(3600));
+    }
+
+    /// Takes its lease.
+    pub(crate) fn no_lease(&self) {
+        self.purges().publish_lease(None);
+    }
+
+    /// Where the other nodes of its mesh connect.
+    pub(crate) fn mesh(&self) -> SocketAddr {
+        self.addresses.mesh.expect("a node of a mesh")
+    }
+
+    /// Cuts everything off, and waits until its threads are gone.
+    pub(crate) async fn ends(&self) {
+        let running = self.running.lock().unwrap().take().expect("a running edge");
+        let end = tokio::task::spawn_blocking(move || drop(running));
+        super::within("the edge to be gone", end).await.unwrap();
     }
 
     /// Begins to drain.

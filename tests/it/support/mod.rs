@@ -2,6 +2,7 @@
 //!
 //! Every wait is for a condition and bounded: a story that cannot go on says what it waited for.
 
+pub(crate) mod binary;
 pub(crate) mod certificate;
 pub(crate) mod client;
 pub(crate) mod crowd;
@@ -19,6 +20,7 @@ pub(crate) mod websocket;
 use std::future::Future;
 use std::time::Duration;
 
+pub(crate) use binary::Binary;
 pub(crate) use client::{Connection, Ended, Response};
 pub(crate) use dns::Dns;
 pub(crate) use edge::Edge;

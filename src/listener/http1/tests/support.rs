@@ -381,5 +381,6 @@ fn config(limits: Limits) -> Config {
         origins: Vec::new(),
         sites: Vec::new(),
         facades: crate::config::Facades::default(),
+        mesh: None,
     }
 }

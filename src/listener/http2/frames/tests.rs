@@ -8,10 +8,12 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     all
 }
 
-/// A watch that has read the preface.
+/// A watch that has read the preface and knows the client's terms.
 fn watch() -> FrameWatch {
     let mut watch = FrameWatch::new(&Limits::default());
     watch.received(&[0; 24], at(0)).unwrap();
+    // Without a frame, so that all that is counted stands at zero.
+    watch.settings_seen = true;
     watch
 }
 
@@ -89,7 +91,7 @@ fn resets_that_the_client_makes_us_send_end_at_the_hundredth_and_our_own_do_not_
 fn floods_of_each_kind_end() {
     type Row =
         (&'static str, fn(&mut FrameWatch, u32) -> Result<(), Breach>, Option<(u32, Reason)>);
-    let rows: [Row; 12] = [
+    let rows: [Row; 18] = [
         (
             "CONTINUATION without end",
             |watch, round| {
@@ -132,9 +134,46 @@ fn floods_of_each_kind_end() {
         (
             "DATA of padding only",
             |watch, _| watch.received(&frame(DATA, PADDED, 1, &[3, 0, 0, 0]), at(0)),
-            Some((11, CALM)),
+            Some((1000, CALM)),
         ),
-        ("DATA", |watch, _| watch.received(&frame(DATA, 0, 1, b"x"), at(0)), None),
+        (
+            "DATA of one byte, too many at once",
+            |watch, _| watch.received(&frame(DATA, 0, 1, b"x"), at(0)),
+            Some((2000, CALM)),
+        ),
+        (
+            "DATA of one byte, a thousand a second",
+            |watch, round| watch.received(&frame(DATA, 0, 1, b"x"), at(u64::from(round))),
+            None,
+        ),
+        (
+            "DATA of one byte, each answered",
+            |watch, _| {
+                watch.received(&frame(DATA, 0, 1, b"x"), at(0))?;
+                watch.sent(&frame(DATA, 0, 1, b"y"))
+            },
+            None,
+        ),
+        ("DATA", |watch, _| watch.received(&frame(DATA, 0, 1, &[0; 16]), at(0)), None),
+        (
+            "a field block of many bytes",
+            |watch, round| {
+                if round == 1 {
+                    watch.received(&frame(HEADERS, 0, 1, &[0; 8192]), at(0))?;
+                }
+                watch.received(&frame(CONTINUATION, 0, 1, &[0; 8192]), at(0))
+            },
+            Some((4, CALM)),
+        ),
+        (
+            "CONTINUATION without fields, each the last of its block",
+            |watch, round| {
+                watch.received(&frame(HEADERS, 0, round * 2 - 1, b"x"), at(0))?;
+                watch.received(&frame(CONTINUATION, END_HEADERS, round * 2 - 1, b""), at(0))
+            },
+            Some((1000, CALM)),
+        ),
+        ("streams that stand still", |watch, _| watch.gave_up(), Some((100, CALM))),
         (
             "WINDOW_UPDATE without DATA",
             |watch, _| watch.received(&frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]), at(0)),
@@ -161,7 +200,7 @@ fn floods_of_each_kind_end() {
         ),
     ];
     for (case, act, expected) in rows {
-        assert_eq!(breach_at(900, act), expected, "{case}");
+        assert_eq!(breach_at(2100, act), expected, "{case}");
     }
 }
 
@@ -203,13 +242,14 @@ fn a_block_that_does_not_end_is_timed_from_its_first_byte() {
 #[test]
 fn frames_are_counted_alike_however_the_bytes_are_cut() {
     let mut bytes = vec![0; 24];
+    bytes.extend(frame(SETTINGS, 0, 0, b""));
     for round in 0..60 {
         bytes.extend(frame(HEADERS, END_HEADERS, round * 2 + 1, &[7; 40]));
         bytes.extend(frame(DATA, 0, round * 2 + 1, &[1, 2, 3]));
         bytes.extend(frame(RST_STREAM, 0, round * 2 + 1, &[0, 0, 0, 8]));
     }
     let round = 49 + 12 + 13;
-    let expected = 24 + 49 * round + 49 + 12 + 13;
+    let expected = 24 + 9 + 49 * round + 49 + 12 + 13;
     for size in [1, 2, 3, 5, 8, 13, 21, 74, 1000, bytes.len()] {
         let mut watch = FrameWatch::new(&Limits::default());
         let mut seen = 0;
@@ -218,5 +258,40 @@ fn frames_are_counted_alike_however_the_bytes_are_cut() {
             watch.received(part, at(0)).is_err()
         });
         assert!(ended && seen >= expected && seen < expected + size, "{size}: {seen}");
+    }
+}
+
+#[test]
+fn every_glitch_is_counted_by_its_kind() {
+    let mut watch = watch();
+    let odd = [
+        (frame(DATA, PADDED, 1, &[3, 0, 0, 0]), Glitch::Padding),
+        (frame(DATA, 0, 1, b""), Glitch::EmptyData),
+        (frame(PRIORITY, 0, 1, &[0; 5]), Glitch::Priority),
+        (frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]), Glitch::WindowUpdate),
+        (frame(GOAWAY, 0, 0, &[0; 8]), Glitch::Goaway),
+        (frame(RST_STREAM, 0, 1, &[0; 4]), Glitch::Reset),
+    ];
+    for (bytes, kind) in odd {
+        let before = watch.kinds()[kind as usize];
+        watch.received(&bytes, at(0)).unwrap();
+        assert_eq!(watch.kinds()[kind as usize], before + 1, "{kind:?}");
+    }
+    watch.fields_refused().unwrap();
+    watch.sent(&frame(RST_STREAM, 0, 1, &[0, 0, 0, 1])).unwrap();
+    assert_eq!(watch.kinds().iter().sum::<u32>(), 8);
+}
+
+#[test]
+fn terms_come_first() {
+    let before = |kind: u8, flags: u8, payload: &[u8]| {
+        let mut watch = FrameWatch::new(&Limits::default());
+        watch.received(&[0; 24], at(0)).unwrap();
+        watch.received(&frame(kind, flags, 0, payload), at(0)).map_err(|breach| breach.reason)
+    };
+    assert_eq!(before(SETTINGS, 0, &[0; 6]), Ok(()));
+    for (kind, flags, length) in [(SETTINGS, ACK, 0), (PING, 0, 8), (WINDOW_UPDATE, 0, 4)] {
+        let judged = before(kind, flags, &vec![0; length]);
+        assert_eq!(judged, Err(Reason::PROTOCOL_ERROR), "kind {kind}");
     }
 }

@@ -1,0 +1,4 @@
+//! Frames and greetings between nodes: any bytes, read within bounds or refused.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| atoll::mesh::check::frames(bytes));

@@ -1,0 +1,156 @@
+//! This node's place in the mesh, where it has one.
+//!
+//! The mesh has threads of its own, one that carries the links and one that keeps the protocol's
+//! time: whatever the control runtime is busy with, peers are answered and the lease is renewed.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+
+use super::{Shared, StartError};
+use crate::config::Config;
+use crate::mesh::{Local, Localise, Mesh, Surroundings};
+use crate::proxy::Edge;
+use crate::purge::Selector;
+use crate::store::{Events, Purges};
+use crate::telemetry::Metrics;
+
+/// The mesh with the runtime that carries its links.
+pub(super) struct Place {
+    pub(super) mesh: Arc<Mesh>,
+    links: Runtime,
+}
+
+/// Takes the place in the mesh that the configuration names. From here on no lease is in force until
+/// the node holds one.
+pub(super) fn join(
+    config: &Config,
+    edge: &Arc<Edge>,
+    purges: &Arc<Purges>,
+    events: &Arc<Events>,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Place>, StartError> {
+    let Some(settings) = &config.mesh else { return Ok(None) };
+    let links = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("mesh-links")
+        .enable_all()
+        .build()
+        .map_err(StartError::System)?;
+    let around = Surroundings {
+        purges: Arc::clone(purges),
+        events: Arc::clone(events),
+        metrics: Arc::clone(metrics),
+        localise: localise(vec![Arc::clone(edge)]),
+    };
+    let mesh = Mesh::open(settings, &config.node, around, &links).map_err(StartError::Mesh)?;
+    Ok(Some(Place { mesh, links }))
+}
+
+/// What selectors of other nodes mean to these edges.
+fn localise(edges: Vec<Arc<Edge>>) -> Localise {
+    let names = |edge: &Arc<Edge>| edge.site_names().map(Arc::clone).collect::<HashSet<_>>();
+    let known: Vec<_> = edges.iter().map(names).collect();
+    Arc::new(move |selector| {
+        let unknown = by_name_alone(&selector)
+            .filter(|site| known.iter().any(|known| !known.contains(*site)))
+            .map(Arc::clone);
+        Local { selectors: localised(&edges, selector), unknown }
+    })
+}
+
+/// The site of a selector in which nothing but its name leads to it.
+fn by_name_alone(said: &Selector) -> Option<&Arc<str>> {
+    match said {
+        Selector::Tag { site, .. } | Selector::Glob { site, .. } | Selector::Site { site } => {
+            Some(site)
+        }
+        Selector::Url { .. } | Selector::Prefix { .. } | Selector::Host { .. } | Selector::All => {
+            None
+        }
+    }
+}
+
+/// What a selector means to these edges: what it says, and what their configurations make of the
+/// same text, where that differs.
+fn localised(edges: &[Arc<Edge>], selector: Selector) -> Vec<Selector> {
+    let mut all = vec![selector];
+    for edge in edges {
+        let here = all.first().map(|said| here(edge, said)).unwrap_or_default();
+        for one in here {
+            if !all.contains(&one) {
+                all.push(one);
+            }
+        }
+    }
+    all
+}
+
+/// What this configuration makes of a selector's text. A URL is also taken as it is, in the site that
+/// is its host's here: so it was stored where nothing of it was dropped from the key.
+fn here(edge: &Edge, said: &Selector) -> Vec<Selector> {
+    let (Selector::Url { host, .. } | Selector::Prefix { host, .. } | Selector::Host { host, .. }) =
+        said
+    else {
+        return Vec::new();
+    };
+    let Some(site) = edge.answering_site(host) else { return Vec::new() };
+    let host = host.to_owned();
+    match said {
+        Selector::Url { target, .. } => {
+            let stored = edge.stored_target(&host, target.clone());
+            let url =
+                |target| Selector::Url { site: Arc::clone(&site), host: host.clone(), target };
+            vec![url(target.clone()), url(stored)]
+        }
+        Selector::Prefix { path, .. } => vec![Selector::Prefix { site, host, path: path.clone() }],
+        Selector::Host { .. } => vec![Selector::Host { site, host }],
+        Selector::Tag { .. } | Selector::Glob { .. } | Selector::Site { .. } | Selector::All => {
+            Vec::new()
+        }
+    }
+}
+
+impl Shared {
+    /// Has purges reach what these edges store, those of other nodes, too.
+    pub(super) fn localise_by(&self, edges: &[&Arc<Edge>]) {
+        let edges: Vec<_> = edges.iter().map(|edge| Arc::clone(edge)).collect();
+        if let Some(mesh) = &self.mesh {
+            mesh.localise_by(localise(edges.clone()));
+        }
+        self.storing.store(Arc::new(edges));
+    }
+
+    /// What the selectors of a purge mean here: each as it came, and as it is stored.
+    pub(super) fn localised(&self, selectors: &[Selector]) -> Vec<Selector> {
+        let edges = self.storing.load();
+        let local = |selector: &Selector| localised(&edges, selector.clone());
+        let mut seen = HashSet::new();
+        let all = selectors.iter().flat_map(local);
+        all.filter(|selector| seen.insert(selector.clone())).collect()
+    }
+
+    /// Tells the mesh what a configuration says of it that may change while it runs.
+    pub(super) fn reconfigure_mesh(&self, config: &Config) {
+        let (Some(mesh), Some(settings)) = (&self.mesh, &config.mesh) else { return };
+        mesh.reconfigure(settings);
+        let Some(Err(error)) = mesh.links().map(|links| links.reload_identity()) else { return };
+        tracing::error!(%error, "the mesh goes on with the certificate that it has");
+    }
+}
+
+impl Place {
+    /// Where peers connect.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.mesh.links().map(|links| links.local_address())
+    }
+
+    /// Leaves the mesh.
+    pub(super) fn leave(self) {
+        self.mesh.close();
+        self.links.shutdown_timeout(Duration::from_millis(100));
+    }
+}
