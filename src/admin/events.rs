@@ -255,6 +255,14 @@ impl View {
                 let data = json!({ "at": at, "origin": origin, "state": state, "why": why });
                 seen.then(|| ("origin", data.to_string()))
             }
+            What::Upgrade(told) => {
+                let whole = self.sites.is_none();
+                let data = json!({
+                    "at": at, "outcome": told.outcome, "by": whole.then_some(&told.by),
+                    "why": told.why.as_ref().filter(|_| whole),
+                });
+                Some(("upgrade", data.to_string()))
+            }
             What::Acknowledged { identity, after } => {
                 let data = json!({
                     "at": at, "id": identity.dotted(), "after_ms": milliseconds(*after),

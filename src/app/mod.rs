@@ -19,6 +19,8 @@ mod pressure;
 mod reload;
 mod signals;
 mod supervise;
+mod systemd;
+mod upgrade;
 mod upkeep;
 mod warm;
 mod watchdog;
@@ -40,7 +42,7 @@ use in_force::InForce;
 use crate::audit::{Audit, Signature};
 use crate::clock::{self, Now};
 use crate::config::Config;
-use crate::listener::{BindError, CertificateError, Context, Drain, TlsAcceptorState, bind};
+use crate::listener::{BindError, CertificateError, Context, Drain, TlsAcceptorState, bind_beside};
 use crate::mesh::{Mesh, MeshError};
 use crate::origin::{OriginConfigError, Origins};
 use crate::proxy::{Edge, Proxy};
@@ -52,6 +54,7 @@ use crate::telemetry::{AccessLog, LogError, Metrics, RequestIds};
 pub use demo::{run_with_origin, with_origin};
 pub use reload::{Reread, Source};
 pub use signals::{Ended, run};
+pub use upgrade::Program;
 
 /// Share of the memory budget that the store gets, in percent: a full store alone never looks
 /// like overload.
@@ -105,6 +108,8 @@ pub enum StartError {
     },
     /// The node cannot take its place in the mesh.
     Mesh(MeshError),
+    /// What the process before hands over cannot be taken.
+    Handover(std::io::Error),
     /// The process log cannot be started.
     Log(LogError),
     /// The access log cannot be opened or a thread cannot be started.
@@ -128,6 +133,7 @@ impl fmt::Display for StartError {
                 write!(out, "the audit log {} cannot be used: {error}", path.display())
             }
             Self::Mesh(error) => write!(out, "{error}"),
+            Self::Handover(error) => write!(out, "the process before hands nothing over: {error}"),
             Self::Log(error) => write!(out, "{error}"),
             Self::System(error) => write!(out, "{error}"),
         }
@@ -148,6 +154,8 @@ pub(crate) struct Shared {
     reloads: mpsc::Sender<reload::Asked>,
     /// Held while something that is in force is being replaced.
     changing: Mutex<()>,
+    /// The process before this one, and after it.
+    succession: upgrade::Succession,
     /// Whether the thread that codes has been started.
     codes: AtomicBool,
     store: Arc<Store>,
@@ -185,7 +193,17 @@ impl Running {
     /// # Errors
     /// Listening that are taken, files that cannot be used, threads that cannot be started.
     pub fn start(source: impl Into<Source>) -> Result<Self, StartError> {
-        let Source { config, written, reread } = source.into();
+        Self::take_over(source.into(), upgrade::Handed::default()).map(|(running, _)| running)
+    }
+
+    /// The same with sockets that are open already. Whoever hands them over waits to be told that
+    /// this process answers.
+    fn take_over(
+        source: Source,
+        handed: upgrade::Handed,
+    ) -> Result<(Self, Option<upgrade::Waiting>), StartError> {
+        let Source { config, written, reread, program } = source;
+        let upgrade::Handed { sockets: mut inherited, predecessor } = handed;
         let config = Arc::new(config);
         let metrics = Metrics::new(&config);
         let limits = Arc::new(config.limits.clone());
@@ -195,7 +213,8 @@ impl Running {
         let origins = Origins::new(&config.origins, Arc::clone(&limits), &metrics, &events)
             .map_err(StartError::Origin)?;
         let (tls, fingerprint) = tls(&config)?;
-        let sockets = bind(&config.listeners, config.node.workers).map_err(StartError::Bind)?;
+        let (sockets, kept) = bind_beside(&config.listeners, config.node.workers, &mut inherited)
+            .map_err(StartError::Bind)?;
         let mut addresses = addresses(&config, sockets.first().map(|s| s.addresses()));
         addresses.self_made = fingerprint;
 
@@ -219,7 +238,11 @@ impl Running {
             .enable_all()
             .build()
             .map_err(StartError::System)?;
-        let doors = control::bind(&config, &control, &mut addresses)?;
+        context.keep(kept);
+        let doors = control::bind(&config, &context, &mut inherited, &mut addresses)?;
+        upgrade::leave_over(&inherited);
+        drop(inherited);
+        let (succession, upgrades) = upgrade::Succession::new(program, &context);
         let audit = audit(&config, &incarnation, &metrics)?;
         let own = Proxy::of_the_house(
             Arc::clone(&edge),
@@ -234,6 +257,7 @@ impl Running {
             storing: ArcSwap::from_pointee(vec![Arc::clone(&edge)]),
             reloads,
             changing: Mutex::default(),
+            succession,
             codes: AtomicBool::new(edge.codes()),
             incarnation,
             started: clock::now(),
@@ -256,8 +280,9 @@ impl Running {
         let rooms = (edge, origins);
         let first = InForce::first((config, written), rooms, (control.handle(), &shared.metrics));
         shared.in_force.store(Some(Arc::new(first)));
+        let waiting = predecessor.map(|before| before.agree(&shared)).transpose()?;
         upkeep::start(&shared, &context).map_err(StartError::System)?;
-        let desk = control::start(&shared, &control, doors);
+        let desk = control::desk(&shared);
         let (workers, proxies) =
             workers::start(&shared, sockets, tls.as_ref(), &context, &desk.load_full())
                 .map_err(StartError::System)?;
@@ -269,11 +294,13 @@ impl Running {
             });
         }
         let runtime = control.handle().clone();
-        let told = in_force::Told { proxies, context, tls, desk, runtime };
-        control.spawn(reload::run(Arc::clone(&shared), told, reread, asked));
         shared.listening.store(true, Ordering::Release);
         shared.tell_ready();
-        Ok(Self { shared, control: Some(control), place, workers })
+        control::open(&shared, &control, &desk, doors)?;
+        let told = in_force::Told { proxies, context, tls, desk, runtime };
+        control.spawn(reload::run(Arc::clone(&shared), told, reread, asked));
+        control.spawn(upgrade::run(Arc::clone(&shared), upgrades));
+        Ok((Self { shared, control: Some(control), place, workers }, waiting))
     }
 
     /// Where it listens.
@@ -308,7 +335,9 @@ impl Running {
 
     fn stop(&mut self) {
         self.shared.stop.send_replace(true);
+        self.shared.succession.close_doors();
         if let Some(control) = self.control.take() {
+            self.shared.succession.last_answers(&control);
             control.shutdown_timeout(Duration::from_millis(100));
         }
         if let Some(place) = self.place.take() {
@@ -358,6 +387,9 @@ impl Shared {
             self.metrics.node.ready.set(0);
             self.metrics.node.draining.set(1);
             self.events.publish(What::Drain, since.wall);
+            if !self.succession.is_handed_over() {
+                systemd::stopping();
+            }
             let deadline = self.in_force().config.limits.drain;
             tracing::info!(?deadline, "draining");
         }

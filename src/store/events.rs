@@ -97,6 +97,8 @@ pub enum What {
     },
     /// The configuration was read anew.
     Reload(Box<ReloadTold>),
+    /// Another process was to take over.
+    Upgrade(Box<UpgradeTold>),
     /// The node began to drain.
     Drain,
 }
@@ -115,6 +117,17 @@ pub struct ReloadTold {
     /// Of those, the ones that wait for a restart.
     pub waiting: usize,
     /// Why it was refused: the first problem.
+    pub why: Option<String>,
+}
+
+/// What came of an upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpgradeTold {
+    /// `handed-over` or `refused`.
+    pub outcome: &'static str,
+    /// Who asked: the name of a token, or of a signal.
+    pub by: String,
+    /// Why the process goes on.
     pub why: Option<String>,
 }
 
@@ -175,6 +188,7 @@ impl What {
             Self::Reload(told) => {
                 told.by.len() + told.config.len() + told.why.as_ref().map_or(0, String::len)
             }
+            Self::Upgrade(told) => told.by.len() + told.why.as_ref().map_or(0, String::len),
             Self::Reset { .. } | Self::Lease { .. } | Self::Distrust { .. } | Self::Drain => 0,
         }
     }

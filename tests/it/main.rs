@@ -94,6 +94,8 @@ mod tunnels;
 #[cfg(test)]
 mod tunnels_h2;
 #[cfg(test)]
+mod upgrade;
+#[cfg(test)]
 mod variants;
 #[cfg(test)]
 mod warm;

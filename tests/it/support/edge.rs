@@ -269,7 +269,10 @@ impl Plan {
         let read = move || config::read(&path, &config::Flags::default());
         let loaded = read().unwrap_or_else(|problems| panic!("{problems}"));
         let config::Loaded { config, written, .. } = loaded;
-        Edge::of(Source { config, written, reread: Some(Arc::new(read)) }, Some(folder))
+        Edge::of(
+            Source { config, written, reread: Some(Arc::new(read)), program: None },
+            Some(folder),
+        )
     }
 }
 

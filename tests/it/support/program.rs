@@ -2,12 +2,17 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// A running program; killed when dropped.
+/// A running program; killed when dropped, and who took over from it.
 pub(crate) struct Program {
     child: Child,
     pub(crate) plain: SocketAddr,
+    /// TLS, where the configuration has it.
+    pub(crate) tls: Option<SocketAddr>,
+    pub(crate) admin: SocketAddr,
+    successors: Vec<u32>,
 }
 
 impl Program {
@@ -18,24 +23,62 @@ impl Program {
 
     /// The same with more flags.
     pub(crate) fn start_with(origin: SocketAddr, flags: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_atoll"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_atoll"));
+        command
             .args(["run", "--origin", &format!("http://{origin}")])
             .args(["--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0"])
             .args(["--admin", "127.0.0.1:0"])
             .args(flags)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stdin(Stdio::null());
+        Self::of(command)
+    }
+
+    /// Starts it from a file.
+    pub(crate) fn of_file(file: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_atoll"));
+        command.args(["run", "--config"]).arg(file).stdin(Stdio::null());
+        command.envs(environment.iter().copied());
+        Self::of(command)
+    }
+
+    /// Starts it by a command that becomes it.
+    pub(crate) fn of(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut said = lines.by_ref().map_while(Result::ok);
-        let plain = said.find_map(|line| {
-            line.trim().strip_prefix("plain")?.trim().strip_prefix("http://")?.parse().ok()
-        });
+        let (mut plain, mut tls, mut admin, mut said) = (None, None, None, String::new());
+        for line in lines.by_ref().map_while(Result::ok) {
+            let address = || line.split_once("://")?.1.split_whitespace().next()?.parse().ok();
+            match line.split_whitespace().next() {
+                Some("plain") => plain = address(),
+                Some("TLS") => tls = address(),
+                Some("admin") => admin = address(),
+                _ => {}
+            }
+            said += &(line + "\n");
+            if admin.is_some() {
+                break;
+            }
+        }
         // Somebody must go on reading, or the process log would wait.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        Self { child, plain: plain.expect("it says where it listens") }
+        let plain = plain.unwrap_or_else(|| panic!("it says where it listens: {said}"));
+        let admin = admin.expect("an admin listener");
+        Self { child, plain, tls, admin, successors: Vec::new() }
+    }
+
+    /// Number of the process that was started first.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Another process has taken over.
+    pub(crate) fn succeeded_by(&mut self, pid: u32) {
+        self.successors.push(pid);
+    }
+
+    /// Whether the process that was started first has ended in order.
+    pub(crate) fn left(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some_and(|status| status.success())
     }
 
     /// Bytes of memory that it has now.
@@ -60,5 +103,10 @@ impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        for pid in &self.successors {
+            let pid = i32::try_from(*pid).ok().and_then(rustix::process::Pid::from_raw);
+            let kill = |pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            let _ = pid.map(kill);
+        }
     }
 }
