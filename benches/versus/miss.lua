@@ -1,11 +1,11 @@
--- Asks for each URL once; the argument keeps runs apart.
-local run, count = "", 0
+-- Asks for each URL once; the argument is a path that keeps runs apart.
+local path, count = "", 0
 
 function init(arguments)
-  run = arguments[1]
+  path = arguments[1] .. "/"
 end
 
 function request()
   count = count + 1
-  return wrk.format("GET", "/miss/" .. run .. "/" .. count)
+  return wrk.format("GET", path .. count)
 end
