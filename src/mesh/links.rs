@@ -137,6 +137,14 @@ impl Links {
         self.address
     }
 
+    /// Has a node believed to be in this state, until membership says otherwise.
+    #[cfg(test)]
+    pub(super) fn believe(&self, name: &Name, member: super::MemberState) {
+        if let Some(peer) = self.shared.peer(name) {
+            peer.believed(member);
+        }
+    }
+
     /// Every other node of the roster with how its link stands.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerView> {

@@ -212,6 +212,20 @@ async fn what_is_said_to_nobody_is_dropped_and_counted() {
 }
 
 #[tokio::test]
+async fn what_membership_believes_holds_no_purge_back() {
+    let mut mesh = Meshwork::new(&["a", "b"]);
+    mesh.open("a", &[]).await;
+    mesh.open("b", &["a"]).await;
+    mesh.linked(&["a", "b"]).await;
+    for (number, state) in [(1, MemberState::Suspect), (2, MemberState::Down)] {
+        mesh.links("a").believe(&"b".into(), state);
+        assert_eq!(mesh.peer("a", "b").member, state);
+        mesh.links("a").say(&"b".into(), &message(number, 10));
+        assert_eq!(mesh.hears("b").await, ("a".into(), number));
+    }
+}
+
+#[tokio::test]
 async fn garbage_closes_its_link_and_no_other() {
     let mut mesh = Meshwork::new(&["a", "b", "c"]);
     mesh.open("a", &[]).await;
