@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::net::UnixDatagram;
 
 use crate::support::certificate::Folder;
-use crate::support::client::request;
-use crate::support::edge::{HOST, Plan, TOKEN};
-use crate::support::program::Program;
+use crate::support::edge::{HOST, Plan};
+use crate::support::program::{Program, send};
 use crate::support::{
     Connection, Edge, Ended, H2, Origin, Piece, Reply, Response, pattern, until, within,
 };
@@ -46,34 +45,12 @@ fn written(plan: &Plan) -> (Folder, PathBuf) {
     (folder, file)
 }
 
-async fn manage(admin: SocketAddr, method: &str, target: &str, body: Option<&str>) -> Response {
-    let bearer = format!("Bearer {TOKEN}");
-    let length = body.map(|body| body.len().to_string());
-    let mut fields = vec![("Connection", "close"), ("Authorization", &*bearer)];
-    if let Some(length) = &length {
-        fields.extend([("Content-Type", "application/json"), ("Content-Length", &**length)]);
-    }
-    let mut connection = Connection::open(admin).await;
-    let head = request(method, "admin.test", target, &fields);
-    connection.send(head + body.unwrap_or_default()).await;
-    connection.response(method).await
-}
-
 fn json_of(answer: &Response) -> Value {
     serde_json::from_slice(&answer.body).unwrap()
 }
 
-/// The new process; panics where there is none.
-async fn upgrade(program: &mut Program) -> u32 {
-    let answer = manage(program.admin, "POST", "/v1/upgrade", None).await;
-    assert_eq!(answer.status(), 200, "{answer:?}");
-    let pid = u32::try_from(json_of(&answer)["pid"].as_u64().unwrap()).unwrap();
-    program.succeeded_by(pid);
-    pid
-}
-
 async fn incarnation(program: &Program) -> String {
-    let answer = manage(program.admin, "GET", "/v1/status", None).await;
+    let answer = program.manage("GET", "/v1/status", None).await;
     json_of(&answer)["node"]["incarnation"].as_str().unwrap().to_owned()
 }
 
@@ -193,7 +170,7 @@ async fn twice_under_load_no_request_fails_and_no_socket_is_left_over() {
         let answered = visit.answered.load(Ordering::SeqCst);
         let more = || async { visit.answered.load(Ordering::SeqCst) > answered + 40 };
         until("load", more).await;
-        let pid = upgrade(&mut program).await;
+        let pid = program.upgrade().await;
         assert_ne!(pid, before);
         let now = incarnation(&program).await;
         assert!(!known.contains(&now), "the new process answers");
@@ -223,7 +200,7 @@ async fn a_new_process_that_fails_leaves_the_old_one_untouched_and_says_why() {
     kept.get(HOST, "/counted", &[]).await;
     let before = incarnation(&program).await;
     std::fs::write(&file, plan.toml().replace("workers = 2", "workers = \"two\"")).unwrap();
-    let answer = manage(program.admin, "POST", "/v1/upgrade", None).await;
+    let answer = program.manage("POST", "/v1/upgrade", None).await;
     assert_eq!(answer.status(), 502, "{answer:?}");
     let told = json_of(&answer);
     assert_eq!(told["code"], "ended");
@@ -235,7 +212,7 @@ async fn a_new_process_that_fails_leaves_the_old_one_untouched_and_says_why() {
     kept.get(HOST, "/counted", &[]).await.expect(200, "1", "hit");
     // The next one does as well as if there had been none.
     std::fs::write(&file, plan.toml()).unwrap();
-    upgrade(&mut program).await;
+    program.upgrade().await;
     assert_ne!(incarnation(&program).await, before);
 }
 
@@ -249,9 +226,9 @@ async fn what_is_purged_at_the_new_process_is_gone_at_the_old_one() {
     for _ in 0..2 {
         assert_eq!(kept.get(HOST, "/counted", &[]).await.text(), "1");
     }
-    upgrade(&mut program).await;
+    program.upgrade().await;
     let purge = Some(r#"{"site":"main","all":true}"#);
-    let answer = manage(program.admin, "POST", "/v1/purge", purge).await;
+    let answer = program.manage("POST", "/v1/purge", purge).await;
     assert_eq!(answer.status(), 200, "{answer:?}");
     let answer = kept.get(HOST, "/counted", &[]).await;
     assert_eq!(answer.head.field("connection"), Some("close"), "it is the old one");
@@ -279,14 +256,12 @@ async fn the_service_manager_is_told_and_a_signal_upgrades() {
     let path = path.display().to_string();
     let watched = [("NOTIFY_SOCKET", &*path), ("WATCHDOG_USEC", "400000")];
     let mut program = Program::of_file(&file, &watched);
-    let first = program.pid();
     told(&manager, "READY=1").await;
     told(&manager, "WATCHDOG=1").await;
-    let process = |pid: u32| Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    kill_process(process(first), Signal::HUP).unwrap();
+    program.signal(Signal::HUP);
     let reloading = told(&manager, "RELOADING=1").await + &told(&manager, "READY=1").await;
     assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
-    kill_process(process(first), Signal::USR2).unwrap();
+    program.signal(Signal::USR2);
     let upgraded = told(&manager, "MAINPID=").await;
     assert!(upgraded.contains("READY=1"), "the new process answers first: {upgraded}");
     let pid = upgraded.split("MAINPID=").nth(1).unwrap().lines().next().unwrap();
@@ -297,7 +272,7 @@ async fn the_service_manager_is_told_and_a_signal_upgrades() {
         async move { left }
     })
     .await;
-    kill_process(process(pid), Signal::TERM).unwrap();
+    send(pid, Signal::TERM);
     let end = told(&manager, "STOPPING=1").await;
     assert_eq!(end.matches("STOPPING=1").count(), 1, "only the one that ends the service: {end}");
     until("the new process to leave", || async { gone(pid) }).await;
@@ -323,7 +298,7 @@ async fn a_socket_that_the_service_manager_opened_is_taken_up() {
             let mut client = Connection::open(address).await;
             assert_eq!(client.get(HOST, "/a", &[]).await.text(), "hello");
         }
-        upgrade(&mut program).await;
+        program.upgrade().await;
         assert_eq!(listening(address), 1);
     }
 }
