@@ -92,6 +92,14 @@ impl Program {
         connection.response(method).await
     }
 
+    /// The value of a metric, labels as they are printed.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let answer = self.manage("GET", "/metrics", None).await;
+        let value =
+            answer.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no metric {name}")).parse().unwrap()
+    }
+
     /// Has a new process take over; panics where there is none.
     pub(crate) async fn upgrade(&mut self) -> u32 {
         let answer = self.manage("POST", "/v1/upgrade", None).await;
