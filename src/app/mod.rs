@@ -230,7 +230,8 @@ impl Running {
             Arc::clone(&metrics),
             Arc::clone(&context.pressure),
         ));
-        let place = mesh::join(&config, &edge, &purges, &events, &metrics)?;
+        let doors = (&*context, &mut inherited);
+        let place = mesh::prepare(&config, doors, &edge, &purges, &events, &metrics)?;
         addresses.mesh = place.as_ref().and_then(mesh::Place::address);
         let control = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -281,6 +282,9 @@ impl Running {
         let first = InForce::first((config, written), rooms, (control.handle(), &shared.metrics));
         shared.in_force.store(Some(Arc::new(first)));
         let waiting = predecessor.map(|before| before.agree(&shared)).transpose()?;
+        if let Some(place) = &place {
+            place.take(waiting.is_some())?;
+        }
         upkeep::start(&shared, &context).map_err(StartError::System)?;
         let desk = control::desk(&shared);
         let (workers, proxies) =

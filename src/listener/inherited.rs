@@ -24,11 +24,13 @@ pub enum Purpose {
     Admin,
     /// Metrics and probes only.
     Watch,
+    /// The other nodes of the mesh.
+    Mesh,
 }
 
 impl Purpose {
     /// Every purpose.
-    pub const ALL: [Self; 3] = [Self::Clients, Self::Admin, Self::Watch];
+    pub const ALL: [Self; 4] = [Self::Clients, Self::Admin, Self::Watch, Self::Mesh];
 
     /// Its word.
     #[must_use]
@@ -37,6 +39,7 @@ impl Purpose {
             Self::Clients => "clients",
             Self::Admin => "admin",
             Self::Watch => "watch",
+            Self::Mesh => "mesh",
         }
     }
 }

@@ -27,7 +27,8 @@ use tokio::sync::Notify;
 use super::disk::{Bounds, Disk, Trouble};
 use super::handle::{Busy, Issued};
 use super::meant::Localise;
-use super::payload::Part;
+use super::part::Part;
+use super::payload;
 use super::peers::PeerView;
 use crate::clock::{self, Now};
 use crate::purge::Strength;
@@ -83,6 +84,7 @@ pub(super) struct Core {
     /// How a disk is opened that could not be, or has failed.
     pub(super) reopen: Option<Reopen>,
     pub(super) standing: Standing,
+    pub(super) part: Part,
     pub(super) peers: BTreeMap<Name, Heard>,
     /// Those who wait for a purge to come further.
     pub(super) waiting: HashMap<Identity, (usize, Arc<Notify>)>,
@@ -91,7 +93,7 @@ pub(super) struct Core {
     /// Sites of others that the log has told of.
     pub(super) unknown: RefCell<BTreeSet<Arc<str>>>,
     faults: Faults,
-    persisted: u64,
+    pub(super) persisted: u64,
 }
 
 /// Every node with its PoP, and whether it issues purges.
@@ -133,37 +135,35 @@ struct Faults {
 }
 
 impl Core {
-    /// A node that starts. Until it holds a lease, none is in force.
+    /// A node that takes no part yet. Until it holds a lease, none is in force.
     pub(super) fn new(
         (settings, roster): (Settings, Roster),
-        start: Start,
         around: Surroundings,
         voice: Arc<dyn Voice>,
-        disk: Option<Disk>,
     ) -> Self {
         let now = clock::now();
         around.purges.publish_lease(None);
         around.metrics.mesh.lease_held.set(0);
+        let start = Start::Forgotten;
         let replica = Replica::new(settings.clone(), start, Mutation::None, draw(), now);
-        let core = Self {
+        Self {
             replica,
             configured: settings.witnesses.members.clone(),
             settings,
             roster,
             around,
             voice,
-            disk,
+            disk: None,
             reopen: None,
             standing: Standing { since: now.boot, ..Standing::default() },
+            part: Part::NotYet,
             peers: BTreeMap::new(),
             waiting: HashMap::new(),
             dirty: true,
             unknown: RefCell::default(),
             faults: Faults::default(),
             persisted: 0,
-        };
-        core.note_all();
-        core
+        }
     }
 
     /// Something has happened.
@@ -199,11 +199,11 @@ impl Core {
     }
 
     /// Issues a purge, which is in force here when this returns.
-    pub(super) fn submit(&mut self, mut parts: Vec<Part>) -> Result<Issued, Busy> {
+    pub(super) fn submit(&mut self, mut parts: Vec<payload::Part>) -> Result<Issued, Busy> {
         let now = clock::now();
         let fault = Busy::TooMany { again: Duration::from_secs(1) };
         let Some(last) = parts.pop() else { return Err(Busy::TooLong) };
-        let taken_apart = |part: Part| (part.scope, part.payload);
+        let taken_apart = |part: payload::Part| (part.scope, part.payload);
         let before = parts.into_iter().map(taken_apart).collect();
         let issued = self.guarded(now, |core| {
             let submitted = core.replica.submit_parts(before, taken_apart(last), true, now);
@@ -294,7 +294,7 @@ impl Core {
     }
 
     /// Notes how far all sources have come, and forgets those that have left.
-    fn note_all(&self) {
+    pub(super) fn note_all(&self) {
         let positions = self.around.purges.positions();
         let vector = self.replica.vector();
         positions.retain(|source| vector.mark(source).sequence > 0);
@@ -310,7 +310,8 @@ impl Core {
         self.dirty = true;
     }
 
-    fn publish(&mut self, lease: Option<Lease>, now: Now) {
+    pub(super) fn publish(&mut self, lease: Option<Lease>, now: Now) {
+        let lease = lease.filter(|_| self.part == Part::Taken);
         self.around.purges.publish_lease(lease.map(Into::into));
         let (before, metrics) = (self.standing.lease, &self.around.metrics.mesh);
         self.standing.lease = lease;
@@ -437,7 +438,7 @@ impl Core {
 
     /// Begins anew in a process that goes on: what it had applied is in force still, but nobody
     /// knows whether that is all.
-    fn begin(&mut self, start: Start, now: Now) {
+    pub(super) fn begin(&mut self, start: Start, now: Now) {
         self.publish(None, now);
         self.around.purges.distrust_all(Strength::Check, now);
         self.around.metrics.mesh.reset("restart");

@@ -2,12 +2,15 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener as Socket};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 use super::frame::Kind;
 use super::peers::PeerView;
@@ -20,6 +23,8 @@ use crate::{clock, config};
 
 /// Datagrams of membership that may wait.
 const WORDS: usize = 1024;
+/// Time for the last words: more than a link takes for its end.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Who this node is on its links.
 #[derive(Clone, Debug)]
@@ -80,6 +85,8 @@ impl std::error::Error for MeshError {
 pub struct Links {
     shared: Arc<Shared>,
     address: SocketAddr,
+    runtime: Handle,
+    overseer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Links {
@@ -94,10 +101,22 @@ impl Links {
         heard: mpsc::Sender<Heard>,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, MeshError> {
-        let identity =
-            Identity::open(config, &node.name, clock::now()).map_err(MeshError::Identity)?;
+        let identity = identity(config, &node.name)?;
         let fail = |error| MeshError::Listen { address: config.listen, error };
-        let listener = sockets::listen(config.listen).map_err(fail)?;
+        let socket = sockets::listen(config.listen).map_err(fail)?;
+        Self::with(config, node, (identity, socket), heard, metrics)
+    }
+
+    /// The same with a certificate that has been read and a socket that listens.
+    pub(super) fn with(
+        config: &config::Mesh,
+        node: LinkIdentity,
+        (identity, socket): (Arc<Identity>, Socket),
+        heard: mpsc::Sender<Heard>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Self>, MeshError> {
+        let fail = |error| MeshError::Listen { address: config.listen, error };
+        let listener = TcpListener::from_std(socket).map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
         let mut advertise = config.advertise.unwrap_or(address);
         if advertise.port() == 0 {
@@ -106,8 +125,9 @@ impl Links {
         let (words, spoken) = mpsc::channel(WORDS);
         let shared = Shared::new(config, node, advertise, identity, (heard, words), metrics);
         let shared = Arc::new(shared);
-        tokio::spawn(oversee(tasks(&shared, config, listener, spoken)));
-        Ok(Arc::new(Self { shared, address }))
+        let overseer = tokio::spawn(oversee(tasks(&shared, config, listener, spoken)));
+        let (runtime, overseer) = (Handle::current(), Mutex::new(Some(overseer)));
+        Ok(Arc::new(Self { shared, address, runtime, overseer }))
     }
 
     /// Queues a message for a peer; never waits. Beyond the bound of the peer's queue it is dropped and
@@ -155,6 +175,22 @@ impl Links {
     pub fn close(&self) {
         self.shared.advance(Phase::Leaving);
     }
+
+    /// The same, and waits until they are closed. Not to be called where others are to be polled.
+    pub(super) fn end(&self) {
+        self.close();
+        let overseer = self.overseer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(overseer) = overseer else { return };
+        if self.runtime.block_on(async { timeout(FAREWELL, overseer).await }).is_err() {
+            tracing::warn!("a link of the mesh does not close in time");
+        }
+    }
+}
+
+/// Certificate and authorities as the configuration names them.
+pub(super) fn identity(config: &config::Mesh, name: &Name) -> Result<Arc<Identity>, MeshError> {
+    let read = Identity::open(config, name, clock::now());
+    read.map(Arc::new).map_err(MeshError::Identity)
 }
 
 impl Drop for Links {

@@ -2,37 +2,21 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::net::UnixDatagram;
 
 use crate::support::certificate::Folder;
-use crate::support::client::request;
-use crate::support::edge::{HOST, Plan, TOKEN};
-use crate::support::program::Program;
-use crate::support::{
-    Connection, Edge, Ended, H2, Origin, Piece, Reply, Response, pattern, until, within,
-};
+use crate::support::edge::{HOST, Plan};
+use crate::support::program::{Program, send};
+use crate::support::traffic::{self, Traffic};
+use crate::support::{Connection, Edge, Origin, Reply, Response, until, within};
 
-/// Length of a long download, in bytes.
-const LONG: usize = 64 * 1024;
-
-/// An origin with something to store, and downloads of about two seconds.
 fn origin() -> Origin {
     Origin::start(|seen| match seen.target.as_str() {
-        "/long" => {
-            let whole = pattern(LONG);
-            let pieces = whole
-                .chunks(LONG / 16)
-                .flat_map(|part| [Piece::data(part), Piece::Pause(Duration::from_millis(120))]);
-            Reply::new(200).field("Cache-Control", "no-store").sized(LONG, pieces.collect())
-        }
         "/counted" => Reply::fresh(format!("{}", seen.nth)),
         _ => Reply::fresh("hello"),
     })
@@ -46,34 +30,12 @@ fn written(plan: &Plan) -> (Folder, PathBuf) {
     (folder, file)
 }
 
-async fn manage(admin: SocketAddr, method: &str, target: &str, body: Option<&str>) -> Response {
-    let bearer = format!("Bearer {TOKEN}");
-    let length = body.map(|body| body.len().to_string());
-    let mut fields = vec![("Connection", "close"), ("Authorization", &*bearer)];
-    if let Some(length) = &length {
-        fields.extend([("Content-Type", "application/json"), ("Content-Length", &**length)]);
-    }
-    let mut connection = Connection::open(admin).await;
-    let head = request(method, "admin.test", target, &fields);
-    connection.send(head + body.unwrap_or_default()).await;
-    connection.response(method).await
-}
-
 fn json_of(answer: &Response) -> Value {
     serde_json::from_slice(&answer.body).unwrap()
 }
 
-/// The new process; panics where there is none.
-async fn upgrade(program: &mut Program) -> u32 {
-    let answer = manage(program.admin, "POST", "/v1/upgrade", None).await;
-    assert_eq!(answer.status(), 200, "{answer:?}");
-    let pid = u32::try_from(json_of(&answer)["pid"].as_u64().unwrap()).unwrap();
-    program.succeeded_by(pid);
-    pid
-}
-
 async fn incarnation(program: &Program) -> String {
-    let answer = manage(program.admin, "GET", "/v1/status", None).await;
+    let answer = program.manage("GET", "/v1/status", None).await;
     json_of(&answer)["node"]["incarnation"].as_str().unwrap().to_owned()
 }
 
@@ -89,112 +51,64 @@ fn listening(address: SocketAddr) -> usize {
     table.lines().filter(|line| line.contains(&local)).count()
 }
 
-#[derive(Clone, Default)]
-struct Visit {
-    over: Arc<AtomicBool>,
-    answered: Arc<AtomicUsize>,
+/// Two versions of the program, and the name that one of them has at a time.
+struct Versions {
+    folder: Folder,
 }
 
-impl Visit {
-    fn goes_on(&self) -> bool {
-        !self.over.load(Ordering::SeqCst)
+impl Versions {
+    fn new() -> Self {
+        let versions = Self { folder: Folder::new() };
+        for version in ["one", "two"] {
+            std::fs::copy(env!("CARGO_BIN_EXE_atoll"), versions.path(version)).unwrap();
+        }
+        versions.install("one");
+        versions
     }
 
-    fn check(&self, target: &str, body: &[u8]) {
-        match target {
-            "/long" => assert_eq!(body, pattern(LONG), "a long download"),
-            _ => assert_eq!(body, b"hello"),
-        }
-        self.answered.fetch_add(1, Ordering::SeqCst);
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
-    /// Request after request over one connection, and over another where the edge says so.
-    async fn http1(self, edge: SocketAddr, target: &'static str) {
-        let mut client = Connection::open(edge).await;
-        while self.goes_on() {
-            client.ask(HOST, target, &[]).await;
-            let head = client.head("GET").await;
-            assert_eq!(head.status, 200, "{target}");
-            let (body, ended) = client.rest().await;
-            assert_eq!(ended, Ended::Clean, "{target}");
-            self.check(target, &body);
-            if head.field("connection") == Some("close") {
-                client = Connection::open(edge).await;
-            }
-        }
+    fn install(&self, version: &str) {
+        let _ = std::fs::remove_file(self.path("new"));
+        std::os::unix::fs::symlink(self.path(version), self.path("new")).unwrap();
+        std::fs::rename(self.path("new"), self.path("atoll")).unwrap();
     }
 
-    /// A connection for each request.
-    async fn short(self, edge: SocketAddr) {
-        while self.goes_on() {
-            let mut client = Connection::open(edge).await;
-            client.ask(HOST, "/short", &[("Connection", "close")]).await;
-            let answer = client.response("GET").await;
-            assert_eq!(answer.status(), 200);
-            self.check("/short", &answer.body);
-        }
-    }
-
-    /// HTTP/2 over TLS; a stream that the edge never took may be asked for again.
-    async fn http2(self, edge: SocketAddr, target: &'static str) {
-        let mut client = H2::tls(edge, HOST).await;
-        while self.goes_on() {
-            let request = client.head("GET", target, &[]);
-            let ready = within("room for a stream", client.sender().ready()).await;
-            let sent = ready.and_then(|mut ready| ready.send_request(request, true));
-            let Ok((response, _)) = sent else {
-                client = H2::tls(edge, HOST).await;
-                continue;
-            };
-            let answer = within("an answer", response).await;
-            let mut body = match answer {
-                Ok(answer) => {
-                    assert_eq!(answer.status(), 200);
-                    answer.into_body()
-                }
-                Err(error) if error.is_go_away() => {
-                    client = H2::tls(edge, HOST).await;
-                    continue;
-                }
-                Err(error) => panic!("{target}: {error}"),
-            };
-            let mut whole = Vec::new();
-            while let Some(data) = within("a body", body.data()).await {
-                let data = data.unwrap_or_else(|error| panic!("{target}: {error}"));
-                let _ = body.flow_control().release_capacity(data.len());
-                whole.extend_from_slice(&data);
-            }
-            self.check(target, &whole);
-        }
+    fn run(&self, file: &Path) -> Program {
+        let mut command = Command::new(self.path("atoll"));
+        command.args(["run", "--config"]).arg(file).stdin(Stdio::null());
+        Program::of(command)
     }
 }
 
-#[tokio::test]
-async fn twice_under_load_no_request_fails_and_no_socket_is_left_over() {
-    let origin = origin();
+/// Which program a process runs.
+fn version_of(pid: u32) -> String {
+    let path = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+    path.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+/// From one version to the other and back, under load.
+async fn back_and_forth(times: usize, rate: u32) {
+    let origin = traffic::origin();
     let plan = Edge::before(&origin).tls(&[&[HOST]]).drain_notice("200ms");
     let (_folder, file) = written(&plan);
-    let mut program = Program::of_file(&file, &[]);
+    let versions = Versions::new();
+    let mut program = versions.run(&file);
     let (plain, tls) = (program.plain, program.tls.unwrap());
     assert_eq!((listening(plain), listening(tls), listening(program.admin)), (2, 2, 1));
-    let visit = Visit::default();
-    let mut visitors = Vec::new();
-    for _ in 0..2 {
-        for target in ["/kept", "/long"] {
-            visitors.push(tokio::spawn(visit.clone().http1(plain, target)));
-            visitors.push(tokio::spawn(visit.clone().http2(tls, target)));
-        }
-        visitors.push(tokio::spawn(visit.clone().short(plain)));
-    }
+    let traffic = Traffic::start(plain, program.tls, rate);
     let mut known = vec![incarnation(&program).await];
     let first = program.pid();
     let mut before = first;
-    for _ in 0..2 {
-        let answered = visit.answered.load(Ordering::SeqCst);
-        let more = || async { visit.answered.load(Ordering::SeqCst) > answered + 40 };
-        until("load", more).await;
-        let pid = upgrade(&mut program).await;
+    for turn in 0..times {
+        traffic.flows().await;
+        let version = if turn % 2 == 0 { "two" } else { "one" };
+        versions.install(version);
+        let pid = program.upgrade().await;
         assert_ne!(pid, before);
+        assert_eq!(version_of(pid), version);
         let now = incarnation(&program).await;
         assert!(!known.contains(&now), "the new process answers");
         known.push(now);
@@ -207,10 +121,64 @@ async fn twice_under_load_no_request_fails_and_no_socket_is_left_over() {
         assert_eq!((listening(plain), listening(tls), listening(program.admin)), (2, 2, 1));
         before = pid;
     }
-    visit.over.store(true, Ordering::SeqCst);
-    for visitor in visitors {
-        visitor.await.unwrap();
+    traffic.stop(&format!("{times} upgrades")).await;
+}
+
+#[tokio::test]
+async fn twice_under_load_no_request_fails_and_no_socket_is_left_over() {
+    back_and_forth(2, 300).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a minute at a rate for release builds: run by .ci/long"]
+async fn no_request_fails_by_upgrades_at_two_thousand_a_second() {
+    back_and_forth(10, 2000).await;
+}
+
+/// Starts the program on a socket that the service manager has opened.
+fn on(socket: &TcpListener, file: &Path) -> Program {
+    let script =
+        "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" run --config \"$1\" 3<&0 </dev/null";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_atoll")]).arg(file);
+    command.stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())));
+    Program::of(command)
+}
+
+/// Ended by SIGTERM and started anew, as a service manager does that keeps the socket: those who come in
+/// between wait. (Without one they would be refused, for nobody listens.)
+async fn restarted(times: usize, rate: u32) {
+    let origin = traffic::origin();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    let plan = Edge::before(&origin).listener(&address, "http2 = true").drain_notice("300ms");
+    let (_folder, file) = written(&plan);
+    let mut program = on(&socket, &file);
+    let traffic = Traffic::start(program.plain, None, rate);
+    for _ in 0..times {
+        traffic.flows().await;
+        program.signal(Signal::TERM);
+        until("the process to leave", || {
+            let left = program.left();
+            async move { left }
+        })
+        .await;
+        let (socket, file) = (socket.try_clone().unwrap(), file.clone());
+        // It waits for the process to say where it is, and clients wait for it, too.
+        program = tokio::task::spawn_blocking(move || on(&socket, &file)).await.unwrap();
     }
+    traffic.stop(&format!("SIGTERM, {times} times")).await;
+}
+
+#[tokio::test]
+async fn no_request_fails_while_the_service_is_restarted() {
+    restarted(2, 300).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a minute at a rate for release builds: run by .ci/long"]
+async fn no_request_fails_by_sigterm_at_two_thousand_a_second() {
+    restarted(10, 2000).await;
 }
 
 #[tokio::test]
@@ -223,7 +191,7 @@ async fn a_new_process_that_fails_leaves_the_old_one_untouched_and_says_why() {
     kept.get(HOST, "/counted", &[]).await;
     let before = incarnation(&program).await;
     std::fs::write(&file, plan.toml().replace("workers = 2", "workers = \"two\"")).unwrap();
-    let answer = manage(program.admin, "POST", "/v1/upgrade", None).await;
+    let answer = program.manage("POST", "/v1/upgrade", None).await;
     assert_eq!(answer.status(), 502, "{answer:?}");
     let told = json_of(&answer);
     assert_eq!(told["code"], "ended");
@@ -235,7 +203,7 @@ async fn a_new_process_that_fails_leaves_the_old_one_untouched_and_says_why() {
     kept.get(HOST, "/counted", &[]).await.expect(200, "1", "hit");
     // The next one does as well as if there had been none.
     std::fs::write(&file, plan.toml()).unwrap();
-    upgrade(&mut program).await;
+    program.upgrade().await;
     assert_ne!(incarnation(&program).await, before);
 }
 
@@ -249,9 +217,9 @@ async fn what_is_purged_at_the_new_process_is_gone_at_the_old_one() {
     for _ in 0..2 {
         assert_eq!(kept.get(HOST, "/counted", &[]).await.text(), "1");
     }
-    upgrade(&mut program).await;
+    program.upgrade().await;
     let purge = Some(r#"{"site":"main","all":true}"#);
-    let answer = manage(program.admin, "POST", "/v1/purge", purge).await;
+    let answer = program.manage("POST", "/v1/purge", purge).await;
     assert_eq!(answer.status(), 200, "{answer:?}");
     let answer = kept.get(HOST, "/counted", &[]).await;
     assert_eq!(answer.head.field("connection"), Some("close"), "it is the old one");
@@ -279,14 +247,12 @@ async fn the_service_manager_is_told_and_a_signal_upgrades() {
     let path = path.display().to_string();
     let watched = [("NOTIFY_SOCKET", &*path), ("WATCHDOG_USEC", "400000")];
     let mut program = Program::of_file(&file, &watched);
-    let first = program.pid();
     told(&manager, "READY=1").await;
     told(&manager, "WATCHDOG=1").await;
-    let process = |pid: u32| Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    kill_process(process(first), Signal::HUP).unwrap();
+    program.signal(Signal::HUP);
     let reloading = told(&manager, "RELOADING=1").await + &told(&manager, "READY=1").await;
     assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
-    kill_process(process(first), Signal::USR2).unwrap();
+    program.signal(Signal::USR2);
     let upgraded = told(&manager, "MAINPID=").await;
     assert!(upgraded.contains("READY=1"), "the new process answers first: {upgraded}");
     let pid = upgraded.split("MAINPID=").nth(1).unwrap().lines().next().unwrap();
@@ -297,7 +263,7 @@ async fn the_service_manager_is_told_and_a_signal_upgrades() {
         async move { left }
     })
     .await;
-    kill_process(process(pid), Signal::TERM).unwrap();
+    send(pid, Signal::TERM);
     let end = told(&manager, "STOPPING=1").await;
     assert_eq!(end.matches("STOPPING=1").count(), 1, "only the one that ends the service: {end}");
     until("the new process to leave", || async { gone(pid) }).await;
@@ -309,12 +275,7 @@ async fn a_socket_that_the_service_manager_opened_is_taken_up() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let (_folder, file) = written(&Edge::before(&origin).listener(&address.to_string(), ""));
-    let script =
-        "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" run --config \"$1\" 3<&0 </dev/null";
-    let mut command = Command::new("sh");
-    command.args(["-c", script, env!("CARGO_BIN_EXE_atoll")]).arg(&file);
-    command.stdin(Stdio::from(OwnedFd::from(socket)));
-    let mut program = Program::of(command);
+    let mut program = on(&socket, &file);
     assert_eq!(program.plain, address);
     // One socket for two workers, which nobody could bind a second time.
     assert_eq!(listening(address), 1);
@@ -323,7 +284,7 @@ async fn a_socket_that_the_service_manager_opened_is_taken_up() {
             let mut client = Connection::open(address).await;
             assert_eq!(client.get(HOST, "/a", &[]).await.text(), "hello");
         }
-        upgrade(&mut program).await;
+        program.upgrade().await;
         assert_eq!(listening(address), 1);
     }
 }

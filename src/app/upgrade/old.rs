@@ -99,6 +99,9 @@ pub(super) fn hand_over(shared: &Arc<Shared>) -> Outcome {
         Err(why) => {
             shared.succession.forget_twin(&successor.twin);
             let why = successor.end(why);
+            if successor.has_mesh {
+                shared.return_to_mesh();
+            }
             successor.twin.part();
             let detail = format!("{why}; this one goes on");
             Err(NotUpgraded { said: successor.said(), ..NotUpgraded::new(why.code(), &detail) })
@@ -120,6 +123,8 @@ struct Successor {
     /// Its standard error, handed on.
     lines: Arc<Mutex<VecDeque<String>>>,
     all_said: Receiver<()>,
+    /// It was left the place in the mesh.
+    has_mesh: bool,
 }
 
 impl Successor {
@@ -147,7 +152,7 @@ impl Successor {
                 return Err(error);
             }
         }
-        Ok(Self { child, twin: Twin::new(ours), lines, all_said })
+        Ok(Self { child, twin: Twin::new(ours), lines, all_said, has_mesh: false })
     }
 
     /// Hands over, step by step, until it says that it answers.
@@ -179,6 +184,8 @@ impl Successor {
                 Err(error) => return Err(self.gone(error)),
             }
         }
+        self.has_mesh = true;
+        shared.leave_mesh();
         // From here on both may answer clients, so purges have to reach both.
         shared.succession.meet(&self.twin);
         self.twin.say("go").map_err(|error| self.gone(error))?;

@@ -15,6 +15,7 @@ pub(crate) mod h2_origin;
 pub(crate) mod origin;
 pub(crate) mod program;
 pub(crate) mod reply;
+pub(crate) mod traffic;
 pub(crate) mod websocket;
 
 use std::future::Future;

@@ -5,6 +5,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::client::request;
+use super::edge::TOKEN;
+use super::{Connection, Response};
+
 /// A running program; killed when dropped, and who took over from it.
 pub(crate) struct Program {
     child: Child,
@@ -71,6 +78,43 @@ impl Program {
         self.child.id()
     }
 
+    /// A request to its admin listener, with the token of stories.
+    pub(crate) async fn manage(&self, method: &str, target: &str, body: Option<&str>) -> Response {
+        let bearer = format!("Bearer {TOKEN}");
+        let length = body.map(|body| body.len().to_string());
+        let mut fields = vec![("Connection", "close"), ("Authorization", &*bearer)];
+        if let Some(length) = &length {
+            fields.extend([("Content-Type", "application/json"), ("Content-Length", &**length)]);
+        }
+        let mut connection = Connection::open(self.admin).await;
+        let head = request(method, "admin.test", target, &fields);
+        connection.send(head + body.unwrap_or_default()).await;
+        connection.response(method).await
+    }
+
+    /// The value of a metric, labels as they are printed.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let answer = self.manage("GET", "/metrics", None).await;
+        let value =
+            answer.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no metric {name}")).parse().unwrap()
+    }
+
+    /// Has a new process take over; panics where there is none.
+    pub(crate) async fn upgrade(&mut self) -> u32 {
+        let answer = self.manage("POST", "/v1/upgrade", None).await;
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        let told: Value = serde_json::from_slice(&answer.body).unwrap();
+        let pid = u32::try_from(told["pid"].as_u64().unwrap()).unwrap();
+        self.succeeded_by(pid);
+        pid
+    }
+
+    /// Sends the process that was started first a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        send(self.pid(), signal);
+    }
+
     /// Another process has taken over.
     pub(crate) fn succeeded_by(&mut self, pid: u32) {
         self.successors.push(pid);
@@ -104,9 +148,13 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
         for pid in &self.successors {
-            let pid = i32::try_from(*pid).ok().and_then(rustix::process::Pid::from_raw);
-            let kill = |pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            let _ = pid.map(kill);
+            send(*pid, Signal::KILL);
         }
     }
+}
+
+/// Sends a process a signal, if it is still there.
+pub(crate) fn send(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let _ = pid.map(|pid| kill_process(pid, signal));
 }
