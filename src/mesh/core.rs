@@ -367,6 +367,14 @@ impl Core {
                 tracing::info!(generation = %format_args!("{generation:016x}"), "this node counts as a witness");
             }
             Notice::Retired { sources } => tracing::info!(sources, "sources have left the vector"),
+            Notice::OtherWitnesses { node, number } => {
+                self.around.metrics.mesh.other_witnesses.inc();
+                tracing::error!(
+                    %node, number,
+                    "a node was told other witnesses under the same number: what the two sets say is \
+                     never counted together, and whoever has no majority has no lease"
+                );
+            }
             Notice::Witnesses { number } => {
                 tracing::info!(number, members = ?self.replica.witnesses().members, "another set of witnesses");
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::identity::{Identity, Name, Source};
-use super::quorum::{Standing, Testimony, WitnessSet};
+use super::quorum::{SetMark, Standing, Testimony, WitnessSet};
 use super::record::Record;
 use super::retire::Step;
 use super::vector::{Mark, Vector};
@@ -111,8 +111,8 @@ pub struct Beat {
     /// Half of the digest of what the sender has. Where two differing vectors have the same, one
     /// of the next beats asks for the vector all the same.
     pub digest: u64,
-    /// Number of the witness set that the sender holds.
-    pub set: u64,
+    /// The witness set that the sender holds.
+    pub set: SetMark,
     /// Whether it answers as a witness under it.
     pub serves: bool,
 }
@@ -149,8 +149,8 @@ pub enum Have {
 pub struct Recover {
     /// The life that it wants to begin.
     pub standing: Standing,
-    /// Number of the set that it holds.
-    pub set: u64,
+    /// The set that it holds.
+    pub set: SetMark,
 }
 
 /// A new generation.
@@ -158,8 +158,8 @@ pub struct Recover {
 pub struct Beginning {
     /// A random number.
     pub generation: u64,
-    /// Number of the set.
-    pub set: u64,
+    /// The set.
+    pub set: SetMark,
     /// The witnesses that had no memory, each with the life it wanted to begin.
     pub members: Vec<(Name, Standing)>,
 }

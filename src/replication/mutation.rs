@@ -47,6 +47,8 @@ pub enum Mutation {
     WallClockIgnored,
     /// A restarted witness is answered, and its new life is not noted.
     RestartNotNoted,
+    /// Sets of witnesses that bear one number count as one, whoever is in them.
+    SetKnownByNumber,
     /// An answer is taken for the answer to the newest question, whatever number it bears.
     QuestionNumberIgnored,
 }

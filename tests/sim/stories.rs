@@ -11,12 +11,13 @@ pub(crate) fn draw(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut at = CALM + dice.below(3 * SECOND);
     while at < TROUBLE - 18 * SECOND {
-        let lasts = match dice.below(8) {
+        let lasts = match dice.below(9) {
             0 => forgotten(cluster, at, dice, &mut faults),
             1 => two_processes(cluster, at, dice, &mut faults),
             2 => generation(cluster, at, dice, &mut faults),
             3 => retired(cluster, at, dice, &mut faults),
             4 => unwritten(cluster, at, dice, &mut faults),
+            7 => misread(cluster, at, dice, &mut faults),
             6 => holed(cluster, at, dice, &mut faults),
             5 => changed(cluster, at, dice, &mut faults),
             _ => reborn(cluster, at, dice, &mut faults),
@@ -143,6 +144,20 @@ fn changed(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fau
     faults.push(Fault { at, lasts, kind: Kind::Split { mask: mask(&members) } });
     let at = at + dice.between(300 * MILLI, SECOND);
     faults.push(Fault { at, lasts: SECOND, kind: Kind::ChangeWitnesses { members } });
+    lasts
+}
+
+/// A node whose configuration names fewer witnesses under the same number, on the side of a split where
+/// only those are.
+fn misread(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {
+    let ([a, b, _c], rest) = cast(cluster, dice);
+    let node = rest[0];
+    let lasts = dice.between(6 * SECOND, 9 * SECOND);
+    let members = if dice.percent(70) { vec![a] } else { vec![a, b, rest[1]] };
+    faults.push(Fault { at, lasts, kind: Kind::Misread { node, members } });
+    let split = at + dice.between(SECOND, 3 * SECOND);
+    let kind = Kind::Split { mask: mask(&[a, node, rest[1]]) };
+    faults.push(Fault { at: split, lasts: at + lasts - split, kind });
     lasts
 }
 

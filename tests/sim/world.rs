@@ -86,6 +86,7 @@ impl World {
                 locked_by: None,
                 processes: Vec::new(),
                 is_member: node < count,
+                misread: None,
                 links: (0, 0),
             });
         }
@@ -241,7 +242,9 @@ impl World {
 
     fn settings(&self, node: usize) -> Settings {
         let cluster = &self.plan.cluster;
-        let members = cluster.witnesses.iter().map(|node| node_name(*node)).collect();
+        let misread = self.machines[node].misread.as_ref();
+        let members = misread.unwrap_or(&cluster.witnesses);
+        let members = members.iter().map(|node| node_name(*node)).collect();
         let witnesses = WitnessSet { number: 1, members, joining: None };
         let mut settings = Settings::new(node_name(node), self.roster.clone(), witnesses);
         settings.disk = cluster.disk;
@@ -460,6 +463,7 @@ impl World {
             Notice::Serving { .. } => Thing::Serving,
             Notice::Retired { .. } => Thing::Retired,
             Notice::Witnesses { .. } => Thing::WitnessesChanged,
+            Notice::OtherWitnesses { .. } => Thing::OtherWitnesses,
         });
     }
 

@@ -147,7 +147,7 @@ impl Replica {
     /// Looks at what a witness says of others' lives, and of this one's.
     pub(super) fn heed(&mut self, from: &Name, testimony: &Testimony, now: Now) {
         let same = Some(testimony.generation) == self.generation
-            && testimony.set == self.witnesses().number;
+            && testimony.set == self.witnesses().mark(self.mutation);
         if !same || !self.is_serving() {
             return;
         }
@@ -319,7 +319,7 @@ impl Replica {
     pub(super) fn testimony(&self) -> Option<Testimony> {
         let generation = self.generation.filter(|_| self.is_serving())?;
         Some(Testimony {
-            set: self.witnesses().number,
+            set: self.witnesses().mark(self.mutation),
             generation,
             standing: self.witness.standing,
             known: self.witness.known.clone(),

@@ -243,7 +243,7 @@ impl Replica {
             let dead =
                 self.mutation != Mutation::DeadReplyCounted && testimony.standing < reply.standing;
             let older = dead || testimony.standing == reply.standing && mark < *old;
-            (same && older) || testimony.set < reply.set
+            (same && older) || testimony.set.number < reply.set.number
         });
         if !stale {
             self.issuer.acknowledgements.insert(voter, (mark, testimony));
