@@ -396,14 +396,12 @@ impl Core {
         }
     }
 
-    /// A node says that it has applied a purge of this one.
+    /// A node says that it has applied a purge of this one, and all before it.
     fn applied_there(&mut self, from: &Name, identity: &Identity, now: Now) {
-        let Some(receipt) = self.replica.receipt(identity) else { return };
-        // Heard just now, and for the first time.
-        if receipt.applied.get(from) == Some(&now.boot) {
+        for receipt in self.replica.heard_applied(identity, from, now) {
             let after = now.boot.saturating_sub(receipt.issued);
             self.around.metrics.mesh.spread(self.pop(from), after);
-            self.wake(identity);
+            self.wake(&receipt.identity);
             self.dirty = true;
         }
     }

@@ -93,7 +93,7 @@ pub enum Message {
         /// Whether it knows already that a majority does. Then it wants no answer.
         settled: bool,
     },
-    /// The sender has applied a record whose issuer wanted to know.
+    /// The sender has applied this record, whose issuer wants to know, and all before it.
     Applied(Identity),
     /// The receiver's record is another than the one known under that name.
     Conflict(Identity),
@@ -115,6 +115,8 @@ pub struct Beat {
     pub set: SetMark,
     /// Whether it answers as a witness under it.
     pub serves: bool,
+    /// Whether it wants to hear how far its records are in force at the receiver.
+    pub asks: bool,
 }
 
 /// What a node has, with what is needed to take it over.

@@ -67,7 +67,8 @@ impl Replica {
 
     pub(super) fn hear_begin(&mut self, beginning: Beginning, now: Now) {
         let own = (self.settings.me.clone(), self.witness.standing);
-        let fits = beginning.set == self.witnesses().mark(self.mutation) && beginning.members.contains(&own);
+        let fits = beginning.set == self.witnesses().mark(self.mutation)
+            && beginning.members.contains(&own);
         if fits && matches!(self.witness.phase, Phase::Recovering { .. }) {
             self.enter_beginning(beginning, now);
         }
@@ -176,7 +177,6 @@ impl Replica {
         self.witness.phase = Phase::Serving;
         self.leasing.forget_generations_but(generation);
         self.notice(Notice::Serving { generation });
-        self.write_state();
         self.reset(why, vector, now);
     }
 

@@ -82,6 +82,7 @@ impl Replica {
     pub(super) fn hear_beat(&mut self, from: &Name, beat: &Beat, now: Now) {
         self.compare_sets(from, beat.set);
         self.changes.hear(from, beat);
+        self.answer_beat(beat);
         if beat.source != self.issuer.source {
             self.want(from, &beat.source, beat.mark.sequence, now);
         }
@@ -349,6 +350,7 @@ impl Replica {
             digest: half(self.vector.digest()),
             set: self.witnesses().mark(self.mutation),
             serves: self.is_serving(),
+            asks: false,
         }
     }
 }

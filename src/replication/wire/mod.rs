@@ -100,6 +100,7 @@ fn write_body(message: &Message, to: &mut Writer) {
             to.u64(beat.digest);
             to.set_mark(beat.set);
             to.bool(beat.serves);
+            to.bool(beat.asks);
         }
         Message::Vector(holding) | Message::Beyond(holding) => write_holding(holding, to),
         Message::Compare => {}
@@ -162,6 +163,7 @@ fn read_body(kind: u8, from: &mut Reader<'_>) -> Result<Message, WireError> {
             digest: from.u64()?,
             set: from.set_mark()?,
             serves: from.bool()?,
+            asks: from.bool()?,
         }),
         4 => Message::Vector(read_holding(from)?),
         5 => Message::Compare,

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::replication::{
-    Entry, Identity, Incarnation, Mark, Name, Record, Retired, Scope, SetMark, Source, Standing, Standings,
-    State, Step, Testimony, Vector, WitnessSet,
+    Entry, Identity, Incarnation, Mark, Name, Record, Retired, Scope, SetMark, Source, Standing,
+    Standings, State, Step, Testimony, Vector, WitnessSet,
 };
 
 fn names() -> impl Strategy<Value = Name> {
@@ -68,9 +68,9 @@ fn sets() -> impl Strategy<Value = SetMark> {
 }
 
 fn testimonies() -> impl Strategy<Value = Testimony> {
-    (sets(), any::<u64>(), standings(), known()).prop_map(
-        |(set, generation, standing, known)| Testimony { set, generation, standing, known },
-    )
+    (sets(), any::<u64>(), standings(), known()).prop_map(|(set, generation, standing, known)| {
+        Testimony { set, generation, standing, known }
+    })
 }
 
 fn beginnings() -> impl Strategy<Value = Beginning> {
@@ -101,9 +101,9 @@ fn spread() -> impl Strategy<Value = Message> {
         (records(), any::<bool>())
             .prop_map(|(record, pass_on)| Message::Record { record, pass_on }),
         proptest::collection::vec(records(), 0..4).prop_map(Message::Records),
-        (sources(), marks(), any::<u64>(), sets(), any::<bool>()).prop_map(
-            |(source, mark, digest, set, serves)| {
-                Message::Beat(Beat { source, mark, digest, set, serves })
+        (sources(), marks(), any::<u64>(), sets(), any::<[bool; 2]>()).prop_map(
+            |(source, mark, digest, set, [serves, asks])| {
+                Message::Beat(Beat { source, mark, digest, set, serves, asks })
             }
         ),
         holdings().prop_map(Message::Vector),
@@ -137,7 +137,8 @@ fn attested() -> impl Strategy<Value = Message> {
                 Message::Relayed { question, age, lease, generation, have }
             }
         ),
-        (standings(), sets()).prop_map(|(standing, set)| Message::Recover(Recover { standing, set })),
+        (standings(), sets())
+            .prop_map(|(standing, set)| Message::Recover(Recover { standing, set })),
         (standings(), testimonies(), holdings()).prop_map(|(noted, testimony, holding)| {
             Message::Adopt { noted, testimony, holding }
         }),
