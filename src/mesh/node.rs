@@ -109,8 +109,9 @@ impl Mesh {
         };
         let mut core = Core::new((settings, roster(config)), start, around, voice, disk);
         core.reopen = open.map(|open| Reopen {
-            open: Box::new(open),
+            open: Arc::new(open),
             tried: clock::now().boot,
+            coming: None,
             forgets: false,
         });
         Arc::new(Self {

@@ -256,8 +256,10 @@ fn a_burst_is_reported_at_once_and_then_with_one_word() {
         reports.retain(|message| matches!(message, Message::Applied(_)));
         reports
     };
-    let at_once: Vec<Message> =
-        records.iter().flat_map(|record| reports(&hear(&mut other, "n3", spread(record)))).collect();
+    let at_once: Vec<Message> = records
+        .iter()
+        .flat_map(|record| reports(&hear(&mut other, "n3", spread(record))))
+        .collect();
     assert_eq!(at_once, [Message::Applied(records[0].identity.clone())]);
     let later = reports(&other.handle(Event::Tick, 7, Now::at(3)));
     assert_eq!(later, [Message::Applied(records[8].identity.clone())]);
