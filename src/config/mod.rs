@@ -17,6 +17,7 @@ mod load;
 mod machine;
 mod mesh;
 mod names;
+mod naming;
 mod reader;
 mod token;
 mod units;

@@ -2,8 +2,8 @@
 //!
 //! All of it is under one lock, so that the actions of one event are done before the next event is
 //! looked at, whoever brings it: a peer, the clock, the disk, or a request for a purge. Nothing in
-//! here waits: what is said is queued, what is written down is handed to a thread, and applying a
-//! purge is a few rows in memory.
+//! here waits: what is said is queued, what is written down is handed to a thread, a log that has to be opened
+//! again is opened by another, and applying a purge is a few rows in memory. (After a panic the disk is waited for, some seconds at most.)
 //!
 //! ```text
 //! event -> Replica -> Apply    rows at one new epoch, published
@@ -19,12 +19,12 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::disk::{Bounds, Disk, Trouble};
+use super::disk::{Bounds, Disk, Opened, Trouble};
 use super::handle::{Busy, Issued};
 use super::meant::Localise;
 use super::part::Part;
@@ -99,10 +99,13 @@ pub(super) struct Core {
 /// Every node with its PoP, and whether it issues purges.
 pub(super) type Roster = BTreeMap<Name, (Name, bool)>;
 
-/// Opens the log on disk.
+/// Opens the log on disk, on a thread of its own: to read a long log takes seconds, and a disk that has
+/// just failed may take as long as it likes.
 pub(super) struct Reopen {
-    pub(super) open: Box<dyn Fn() -> super::disk::Opened + Send>,
+    pub(super) open: Arc<dyn Fn() -> Opened + Send + Sync>,
     pub(super) tried: Duration,
+    /// Where what is being opened will come from.
+    pub(super) coming: Option<mpsc::Receiver<Opened>>,
     /// It has failed: what it seems to have may not be what it kept. So until it is open again, which
     /// may take several tries while the former thread still has the lock.
     pub(super) forgets: bool,
@@ -368,6 +371,14 @@ impl Core {
                 tracing::info!(generation = %format_args!("{generation:016x}"), "this node counts as a witness");
             }
             Notice::Retired { sources } => tracing::info!(sources, "sources have left the vector"),
+            Notice::OtherWitnesses { node, number } => {
+                self.around.metrics.mesh.other_witnesses.inc();
+                tracing::error!(
+                    %node, number,
+                    "a node was told other witnesses under the same number: what the two sets say is \
+                     never counted together, and whoever has no majority has no lease"
+                );
+            }
             Notice::Witnesses { number } => {
                 tracing::info!(number, members = ?self.replica.witnesses().members, "another set of witnesses");
             }
@@ -389,14 +400,12 @@ impl Core {
         }
     }
 
-    /// A node says that it has applied a purge of this one.
+    /// A node says that it has applied a purge of this one, and all before it.
     fn applied_there(&mut self, from: &Name, identity: &Identity, now: Now) {
-        let Some(receipt) = self.replica.receipt(identity) else { return };
-        // Heard just now, and for the first time.
-        if receipt.applied.get(from) == Some(&now.boot) {
+        for receipt in self.replica.heard_applied(identity, from, now) {
             let after = now.boot.saturating_sub(receipt.issued);
             self.around.metrics.mesh.spread(self.pop(from), after);
-            self.wake(identity);
+            self.wake(&receipt.identity);
             self.dirty = true;
         }
     }
@@ -423,6 +432,9 @@ impl Core {
         let deaf = DEAF * 2_u32.pow(number.min(DEAF_DOUBLES));
         self.faults = Faults { number: number + 1, last: now.boot, deaf_until: now.boot + deaf };
         tracing::error!(faults = number + 1, "a fault in the mesh's protocol: it begins anew");
+        // What waits for the disk below may take seconds, during which purges wait for the lock, and
+        // nothing is answered from memory unasked.
+        self.publish(None, now);
         // A log that leads to a fault is not trusted twice.
         let start = match &self.disk {
             Some(disk) if number == 0 => disk.start_over(),
@@ -455,18 +467,15 @@ impl Core {
         let now = clock::now();
         let failed = self.disk.as_ref().is_none_or(|disk| !disk.is_healthy());
         let Some(reopen) = self.reopen.as_mut().filter(|_| failed) else { return };
-        if now.boot.saturating_sub(reopen.tried) < DISK_AGAIN {
-            return;
+        if reopen.coming.is_none() && now.boot.saturating_sub(reopen.tried) >= DISK_AGAIN {
+            reopen.forgets |= self.disk.take().is_some();
+            reopen.begin(now);
         }
-        reopen.tried = now.boot;
-        reopen.forgets |= self.disk.take().is_some();
-        let opened = (reopen.open)();
-        if let Some(disk) = opened.disk {
-            let forgets = std::mem::take(&mut reopen.forgets);
-            tracing::warn!("the witness log can be written again: this node begins anew with it");
-            self.disk = Some(disk);
-            self.begin(if forgets { Start::Forgotten } else { opened.start }, now);
-        }
+        let Some(Opened { disk: Some(disk), start, .. }) = reopen.opened() else { return };
+        let forgets = std::mem::take(&mut reopen.forgets);
+        tracing::warn!("the witness log can be written again: this node begins anew with it");
+        self.disk = Some(disk);
+        self.begin(if forgets { Start::Forgotten } else { start }, now);
     }
 
     fn measure(&self) {
@@ -486,13 +495,38 @@ impl Core {
     }
 }
 
+impl Reopen {
+    /// Tries it once more.
+    fn begin(&mut self, now: Now) {
+        self.tried = now.boot;
+        let (open, (opened, coming)) = (Arc::clone(&self.open), mpsc::channel());
+        // Who does not want it any more lets it go, and the log is closed again.
+        let work = move || drop(opened.send(open()));
+        match std::thread::Builder::new().name("mesh-log-open".to_owned()).spawn(work) {
+            Ok(_) => self.coming = Some(coming),
+            Err(error) => tracing::error!(%error, "the witness log cannot be opened"),
+        }
+    }
+
+    /// What was opened, once it is.
+    fn opened(&mut self) -> Option<Opened> {
+        match self.coming.as_ref()?.try_recv() {
+            Err(mpsc::TryRecvError::Empty) => None,
+            came => {
+                self.coming = None;
+                came.ok()
+            }
+        }
+    }
+}
+
 /// Opens the log that the configuration names.
 pub(super) fn open_disk(
     directory: &std::path::Path,
     settings: &Settings,
     moved: Arc<Notify>,
     metrics: Arc<Metrics>,
-) -> super::disk::Opened {
+) -> Opened {
     // Witnesses have the same records: none is to rewrite its log when the others do.
     let spread = draw() % 100;
     let bounds = Bounds {

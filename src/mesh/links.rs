@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::frame::Kind;
 use super::peers::PeerView;
 use super::shared::{Phase, Shared, Word};
-use super::tls::Identity;
+use super::tls::{Identity, LOOK_EVERY};
 use super::{doors, membership, sockets, traffic};
 use crate::replication::{Message, Name, encode};
 use crate::telemetry::Metrics;
@@ -142,8 +142,8 @@ impl Links {
         }
     }
 
-    /// Reads certificate, key and authorities anew. New connections use them; those that stand stay.
-    /// Changed files are noticed without this within a second.
+    /// Reads certificate, key and authorities anew. New connections use them, and links to peers whose
+    /// certificates they do not bear out end. Changed files are noticed without this within a second.
     ///
     /// # Errors
     /// When they cannot be used; the former ones stay in force.
@@ -208,6 +208,7 @@ fn tasks(
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(doors::accept(Arc::clone(shared), listener));
+    tasks.spawn(watch_files(Arc::clone(shared)));
     let words = Arc::new(tokio::sync::Mutex::new(spoken));
     tasks.spawn(membership::keep(Arc::clone(shared), config.membership.clone(), words));
     for peer in shared.peers.values() {
@@ -217,6 +218,20 @@ fn tasks(
         tasks.spawn(doors::ask_seed(Arc::clone(shared), seed.clone()));
     }
     tasks
+}
+
+/// Notices changes of certificate, key and authorities where no connection does.
+async fn watch_files(shared: Arc<Shared>) {
+    let look = async {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            shared.identity.current(clock::now());
+        }
+    };
+    tokio::select! {
+        () = look => {}
+        () = shared.reached(Phase::Leaving) => {}
+    }
 }
 
 /// Sees the end of each task.

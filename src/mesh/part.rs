@@ -112,8 +112,12 @@ impl Mesh {
         let now = clock::now();
         core.voice = Arc::new(LinkVoice(Arc::clone(links)));
         core.disk = disk;
-        core.reopen =
-            open.map(|open| Reopen { open: Box::new(open), tried: now.boot, forgets: false });
+        core.reopen = open.map(|open| Reopen {
+            open: Arc::new(open),
+            tried: now.boot,
+            coming: None,
+            forgets: false,
+        });
         core.take_part(start, now);
     }
 

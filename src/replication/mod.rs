@@ -40,7 +40,7 @@ pub use lease::{AHEAD_MOST, Lease, Stamp};
 pub use log::{Log, Piece};
 pub use message::{Beat, Beginning, Have, Holding, Message, Range, Recover};
 pub use mutation::Mutation;
-pub use quorum::{Standing, Standings, Testimony, WitnessSet};
+pub use quorum::{SetMark, Standing, Standings, Testimony, WitnessSet};
 pub use record::{Chain, Meaning, Record, Scope, meaning};
 pub use replica::{NodeState, Receipt, Refusal, Replica, Sizes};
 pub use retire::Step;

@@ -195,6 +195,15 @@ pub enum Notice {
         /// How many.
         sources: usize,
     },
+    /// A node holds other witnesses under the number that this node's have. Replies under the two do
+    /// not count together, so one of the two nodes has no lease, or neither, until both are told the
+    /// same.
+    OtherWitnesses {
+        /// The node.
+        node: Name,
+        /// The number.
+        number: u64,
+    },
     /// Another set of witnesses is in force.
     Witnesses {
         /// Its number.

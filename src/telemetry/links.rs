@@ -112,19 +112,22 @@ pub enum LinkClosed {
     Malformed,
     /// The network failed.
     Network,
+    /// What its peer had shown is not good any more.
+    Certificate,
     /// This node closes.
     Closing,
 }
 
 impl LinkClosed {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Peer,
         Self::Replaced,
         Self::Idle,
         Self::Stalled,
         Self::Malformed,
         Self::Network,
+        Self::Certificate,
         Self::Closing,
     ];
 
@@ -138,6 +141,7 @@ impl LinkClosed {
             Self::Stalled => "stalled",
             Self::Malformed => "malformed",
             Self::Network => "network",
+            Self::Certificate => "certificate",
             Self::Closing => "closing",
         }
     }

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod load;
+mod naming;
 
 use serde_json::{Value, json};
 

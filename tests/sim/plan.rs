@@ -109,6 +109,11 @@ pub(crate) enum Kind {
         node: usize,
         mask: u64,
     },
+    /// Its configuration names other witnesses under the number of those in force.
+    Misread {
+        node: usize,
+        members: Vec<usize>,
+    },
     /// A split that one node can reach both sides of.
     Bridge {
         node: usize,

@@ -16,7 +16,7 @@ const BLOCK: u64 = 40;
 
 /// Every planted bug, with a seed that finds it. A change of the protocol or the simulation moves
 /// these; `SIM_PLANTED=1` searches anew.
-const BUGS: [(Planted, u64); 30] = [
+const BUGS: [(Planted, u64); 33] = [
     (Planted::Core(Mutation::AcknowledgedBeforeMajority), 2),
     (Planted::Core(Mutation::AcknowledgedOverHole), 11),
     (Planted::Core(Mutation::DeadReplyCounted), 969),
@@ -37,6 +37,9 @@ const BUGS: [(Planted, u64); 30] = [
     (Planted::Core(Mutation::WallClockIgnored), 32),
     (Planted::Core(Mutation::RestartNotNoted), 34),
     (Planted::Core(Mutation::QuestionNumberIgnored), 1),
+    (Planted::Core(Mutation::SetKnownByNumber), 0),
+    (Planted::Core(Mutation::StateBeforeVector), 0),
+    (Planted::Core(Mutation::AppliedOnce), 0),
     (Planted::Edge(EdgeBug::InsertUnchecked), 0),
     (Planted::Edge(EdgeBug::LeaseAfterLookup), 20),
     (Planted::Edge(EdgeBug::CoarseClock), 4),

@@ -42,6 +42,8 @@ pub(crate) enum Thing {
     Hit,
     TooMany,
     Burst,
+    Misread,
+    OtherWitnesses,
     // What only nodes that lie, or a copied disk, would bring about; not demanded.
     Refused,
     Conflict,
@@ -91,6 +93,8 @@ pub(crate) const NAMES: [&str; THINGS] = [
     "Hit",
     "TooMany",
     "Burst",
+    "Misread",
+    "OtherWitnesses",
     "Refused",
     "Conflict",
 ];

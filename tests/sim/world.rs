@@ -40,6 +40,7 @@ pub(crate) enum Event {
     End { fault: usize },
     Load,
     Purge,
+    Audit,
 }
 
 /// More than this in one run is a storm of messages.
@@ -86,6 +87,7 @@ impl World {
                 locked_by: None,
                 processes: Vec::new(),
                 is_member: node < count,
+                misread: None,
                 links: (0, 0),
             });
         }
@@ -120,6 +122,7 @@ impl World {
         for fault in 0..world.plan.faults.len() {
             world.push(world.plan.faults[fault].at, Event::Begin { fault });
         }
+        world.push(TROUBLE + super::ending::AUDITED_AFTER, Event::Audit);
         world.push(SECOND / 2, Event::Load);
         world.push(SECOND, Event::Purge);
         world
@@ -241,7 +244,9 @@ impl World {
 
     fn settings(&self, node: usize) -> Settings {
         let cluster = &self.plan.cluster;
-        let members = cluster.witnesses.iter().map(|node| node_name(*node)).collect();
+        let misread = self.machines[node].misread.as_ref();
+        let members = misread.unwrap_or(&cluster.witnesses);
+        let members = members.iter().map(|node| node_name(*node)).collect();
         let witnesses = WitnessSet { number: 1, members, joining: None };
         let mut settings = Settings::new(node_name(node), self.roster.clone(), witnesses);
         settings.disk = cluster.disk;
@@ -302,6 +307,7 @@ impl World {
             Event::Resume { process } => self.resume(process),
             Event::Begin { fault } => super::faults::begin(self, fault),
             Event::End { fault } => super::faults::end(self, fault),
+            Event::Audit => super::ending::audit(self),
             Event::Load => self.load(),
             Event::Purge => self.purge_some(),
             Event::Tick { .. } => {}
@@ -460,6 +466,7 @@ impl World {
             Notice::Serving { .. } => Thing::Serving,
             Notice::Retired { .. } => Thing::Retired,
             Notice::Witnesses { .. } => Thing::WitnessesChanged,
+            Notice::OtherWitnesses { .. } => Thing::OtherWitnesses,
         });
     }
 
@@ -487,10 +494,16 @@ impl World {
         }
         let slow = self.plan.cluster.slow_disk && self.dice.percent(30);
         let delay = if slow { 3 * SECOND } else { 3 * MILLI };
+        let begun = self.processes[process].written_at.max(self.at);
         let done = self.at + self.dice.between(200, delay);
-        let done = done.max(self.processes[process].written_at);
+        let done = done.max(begun);
+        // One entry after the other: a process may end between any two of them.
+        let count = entries.len() as u64;
+        for (number, entry) in (1..).zip(entries) {
+            let safe = begun + (done - begun) * number / count;
+            self.network.writes.push((process, safe, vec![entry]));
+        }
         self.processes[process].written_at = done;
-        self.network.writes.push((process, done, entries));
         self.push(done, Event::Persisted { process, ticket });
     }
 

@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::clock;
+use crate::clock::{self, Now};
 use crate::config::{CertificateFiles, LinkLimits, Membership, Mesh, MeshNode, Seed};
 use crate::mesh::{Authority, Heard, LinkIdentity, Links, PeerState, PeerView};
 use crate::replication::{Identity, Incarnation, Message, Name, Record, Scope, Source};
@@ -83,6 +83,15 @@ impl Meshwork {
 
     fn write_certificate(&self, node: &str, by: usize) {
         let issued = self.authorities[by].issue(node, "pop", 1, clock::now()).unwrap();
+        fs::write(self.file(&format!("{node}.key")), issued.key).unwrap();
+        fs::write(self.file(&format!("{node}.pem")), issued.certificate).unwrap();
+    }
+
+    /// A certificate that is good for no longer than this.
+    pub(super) fn write_ending(&self, node: &str, after: Duration) {
+        let now = clock::now();
+        let wall = now.wall - Duration::from_secs(86_400) + after;
+        let issued = self.authorities[0].issue(node, "pop", 1, Now { wall, ..now }).unwrap();
         fs::write(self.file(&format!("{node}.key")), issued.key).unwrap();
         fs::write(self.file(&format!("{node}.pem")), issued.certificate).unwrap();
     }

@@ -129,7 +129,7 @@ impl Replica {
         now: Now,
     ) {
         let Some(stamp) = self.leasing.stamp(question, now, self.mutation) else { return };
-        if testimony.set > self.witnesses().number {
+        if testimony.set.number > self.witnesses().number {
             self.beat_to(from);
         }
         self.heed(from, &testimony, now);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::clock::Now;
 use crate::replication::disk::Entry;
-use crate::replication::identity::{Name, Source};
+use crate::replication::identity::{Identity, Name, Source};
 use crate::replication::message::Message;
 use crate::replication::mutation::Mutation;
 use crate::replication::record::Record;
@@ -165,12 +165,16 @@ impl Replica {
         let mut sources: Vec<&Source> =
             records.iter().map(|record| &record.identity.source).collect();
         sources.dedup();
+        let mut wanted: BTreeMap<&Source, u64> = BTreeMap::new();
         for record in records {
             self.log.push(record.clone());
-            if record.receipt && record.identity.source.node != self.settings.me {
-                let issuer = record.identity.source.node.clone();
-                self.send(&issuer, Message::Applied(record.identity.clone()));
+            let Identity { source, sequence } = &record.identity;
+            if record.receipt && source.node != self.settings.me {
+                wanted.insert(source, *sequence);
             }
+        }
+        for (source, sequence) in wanted {
+            self.report(source, sequence, now);
         }
         let acknowledgements =
             sources.into_iter().filter_map(|source| self.acknowledgement(source)).collect();
