@@ -149,7 +149,7 @@ fn pace(rate: u32, clients: u32) -> Interval {
 
 /// One in ten is not stored.
 fn target(turn: usize) -> String {
-    if turn % 10 == 0 { format!("/pass/{turn}") } else { "/stored".to_owned() }
+    if turn.is_multiple_of(10) { format!("/pass/{turn}") } else { "/stored".to_owned() }
 }
 
 /// What came is whole, whatever was asked for.
