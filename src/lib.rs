@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! 6 roof     cli  app
-//! 5 service  proxy  admin
+//! 5 service  proxy  admin  canary
 //! 4 doors    listener  origin  mesh
 //! 3 state    store  guard  audit
 //! 2 basics   config  telemetry  clock
@@ -16,6 +16,7 @@ pub mod admin;
 pub mod app;
 pub mod audit;
 pub mod balance;
+pub mod canary;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -29,7 +29,7 @@ const FLOORS: [&[&str]; 6] = [
     &["config", "telemetry", "clock"],
     &["store", "guard", "audit"],
     &["listener", "origin", "mesh"],
-    &["proxy", "admin"],
+    &["proxy", "admin", "canary"],
     &["cli", "app", "main"],
 ];
 

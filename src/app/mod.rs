@@ -10,6 +10,7 @@
 //! codings       a thread, where a policy codes: makes coded copies of stored responses
 //! ```
 
+mod canary;
 mod certificates;
 mod control;
 mod demo;
@@ -38,6 +39,7 @@ use tokio::sync::{mpsc, watch};
 use in_force::InForce;
 
 use crate::audit::{Audit, Signature};
+use crate::canary::Canary;
 use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::listener::{BindError, CertificateError, Context, Drain, TlsAcceptorState, bind};
@@ -74,6 +76,8 @@ pub struct Listening {
     pub watch: Option<SocketAddr>,
     /// Where the other nodes of the mesh connect.
     pub mesh: Option<SocketAddr>,
+    /// Where the nodes of the mesh fetch the canary's object.
+    pub canary: Option<SocketAddr>,
     /// SHA-256 of the certificate in hexadecimal, where TLS uses one made at start.
     pub self_made: Option<String>,
 }
@@ -161,6 +165,8 @@ pub(crate) struct Shared {
     audit: Audit,
     /// The other nodes, where there are any.
     mesh: Option<Arc<Mesh>>,
+    /// The prober of the mesh's promise, where there is one.
+    canary: Option<Arc<Canary>>,
     addresses: Listening,
     incarnation: String,
     started: Now,
@@ -220,6 +226,8 @@ impl Running {
             .build()
             .map_err(StartError::System)?;
         let doors = control::bind(&config, &control, &mut addresses)?;
+        let canary = canary::open(&config, &control, &metrics, &events)?;
+        addresses.canary = canary.as_ref().and_then(canary::Caged::address);
         let audit = audit(&config, &incarnation, &metrics)?;
         let own = Proxy::of_the_house(
             Arc::clone(&edge),
@@ -249,6 +257,7 @@ impl Running {
             log,
             audit,
             mesh: place.as_ref().map(|place| Arc::clone(&place.mesh)),
+            canary: canary.as_ref().map(|caged| Arc::clone(&caged.canary)),
             addresses,
             drain,
         });
@@ -273,6 +282,9 @@ impl Running {
         control.spawn(reload::run(Arc::clone(&shared), told, reread, asked));
         shared.listening.store(true, Ordering::Release);
         shared.tell_ready();
+        if let Some(canary) = canary {
+            canary.start(&shared, &control);
+        }
         Ok(Self { shared, control: Some(control), place, workers })
     }
 

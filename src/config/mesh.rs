@@ -13,7 +13,7 @@ use super::check::{EXPIRES_SOON, check_unique};
 use super::error::{Problem, nearest, shown};
 use super::file::{MeshDraft, NodeDraft};
 use super::reader::{Place, Sink};
-use super::{CertificateFiles, Node};
+use super::{Canary, CertificateFiles, Node, Site, canary};
 use crate::clock::Now;
 
 /// This node's part in a mesh. A node without one is alone.
@@ -53,6 +53,8 @@ pub struct Mesh {
     pub links: LinkLimits,
     /// Paces of the search for other nodes.
     pub membership: Membership,
+    /// This node's canary; `None`: it has none.
+    pub canary: Option<Canary>,
 }
 
 impl Mesh {
@@ -92,6 +94,7 @@ impl Mesh {
             purge_burst,
             links: LinkLimits::default(),
             membership: Membership::default(),
+            canary: None,
         }
     }
 
@@ -243,7 +246,13 @@ impl From<SocketAddr> for Seed {
 }
 
 /// Looks at how a mesh hangs together, with the node that it is for.
-pub(super) fn check(draft: MeshDraft, node: &Node, sink: &Sink, now: Now) -> Option<Mesh> {
+pub(super) fn check(
+    mut draft: MeshDraft,
+    (node, sites): (&Node, &[Site]),
+    sink: &Sink,
+    now: Now,
+) -> Option<Mesh> {
+    let canary = draft.canary.take();
     let names = draft.nodes.iter().map(|node| (node.name.value.as_str(), &node.name.place));
     check_unique("mesh node", names, sink);
     check_roster(&draft, node, sink);
@@ -262,6 +271,8 @@ pub(super) fn check(draft: MeshDraft, node: &Node, sink: &Sink, now: Now) -> Opt
         pop: pop.value,
         issues,
     });
+    let nodes: Vec<MeshNode> = nodes.collect();
+    let canary = canary.and_then(|canary| canary::check(canary, (node, &nodes), sites, sink));
     let witnesses = draft.witnesses?.value.into_iter().map(|found| found.value).collect();
     Some(
         Mesh {
@@ -270,7 +281,8 @@ pub(super) fn check(draft: MeshDraft, node: &Node, sink: &Sink, now: Now) -> Opt
             directory: draft.directory.map(|found| found.value),
             links: draft.links,
             membership: draft.membership,
-            ..Mesh::new(listen.value, identity, authorities, nodes.collect(), witnesses)
+            canary,
+            ..Mesh::new(listen.value, identity, authorities, nodes, witnesses)
         }
         .paced(draft.paces),
     )

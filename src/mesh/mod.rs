@@ -39,7 +39,7 @@ mod tests;
 pub use authority::{AUTHORITY_FILE, AUTHORITY_KEY_FILE, Authority, Issued as IssuedCertificate};
 pub use core::Surroundings;
 pub use handle::{
-    Busy, DiskView, Issued, LeaseView, LinkState, MeshView, NodeReceipt, NodeView, ReceiptState,
+    Busy, CanaryNodeView, CanaryView, DiskView, Issued, LeaseView, LinkState, MeshView, NodeReceipt, NodeView, ReceiptState,
     ReceiptView, SourceView, Until, Waited, WitnessView,
 };
 pub use links::{Heard, LinkIdentity, Links, MeshError};

@@ -95,6 +95,15 @@ pub enum What {
         /// Why, in a word.
         why: &'static str,
     },
+    /// A node showed what a purge had killed, later than it may: the canary saw it.
+    BrokenPromise {
+        /// Name of the node.
+        node: Arc<str>,
+        /// Name of the purge.
+        purge: Identity,
+        /// How long after its acknowledgement the node was asked.
+        after: Duration,
+    },
     /// The configuration was read anew.
     Reload(Box<ReloadTold>),
     /// The node began to drain.
@@ -169,6 +178,7 @@ impl What {
                 let purge = warm_up.purge.as_ref().map_or(0, String::len);
                 warm_up.id.len() + warm_up.token.len() + purge
             }
+            Self::BrokenPromise { node, purge, .. } => node.len() + purge.source.node.as_str().len(),
             Self::Acknowledged { identity, .. } | Self::RefusedRecord { identity } => {
                 identity.source.node.as_str().len()
             }

@@ -12,6 +12,7 @@ use prometheus::{
 };
 
 use super::breaker::{BreakerFamilies, BreakerMetrics};
+use super::canary::CanaryMetrics;
 use super::codings::CodingMetrics;
 use super::collect::Shelf;
 use super::leases::LeaseMetrics;
@@ -44,6 +45,8 @@ pub struct Metrics {
     pub leases: LeaseMetrics,
     /// The node's part in the mesh.
     pub mesh: MeshMetrics,
+    /// The canary.
+    pub canary: CanaryMetrics,
     /// The access log.
     pub log: LogMetrics,
     /// The node as a whole.
@@ -503,6 +506,7 @@ impl Metrics {
             sites,
             origins: OriginFamilies::new(&shelf, &strain),
             mesh: MeshMetrics::new(&shelf, config),
+            canary: CanaryMetrics::new(&shelf),
             log: LogMetrics {
                 written: shelf.counter("atoll_access_log_records_total", "Records written."),
                 dropped: shelf.counter(

@@ -6,6 +6,7 @@
 
 mod access_log;
 mod breaker;
+mod canary;
 mod codings;
 mod collect;
 mod file;
@@ -26,6 +27,7 @@ mod trace;
 
 pub use access_log::{AccessLog, Recorder};
 pub use breaker::{BreakerMetrics, Refused};
+pub use canary::{CanaryMetrics, CanaryOutcome};
 pub use codings::{CodingMetrics, CodingOutcome};
 pub use format::rfc3339;
 pub use hottest::{Hot, Hottest, Load, Weight};

@@ -10,6 +10,8 @@ mod balancing;
 #[cfg(test)]
 mod caching;
 #[cfg(test)]
+mod canary;
+#[cfg(test)]
 mod cases;
 #[cfg(test)]
 mod codings;

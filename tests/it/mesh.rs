@@ -18,7 +18,7 @@ use crate::support::{Edge, Origin, Reply, until};
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
 /// The nodes of a story, and what they are made of.
-struct Reef {
+pub(crate) struct Reef {
     folder: Folder,
     origin: Origin,
     nodes: Vec<Option<Edge>>,
@@ -37,7 +37,7 @@ impl Reef {
         reef
     }
 
-    fn before() -> Self {
+    pub(crate) fn before() -> Self {
         let folder = Folder::new();
         let authority = Authority::new(clock::now()).unwrap();
         authority.save(folder.path()).unwrap();
@@ -57,7 +57,7 @@ impl Reef {
     }
 
     /// The same, with another file.
-    fn begin_as(&mut self, node: usize, written: impl Fn(String) -> String) {
+    pub(crate) fn begin_as(&mut self, node: usize, written: impl Fn(String) -> String) {
         let edge = Edge::of_file(&written(self.file(node)));
         self.addresses[node] = Some(edge.mesh());
         self.nodes[node] = Some(edge);
@@ -100,7 +100,7 @@ impl Reef {
         text
     }
 
-    fn node(&self, node: usize) -> &Edge {
+    pub(crate) fn node(&self, node: usize) -> &Edge {
         self.nodes[node].as_ref().expect("a node that runs")
     }
 
@@ -113,7 +113,7 @@ impl Reef {
         view(self.node(node)).await
     }
 
-    async fn all_hold(&self) {
+    pub(crate) async fn all_hold(&self) {
         for edge in self.nodes.iter().flatten() {
             holds(edge, true).await;
         }

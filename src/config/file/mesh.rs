@@ -7,6 +7,7 @@ use super::super::error::Problem;
 use super::super::names::{parse_name, parse_seed};
 use super::super::reader::{Entry, Found, Place, Read, Table};
 use super::super::{LinkLimits, Membership, MeshPaces, Seed};
+use super::canary::{self, CanaryDraft};
 use crate::replication::FRAME_BYTES;
 
 /// The mesh as written.
@@ -24,6 +25,7 @@ pub(in crate::config) struct MeshDraft {
     pub(in crate::config) paces: MeshPaces,
     pub(in crate::config) links: LinkLimits,
     pub(in crate::config) membership: Membership,
+    pub(in crate::config) canary: Option<CanaryDraft>,
 }
 
 /// A node of the roster as written.
@@ -68,6 +70,7 @@ fn read_keys(table: &mut Table<'_>, folder: &Path) -> MeshDraft {
     let (links, membership) = (read_links(table), read_membership(table));
     let nodes = table.tables("node").unwrap_or_default();
     let nodes = nodes.into_iter().filter_map(node).collect();
+    let canary = canary::read(table.table("canary"), folder);
     let place = table.place.clone();
     MeshDraft {
         place,
@@ -83,6 +86,7 @@ fn read_keys(table: &mut Table<'_>, folder: &Path) -> MeshDraft {
         paces,
         links,
         membership,
+        canary,
     }
 }
 

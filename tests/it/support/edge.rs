@@ -359,6 +359,11 @@ impl Edge {
         self.addresses.watch.expect("a watch listener")
     }
 
+    /// Where nodes fetch the canary's object.
+    pub(crate) fn canary(&self) -> SocketAddr {
+        self.addresses.canary.expect("a canary")
+    }
+
     /// GET over a new connection.
     pub(crate) async fn get(&self, target: &str) -> Response {
         self.ask("GET", HOST, target, &[]).await
