@@ -7,7 +7,7 @@
 //! 6 roof     cli  app
 //! 5 service  proxy  admin  canary
 //! 4 doors    listener  origin  mesh
-//! 3 state    store  guard  audit
+//! 3 state    store  guard  audit  tickets
 //! 2 basics   config  telemetry  clock
 //! 1 ground   message  http1  semantics  purge  replication  route  balance  health  hooks
 //! ```
@@ -35,3 +35,4 @@ pub mod route;
 pub mod semantics;
 pub mod store;
 pub mod telemetry;
+pub mod tickets;

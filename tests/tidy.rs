@@ -27,7 +27,7 @@ const FLOORS: [&[&str]; 6] = [
         "hooks",
     ],
     &["config", "telemetry", "clock"],
-    &["store", "guard", "audit"],
+    &["store", "guard", "audit", "tickets"],
     &["listener", "origin", "mesh"],
     &["proxy", "admin", "canary"],
     &["cli", "app", "main"],

@@ -37,9 +37,13 @@ pub(super) fn open(
     let Some(settings) = config.mesh.as_ref().and_then(|mesh| mesh.canary.clone()) else {
         return Ok(None);
     };
-    let canary =
-        Canary::new(&settings, u64::from_be_bytes(random()), Arc::clone(metrics), Arc::clone(events))
-            .map_err(|why| StartError::Tls(format!("the canary: {why}")))?;
+    let canary = Canary::new(
+        &settings,
+        u64::from_be_bytes(random()),
+        Arc::clone(metrics),
+        Arc::clone(events),
+    )
+    .map_err(|why| StartError::Tls(format!("the canary: {why}")))?;
     let address = settings.listen;
     let door = control
         .block_on(TcpListener::bind(address))

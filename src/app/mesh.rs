@@ -17,6 +17,7 @@ use crate::proxy::Edge;
 use crate::purge::Selector;
 use crate::store::{Events, Purges};
 use crate::telemetry::Metrics;
+use crate::tickets::Tickets;
 
 /// The mesh with the runtime that carries its links.
 pub(super) struct Place {
@@ -29,11 +30,10 @@ pub(super) struct Place {
 pub(super) fn join(
     config: &Config,
     edge: &Arc<Edge>,
-    purges: &Arc<Purges>,
-    events: &Arc<Events>,
-    metrics: &Arc<Metrics>,
+    (purges, events, metrics): (&Arc<Purges>, &Arc<Events>, &Arc<Metrics>),
+    tickets: Option<Arc<Tickets>>,
 ) -> Result<Option<Place>, StartError> {
-    let Some(settings) = &config.mesh else { return Ok(None) };
+    let (Some(settings), Some(tickets)) = (&config.mesh, tickets) else { return Ok(None) };
     let links = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("mesh-links")
@@ -45,6 +45,7 @@ pub(super) fn join(
         events: Arc::clone(events),
         metrics: Arc::clone(metrics),
         localise: localise(vec![Arc::clone(edge)]),
+        tickets,
     };
     let mesh = Mesh::open(settings, &config.node, around, &links).map_err(StartError::Mesh)?;
     Ok(Some(Place { mesh, links }))

@@ -50,6 +50,7 @@ use crate::purge::Secret;
 use crate::replication::{self, Incarnation};
 use crate::store::{Events, FillLimits, Fills, PurgeLimits, Purges, Store, StoreLimits, What};
 use crate::telemetry::{AccessLog, LogError, Metrics, RequestIds};
+use crate::tickets::{KeyPaces, Tickets};
 
 pub use demo::{run_with_origin, with_origin};
 pub use reload::{Reread, Source};
@@ -200,7 +201,9 @@ impl Running {
         let events = Events::new(config.admin.events);
         let origins = Origins::new(&config.origins, Arc::clone(&limits), &metrics, &events)
             .map_err(StartError::Origin)?;
-        let (tls, fingerprint) = tls(&config)?;
+        let paces = config.mesh.as_ref().map(|mesh| KeyPaces::new(mesh.ticket_keys));
+        let tickets = paces.map(|paces| Tickets::new(paces, Arc::clone(&metrics)));
+        let (tls, fingerprint) = tls(&config, tickets.clone())?;
         let sockets = bind(&config.listeners, config.node.workers).map_err(StartError::Bind)?;
         let mut addresses = addresses(&config, sockets.first().map(|s| s.addresses()));
         addresses.self_made = fingerprint;
@@ -217,7 +220,7 @@ impl Running {
             Arc::clone(&metrics),
             Arc::clone(&context.pressure),
         ));
-        let place = mesh::join(&config, &edge, &purges, &events, &metrics)?;
+        let place = mesh::join(&config, &edge, (&purges, &events, &metrics), tickets)?;
         addresses.mesh = place.as_ref().and_then(mesh::Place::address);
         let control = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -434,14 +437,14 @@ fn audit(config: &Config, incarnation: &str, metrics: &Arc<Metrics>) -> Result<A
 type Tls = (Option<Arc<TlsAcceptorState>>, Option<String>);
 
 /// What the TLS listeners need: the certificates given, else one made here.
-fn tls(config: &Config) -> Result<Tls, StartError> {
+fn tls(config: &Config, tickets: Option<Arc<Tickets>>) -> Result<Tls, StartError> {
     if !config.listeners.iter().any(|listener| listener.tls) {
         return Ok((None, None));
     }
     let (certificates, fingerprint) = certificates::first(config)?;
     let certificates = Arc::new(certificates);
-    let acceptor =
-        TlsAcceptorState::new(certificates).map_err(|error| StartError::Tls(error.to_string()))?;
+    let acceptor = TlsAcceptorState::new(certificates, tickets)
+        .map_err(|error| StartError::Tls(error.to_string()))?;
     Ok((Some(acceptor), fingerprint))
 }
 

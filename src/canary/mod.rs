@@ -218,10 +218,7 @@ struct Purge {
     acknowledged: Now,
 }
 
-fn outcome(
-    purge: &Result<Identity, &'static str>,
-    nodes: &[(Arc<str>, Seen)],
-) -> CanaryOutcome {
+fn outcome(purge: &Result<Identity, &'static str>, nodes: &[(Arc<str>, Seen)]) -> CanaryOutcome {
     let mut states = nodes.iter().map(|(_, seen)| seen.state());
     match purge {
         Err(_) => CanaryOutcome::NotAcknowledged,

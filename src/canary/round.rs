@@ -234,8 +234,11 @@ mod tests {
     fn reading() -> impl Strategy<Value = Reading> {
         let unread = prop_oneof![Just(Unread::Connection), Just(Unread::Status)];
         prop_oneof![
-            (6_u64..8, 3_u64..6, 0_u64..4)
-                .prop_map(|(run, version, answer)| Ok(Object { run, version, answer })),
+            (6_u64..8, 3_u64..6, 0_u64..4).prop_map(|(run, version, answer)| Ok(Object {
+                run,
+                version,
+                answer
+            })),
             unread.prop_map(Err),
         ]
     }

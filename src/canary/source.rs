@@ -97,12 +97,17 @@ pub(super) async fn serve(
                     continue;
                 }
             },
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = stopped(&mut stop) => return,
         };
         if connections.len() < CONNECTIONS {
             connections.spawn(converse(Arc::clone(&source), stream));
         }
     }
+}
+
+/// Waits for the end. A sender that is gone has stopped, too.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 async fn converse(source: Arc<Source>, stream: TcpStream) {

@@ -96,12 +96,7 @@ pub(super) fn check(
     Some(Canary { listen, host, path, interval, timeout, ca: draft.ca, nodes })
 }
 
-fn check_name(
-    name: &str,
-    span: Option<std::ops::Range<usize>>,
-    roster: &[MeshNode],
-    sink: &Sink,
-) {
+fn check_name(name: &str, span: Option<std::ops::Range<usize>>, roster: &[MeshNode], sink: &Sink) {
     let names = || roster.iter().map(|node| node.name.as_str());
     if names().any(|known| known == name) {
         return;

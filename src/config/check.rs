@@ -39,7 +39,8 @@ pub(super) fn check(draft: Draft, sink: &Sink, now: Now) -> Option<Config> {
         .clone()
         .unwrap_or_else(|| Found::elsewhere(Some(ADMIN), "admin.address"));
     let mesh = draft.mesh.as_ref();
-    let canary = mesh.and_then(|mesh| mesh.canary.as_ref()).and_then(|canary| canary.listen.as_ref());
+    let canary =
+        mesh.and_then(|mesh| mesh.canary.as_ref()).and_then(|canary| canary.listen.as_ref());
     let mesh = mesh.and_then(|mesh| mesh.listen.as_ref()).into_iter().chain(canary);
     check_addresses(&listeners, &admin_address, draft.watch.as_ref().into_iter().chain(mesh), sink);
     check_admin(&admin_address, sink);

@@ -49,6 +49,8 @@ pub struct Mesh {
     pub purge_rate: u32,
     /// Purges that may come at once.
     pub purge_burst: u32,
+    /// How long one key of session tickets is used.
+    pub ticket_keys: Duration,
     /// Bounds and paces of the links.
     pub links: LinkLimits,
     /// Paces of the search for other nodes.
@@ -75,6 +77,7 @@ impl Mesh {
             log_bytes,
             purge_rate,
             purge_burst,
+            ticket_keys,
         } = MeshPaces::default();
         Self {
             listen,
@@ -92,6 +95,7 @@ impl Mesh {
             log_bytes,
             purge_rate,
             purge_burst,
+            ticket_keys,
             links: LinkLimits::default(),
             membership: Membership::default(),
             canary: None,
@@ -109,8 +113,19 @@ impl Mesh {
             log_bytes,
             purge_rate,
             purge_burst,
+            ticket_keys,
         } = paces;
-        Self { witness_set, lease, relays, log_records, log_bytes, purge_rate, purge_burst, ..self }
+        Self {
+            witness_set,
+            lease,
+            relays,
+            log_records,
+            log_bytes,
+            purge_rate,
+            purge_burst,
+            ticket_keys,
+            ..self
+        }
     }
 
     /// A node of the roster.
@@ -143,6 +158,8 @@ pub struct MeshPaces {
     pub purge_rate: u32,
     /// Purges that may come at once.
     pub purge_burst: u32,
+    /// How long one key of session tickets is used.
+    pub ticket_keys: Duration,
 }
 
 impl Default for MeshPaces {
@@ -155,6 +172,7 @@ impl Default for MeshPaces {
             log_bytes: 256 << 20,
             purge_rate: 2_000,
             purge_burst: 10_000,
+            ticket_keys: Duration::from_secs(4 * 3_600),
         }
     }
 }

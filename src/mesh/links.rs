@@ -13,9 +13,10 @@ use super::frame::Kind;
 use super::peers::PeerView;
 use super::shared::{Phase, Shared, Word};
 use super::tls::Identity;
-use super::{doors, membership, sockets, traffic};
+use super::{doors, membership, sockets, tickets, traffic};
 use crate::replication::{Message, Name, encode};
 use crate::telemetry::Metrics;
+use crate::tickets::Tickets;
 use crate::{clock, config};
 
 /// Datagrams of membership that may wait.
@@ -30,6 +31,8 @@ pub struct LinkIdentity {
     pub pop: Name,
     /// Randomness for jitter and for the choices of membership.
     pub seed: u64,
+    /// Keys of session tickets, which the nodes share.
+    pub tickets: Arc<Tickets>,
 }
 
 /// A message with the certified name of the peer that sent it.
@@ -166,6 +169,7 @@ fn tasks(
     tasks.spawn(doors::accept(Arc::clone(shared), listener));
     let words = Arc::new(tokio::sync::Mutex::new(spoken));
     tasks.spawn(membership::keep(Arc::clone(shared), config.membership.clone(), words));
+    tasks.spawn(tickets::keep(Arc::clone(shared)));
     for peer in shared.peers.values() {
         tasks.spawn(doors::keep(Arc::clone(shared), Arc::clone(peer)));
     }

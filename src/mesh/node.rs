@@ -79,7 +79,8 @@ impl Mesh {
         around.purges.publish_lease(None);
         let (said, heard) = mpsc::channel(HEARD);
         let (name, pop) = (Name::from(node.name.as_str()), Name::from(node.pop.as_str()));
-        let identity = LinkIdentity { name: name.clone(), pop, seed: draw() };
+        let tickets = Arc::clone(&around.tickets);
+        let identity = LinkIdentity { name: name.clone(), pop, seed: draw(), tickets };
         let metrics = Arc::clone(&around.metrics);
         let links = runtime.block_on(Links::open(config, identity, said, metrics))?;
         let voice = Arc::new(LinkVoice(Arc::clone(&links)));

@@ -178,7 +178,9 @@ impl What {
                 let purge = warm_up.purge.as_ref().map_or(0, String::len);
                 warm_up.id.len() + warm_up.token.len() + purge
             }
-            Self::BrokenPromise { node, purge, .. } => node.len() + purge.source.node.as_str().len(),
+            Self::BrokenPromise { node, purge, .. } => {
+                node.len() + purge.source.node.as_str().len()
+            }
             Self::Acknowledged { identity, .. } | Self::RefusedRecord { identity } => {
                 identity.source.node.as_str().len()
             }

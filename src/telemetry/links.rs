@@ -160,13 +160,15 @@ pub enum Traffic {
     Witness,
     /// Membership.
     Membership,
+    /// Keys of session tickets.
+    Keys,
     /// The link itself.
     Link,
 }
 
 impl Traffic {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Record,
         Self::Acknowledge,
         Self::Lease,
@@ -174,6 +176,7 @@ impl Traffic {
         Self::Repair,
         Self::Witness,
         Self::Membership,
+        Self::Keys,
         Self::Link,
     ];
 
@@ -186,6 +189,7 @@ impl Traffic {
             Self::Repair => "repair",
             Self::Witness => "witness",
             Self::Membership => "membership",
+            Self::Keys => "keys",
             Self::Link => "link",
         }
     }

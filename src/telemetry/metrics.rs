@@ -23,6 +23,7 @@ use super::process;
 use super::sites::{Counted, SiteMetrics, Sites};
 use super::strain::StrainMetrics;
 use super::stripes::Counter;
+use super::tickets::TicketMetrics;
 use crate::config::{Config, Site};
 use crate::message::Refusal;
 
@@ -47,6 +48,8 @@ pub struct Metrics {
     pub mesh: MeshMetrics,
     /// The canary.
     pub canary: CanaryMetrics,
+    /// Keys of session tickets.
+    pub tickets: TicketMetrics,
     /// The access log.
     pub log: LogMetrics,
     /// The node as a whole.
@@ -507,6 +510,7 @@ impl Metrics {
             origins: OriginFamilies::new(&shelf, &strain),
             mesh: MeshMetrics::new(&shelf, config),
             canary: CanaryMetrics::new(&shelf),
+            tickets: TicketMetrics::new(&shelf),
             log: LogMetrics {
                 written: shelf.counter("atoll_access_log_records_total", "Records written."),
                 dropped: shelf.counter(

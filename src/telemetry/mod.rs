@@ -23,6 +23,7 @@ mod record;
 mod sites;
 mod strain;
 mod stripes;
+mod tickets;
 mod trace;
 
 pub use access_log::{AccessLog, Recorder};
@@ -41,6 +42,7 @@ pub use record::{Record, Tagged};
 pub use sites::SiteMetrics;
 pub use strain::{Glitch, StrainMetrics};
 pub use stripes::Counter;
+pub use tickets::TicketMetrics;
 pub use trace::{RequestId, RequestIds, TraceParent};
 
 #[cfg(test)]

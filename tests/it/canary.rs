@@ -19,11 +19,11 @@ async fn start(source: &Relay, doors: [SocketAddr; 3]) -> Reef {
          [[site]]\nname = \"canary\"\nhosts = [{CANARY:?}]\norigin = \"canary\"\n",
         source.address
     );
-    let mut prober = format!(
-        "[mesh.canary]\nlisten = \"127.0.0.1:0\"\nhost = {CANARY:?}\ninterval = \"1s\"\n"
-    );
+    let mut prober =
+        format!("[mesh.canary]\nlisten = \"127.0.0.1:0\"\nhost = {CANARY:?}\ninterval = \"1s\"\n");
     for (name, door) in ["a", "b", "c"].into_iter().zip(doors) {
-        let _ = writeln!(prober, "[[mesh.canary.node]]\nname = \"{name}\"\nurl = \"http://{door}\"");
+        let _ =
+            writeln!(prober, "[[mesh.canary.node]]\nname = \"{name}\"\nurl = \"http://{door}\"");
     }
     let mut reef = Reef::before();
     for node in [1, 2] {

@@ -90,6 +90,8 @@ mod stale;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod tickets;
+#[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod tunnels;

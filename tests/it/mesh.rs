@@ -20,7 +20,7 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 /// The nodes of a story, and what they are made of.
 pub(crate) struct Reef {
     folder: Folder,
-    origin: Origin,
+    pub(crate) origin: Origin,
     nodes: Vec<Option<Edge>>,
     /// Where each can be reached, once it was started.
     addresses: Vec<Option<SocketAddr>>,
@@ -58,7 +58,7 @@ impl Reef {
 
     /// The same, with another file.
     pub(crate) fn begin_as(&mut self, node: usize, written: impl Fn(String) -> String) {
-        let edge = Edge::of_file(&written(self.file(node)));
+        let edge = Edge::from_file(&written(self.file(node)), Folder::new());
         self.addresses[node] = Some(edge.mesh());
         self.nodes[node] = Some(edge);
     }
@@ -105,7 +105,7 @@ impl Reef {
     }
 
     /// Ends a node without a farewell to its clients.
-    async fn end(&mut self, node: usize) {
+    pub(crate) async fn end(&mut self, node: usize) {
         self.nodes[node].take().expect("a node that runs").ends().await;
     }
 

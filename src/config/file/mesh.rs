@@ -101,8 +101,16 @@ fn node(mut table: Table<'_>) -> Option<NodeDraft> {
 
 fn read_paces(table: &mut Table<'_>) -> MeshPaces {
     let mut paces = MeshPaces::default();
-    let MeshPaces { witness_set, lease, relays, log_records, log_bytes, purge_rate, purge_burst } =
-        &mut paces;
+    let MeshPaces {
+        witness_set,
+        lease,
+        relays,
+        log_records,
+        log_bytes,
+        purge_rate,
+        purge_burst,
+        ticket_keys,
+    } = &mut paces;
     table.count("witness_set", witness_set, 1..=u64::MAX);
     table.time("lease", lease, 200..=1_800);
     table.count("relays", relays, 1..=16);
@@ -110,6 +118,7 @@ fn read_paces(table: &mut Table<'_>) -> MeshPaces {
     table.size("log_bytes", log_bytes, 1 << 20..=1 << 40);
     table.count("purge_rate", purge_rate, 1..=1_000_000);
     table.count("purge_burst", purge_burst, 1..=10_000_000);
+    table.time("ticket_keys", ticket_keys, 1_000..=3 * 86_400_000);
     paces
 }
 
