@@ -278,6 +278,12 @@ impl View {
                 let data = json!({ "at": at, "id": identity.dotted() });
                 self.sites.is_none().then(|| ("refused-record", data.to_string()))
             }
+            What::BrokenPromise { node, purge, after } => {
+                let data = json!({
+                    "at": at, "node": &**node, "id": purge.dotted(), "after_ms": milliseconds(*after),
+                });
+                self.sites.is_none().then(|| ("broken-promise", data.to_string()))
+            }
             What::Distrust { epoch, why } => {
                 Some(("distrust", json!({ "at": at, "epoch": epoch, "why": why }).to_string()))
             }

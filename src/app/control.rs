@@ -183,7 +183,8 @@ impl Control for Shared {
 
     fn mesh(&self, now: Now) -> MeshView {
         if let Some(mesh) = &self.mesh {
-            return mesh.view(now);
+            let canary = self.canary.as_ref().and_then(|canary| canary.last(now));
+            return MeshView { canary, ..mesh.view(now) };
         }
         let epoch = self.purges.epoch();
         let last = self.past(1, &|_| true).first().map_or(0, |past| past.applied.sequence);

@@ -19,6 +19,7 @@ use crate::proxy::Edge;
 use crate::purge::Selector;
 use crate::store::{Events, Purges};
 use crate::telemetry::Metrics;
+use crate::tickets::Tickets;
 
 /// Time for the first lease of a process that takes over: there are none where the witnesses are away,
 /// and the process before had none either then.
@@ -40,11 +41,10 @@ pub(super) fn prepare(
     config: &Config,
     (context, inherited): (&Context, &mut Inherited),
     edge: &Arc<Edge>,
-    purges: &Arc<Purges>,
-    events: &Arc<Events>,
-    metrics: &Arc<Metrics>,
+    (purges, events, metrics): (&Arc<Purges>, &Arc<Events>, &Arc<Metrics>),
+    tickets: Option<Arc<Tickets>>,
 ) -> Result<Option<Place>, StartError> {
-    let Some(settings) = &config.mesh else { return Ok(None) };
+    let (Some(settings), Some(tickets)) = (&config.mesh, tickets) else { return Ok(None) };
     let links = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("mesh-links")
@@ -56,6 +56,7 @@ pub(super) fn prepare(
         events: Arc::clone(events),
         metrics: Arc::clone(metrics),
         localise: localise(vec![Arc::clone(edge)]),
+        tickets,
     };
     let address = settings.listen;
     let fail = |error| StartError::Mesh(MeshError::Listen { address, error });

@@ -10,6 +10,7 @@
 //! codings       a thread, where a policy codes: makes coded copies of stored responses
 //! ```
 
+mod canary;
 mod certificates;
 mod control;
 mod demo;
@@ -40,6 +41,7 @@ use tokio::sync::{mpsc, watch};
 use in_force::InForce;
 
 use crate::audit::{Audit, Signature};
+use crate::canary::Canary;
 use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::listener::{BindError, CertificateError, Context, Drain, TlsAcceptorState, bind_beside};
@@ -50,6 +52,7 @@ use crate::purge::Secret;
 use crate::replication::{self, Incarnation};
 use crate::store::{Events, FillLimits, Fills, PurgeLimits, Purges, Store, StoreLimits, What};
 use crate::telemetry::{AccessLog, LogError, Metrics, RequestIds};
+use crate::tickets::{KeyPaces, Tickets};
 
 pub use demo::{run_with_origin, with_origin};
 pub use reload::{Reread, Source};
@@ -77,6 +80,8 @@ pub struct Listening {
     pub watch: Option<SocketAddr>,
     /// Where the other nodes of the mesh connect.
     pub mesh: Option<SocketAddr>,
+    /// Where the nodes of the mesh fetch the canary's object.
+    pub canary: Option<SocketAddr>,
     /// SHA-256 of the certificate in hexadecimal, where TLS uses one made at start.
     pub self_made: Option<String>,
 }
@@ -169,6 +174,8 @@ pub(crate) struct Shared {
     audit: Audit,
     /// The other nodes, where there are any.
     mesh: Option<Arc<Mesh>>,
+    /// The prober of the mesh's promise, where there is one.
+    canary: Option<Arc<Canary>>,
     addresses: Listening,
     incarnation: String,
     started: Now,
@@ -212,7 +219,9 @@ impl Running {
         let events = Events::new(config.admin.events);
         let origins = Origins::new(&config.origins, Arc::clone(&limits), &metrics, &events)
             .map_err(StartError::Origin)?;
-        let (tls, fingerprint) = tls(&config)?;
+        let paces = config.mesh.as_ref().map(|mesh| KeyPaces::new(mesh.ticket_keys));
+        let tickets = paces.map(|paces| Tickets::new(paces, Arc::clone(&metrics)));
+        let (tls, fingerprint) = tls(&config, tickets.clone())?;
         let (sockets, kept) = bind_beside(&config.listeners, config.node.workers, &mut inherited)
             .map_err(StartError::Bind)?;
         let mut addresses = addresses(&config, sockets.first().map(|s| s.addresses()));
@@ -231,7 +240,8 @@ impl Running {
             Arc::clone(&context.pressure),
         ));
         let doors = (&*context, &mut inherited);
-        let place = mesh::prepare(&config, doors, &edge, &purges, &events, &metrics)?;
+        let state = (&purges, &events, &metrics);
+        let place = mesh::prepare(&config, doors, &edge, state, tickets)?;
         addresses.mesh = place.as_ref().and_then(mesh::Place::address);
         let control = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -241,6 +251,8 @@ impl Running {
             .map_err(StartError::System)?;
         context.keep(kept);
         let doors = control::bind(&config, &context, &mut inherited, &mut addresses)?;
+        let canary = canary::open(&config, (&context, &mut inherited), &metrics, &events)?;
+        addresses.canary = canary.as_ref().and_then(canary::Caged::address);
         upgrade::leave_over(&inherited);
         drop(inherited);
         let (succession, upgrades) = upgrade::Succession::new(program, &context);
@@ -274,6 +286,7 @@ impl Running {
             log,
             audit,
             mesh: place.as_ref().map(|place| Arc::clone(&place.mesh)),
+            canary: canary.as_ref().map(|caged| Arc::clone(&caged.canary)),
             addresses,
             drain,
         });
@@ -301,6 +314,9 @@ impl Running {
         shared.listening.store(true, Ordering::Release);
         shared.tell_ready();
         control::open(&shared, &control, &desk, doors)?;
+        if let Some(canary) = canary {
+            canary.start(&shared, &control)?;
+        }
         let told = in_force::Told { proxies, context, tls, desk, runtime };
         control.spawn(reload::run(Arc::clone(&shared), told, reread, asked));
         control.spawn(upgrade::run(Arc::clone(&shared), upgrades));
@@ -458,14 +474,14 @@ fn audit(config: &Config, incarnation: &str, metrics: &Arc<Metrics>) -> Result<A
 type Tls = (Option<Arc<TlsAcceptorState>>, Option<String>);
 
 /// What the TLS listeners need: the certificates given, else one made here.
-fn tls(config: &Config) -> Result<Tls, StartError> {
+fn tls(config: &Config, tickets: Option<Arc<Tickets>>) -> Result<Tls, StartError> {
     if !config.listeners.iter().any(|listener| listener.tls) {
         return Ok((None, None));
     }
     let (certificates, fingerprint) = certificates::first(config)?;
     let certificates = Arc::new(certificates);
-    let acceptor =
-        TlsAcceptorState::new(certificates).map_err(|error| StartError::Tls(error.to_string()))?;
+    let acceptor = TlsAcceptorState::new(certificates, tickets)
+        .map_err(|error| StartError::Tls(error.to_string()))?;
     Ok((Some(acceptor), fingerprint))
 }
 

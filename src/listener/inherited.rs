@@ -26,11 +26,13 @@ pub enum Purpose {
     Watch,
     /// The other nodes of the mesh.
     Mesh,
+    /// Nodes that fetch the canary's object.
+    Canary,
 }
 
 impl Purpose {
     /// Every purpose.
-    pub const ALL: [Self; 4] = [Self::Clients, Self::Admin, Self::Watch, Self::Mesh];
+    pub const ALL: [Self; 5] = [Self::Clients, Self::Admin, Self::Watch, Self::Mesh, Self::Canary];
 
     /// Its word.
     #[must_use]
@@ -40,6 +42,7 @@ impl Purpose {
             Self::Admin => "admin",
             Self::Watch => "watch",
             Self::Mesh => "mesh",
+            Self::Canary => "canary",
         }
     }
 }

@@ -38,6 +38,7 @@ use crate::replication::{
 };
 use crate::store::{Applied, Events, Purges, What};
 use crate::telemetry::Metrics;
+use crate::tickets::Tickets;
 
 /// First time for which a node hears nothing after a fault in the protocol; it doubles with each.
 const DEAF: Duration = Duration::from_millis(100);
@@ -68,6 +69,8 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
     /// What selectors mean here.
     pub localise: Localise,
+    /// Keys of session tickets, which the nodes share.
+    pub tickets: Arc<Tickets>,
 }
 
 /// The protocol core with what it acts on.

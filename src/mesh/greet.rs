@@ -25,6 +25,7 @@ use super::peers::{Attached, Candidate, Peer};
 use super::rule::Dialled;
 use super::shared::{Shared, Word};
 use super::sockets;
+use super::tickets;
 use super::tls::{Shown, certified};
 use crate::clock;
 use crate::replication::Name;
@@ -193,6 +194,7 @@ fn note(shared: &Shared, peer: &Peer, attached: Attached) {
     }
     tracing::info!(peer = %peer.name, pop = %peer.pop, "a link is up");
     let _ = shared.words.try_send(Word::Up(peer.name.clone()));
+    tickets::tell(shared, peer);
 }
 
 /// Where the peer listens: by its own word, or where it is seen if that names no host.

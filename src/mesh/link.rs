@@ -299,6 +299,11 @@ impl Incoming<'_> {
                 self.datagram(body, bytes);
                 Ok(())
             }
+            Some(Kind::Keys) => {
+                self.shared.metrics().received(Traffic::Keys, bytes);
+                self.shared.me.tickets.take(&body, clock::now());
+                Ok(())
+            }
             Some(small @ (Kind::Ping | Kind::Pong | Kind::Bye | Kind::Nudge)) => {
                 self.shared.metrics().received(Traffic::Link, bytes);
                 self.small(small, &body)
@@ -343,7 +348,7 @@ impl Incoming<'_> {
             // Nothing more is to be written here; its own end follows.
             Kind::Bye => detach(self.shared, self.peer, self.id),
             Kind::Nudge | Kind::Hello | Kind::Message => {}
-            Kind::Part | Kind::LastPart | Kind::Datagram => {}
+            Kind::Part | Kind::LastPart | Kind::Datagram | Kind::Keys => {}
         }
         Ok(())
     }

@@ -16,9 +16,10 @@ use super::frame::Kind;
 use super::peers::PeerView;
 use super::shared::{Phase, Shared, Word};
 use super::tls::{Identity, LOOK_EVERY};
-use super::{doors, membership, sockets, traffic};
+use super::{doors, membership, sockets, tickets, traffic};
 use crate::replication::{Message, Name, encode};
 use crate::telemetry::Metrics;
+use crate::tickets::Tickets;
 use crate::{clock, config};
 
 /// Datagrams of membership that may wait.
@@ -35,6 +36,8 @@ pub struct LinkIdentity {
     pub pop: Name,
     /// Randomness for jitter and for the choices of membership.
     pub seed: u64,
+    /// Keys of session tickets, which the nodes share.
+    pub tickets: Arc<Tickets>,
 }
 
 /// A message with the certified name of the peer that sent it.
@@ -211,6 +214,7 @@ fn tasks(
     tasks.spawn(watch_files(Arc::clone(shared)));
     let words = Arc::new(tokio::sync::Mutex::new(spoken));
     tasks.spawn(membership::keep(Arc::clone(shared), config.membership.clone(), words));
+    tasks.spawn(tickets::keep(Arc::clone(shared)));
     for peer in shared.peers.values() {
         tasks.spawn(doors::keep(Arc::clone(shared), Arc::clone(peer)));
     }

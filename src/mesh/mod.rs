@@ -30,6 +30,7 @@ mod queue;
 mod rule;
 mod shared;
 mod sockets;
+mod tickets;
 mod tls;
 mod traffic;
 mod view;
@@ -40,8 +41,8 @@ mod tests;
 pub use authority::{AUTHORITY_FILE, AUTHORITY_KEY_FILE, Authority, Issued as IssuedCertificate};
 pub use core::Surroundings;
 pub use handle::{
-    Busy, DiskView, Issued, LeaseView, LinkState, MeshView, NodeReceipt, NodeView, ReceiptState,
-    ReceiptView, SourceView, Until, Waited, WitnessView,
+    Busy, CanaryNodeView, CanaryView, DiskView, Issued, LeaseView, LinkState, MeshView,
+    NodeReceipt, NodeView, ReceiptState, ReceiptView, SourceView, Until, Waited, WitnessView,
 };
 pub use links::{Heard, LinkIdentity, Links, MeshError};
 pub use meant::{Local, Localise};

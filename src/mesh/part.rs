@@ -84,8 +84,12 @@ impl Mesh {
     pub fn take_part(self: &Arc<Self>) -> Result<(), MeshError> {
         let seat = &self.seat;
         let (said, heard) = mpsc::channel(HEARD);
-        let who = LinkIdentity { name: seat.name.clone(), pop: seat.pop.clone(), seed: draw() };
-        let metrics = Arc::clone(&self.first().around.metrics);
+        let (metrics, tickets) = {
+            let around = &self.first().around;
+            (Arc::clone(&around.metrics), Arc::clone(&around.tickets))
+        };
+        let (name, pop) = (seat.name.clone(), seat.pop.clone());
+        let who = LinkIdentity { name, pop, seed: draw(), tickets };
         let socket = seat.socket().map_err(|error| seat.listen(error))?;
         let links = {
             let _inside = seat.runtime.enter();

@@ -42,7 +42,7 @@ pub use message::{Beat, Beginning, Have, Holding, Message, Range, Recover};
 pub use mutation::Mutation;
 pub use quorum::{SetMark, Standing, Standings, Testimony, WitnessSet};
 pub use record::{Chain, Meaning, Record, Scope, meaning};
-pub use replica::{NodeState, Receipt, Refusal, Replica, Sizes};
+pub use replica::{NodeState, PROMISE, Receipt, Refusal, Replica, Sizes};
 pub use retire::Step;
 pub use roster::Roster;
 pub use settings::{Action, Event, Notice, Reset, ResetWhy, Settings, Start};

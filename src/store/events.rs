@@ -95,6 +95,15 @@ pub enum What {
         /// Why, in a word.
         why: &'static str,
     },
+    /// A node showed what a purge had killed, later than it may: the canary saw it.
+    BrokenPromise {
+        /// Name of the node.
+        node: Arc<str>,
+        /// Name of the purge.
+        purge: Identity,
+        /// How long after its acknowledgement the node was asked.
+        after: Duration,
+    },
     /// The configuration was read anew.
     Reload(Box<ReloadTold>),
     /// Another process was to take over.
@@ -181,6 +190,9 @@ impl What {
             Self::WarmUp(warm_up) => {
                 let purge = warm_up.purge.as_ref().map_or(0, String::len);
                 warm_up.id.len() + warm_up.token.len() + purge
+            }
+            Self::BrokenPromise { node, purge, .. } => {
+                node.len() + purge.source.node.as_str().len()
             }
             Self::Acknowledged { identity, .. } | Self::RefusedRecord { identity } => {
                 identity.source.node.as_str().len()

@@ -164,13 +164,15 @@ pub enum Traffic {
     Witness,
     /// Membership.
     Membership,
+    /// Keys of session tickets.
+    Keys,
     /// The link itself.
     Link,
 }
 
 impl Traffic {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Record,
         Self::Acknowledge,
         Self::Lease,
@@ -178,6 +180,7 @@ impl Traffic {
         Self::Repair,
         Self::Witness,
         Self::Membership,
+        Self::Keys,
         Self::Link,
     ];
 
@@ -190,6 +193,7 @@ impl Traffic {
             Self::Repair => "repair",
             Self::Witness => "witness",
             Self::Membership => "membership",
+            Self::Keys => "keys",
             Self::Link => "link",
         }
     }

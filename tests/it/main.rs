@@ -10,6 +10,8 @@ mod balancing;
 #[cfg(test)]
 mod caching;
 #[cfg(test)]
+mod canary;
+#[cfg(test)]
 mod cases;
 #[cfg(test)]
 mod codings;
@@ -87,6 +89,8 @@ mod segments;
 mod stale;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tickets;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]

@@ -61,7 +61,7 @@ impl Reef {
 
     /// The same, with another file.
     pub(crate) fn begin_as(&mut self, node: usize, written: impl Fn(String) -> String) {
-        let edge = Edge::of_file(&written(self.file(node)));
+        let edge = Edge::from_file(&written(self.file(node)), Folder::new());
         self.addresses[node] = Some(edge.mesh());
         self.nodes[node] = Some(edge);
     }

@@ -199,7 +199,10 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let configured: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let open: Vec<OpenSocket> = (0..150)
-            .map(|number| OpenSocket::of(Purpose::ALL[number % 4], configured, &listener).unwrap())
+            .map(|number| {
+                OpenSocket::of(Purpose::ALL[number % Purpose::ALL.len()], configured, &listener)
+                    .unwrap()
+            })
             .collect();
         ours.give(&open).unwrap();
         ours.begin(listener.as_fd()).unwrap();

@@ -17,6 +17,7 @@ use crate::config::{CertificateFiles, LinkLimits, Membership, Mesh, MeshNode, Se
 use crate::mesh::{Authority, Heard, LinkIdentity, Links, PeerState, PeerView};
 use crate::replication::{Identity, Incarnation, Message, Name, Record, Scope, Source};
 use crate::telemetry::{LinkClosed, Metrics, test_config};
+use crate::tickets::{KeyPaces, Tickets};
 
 /// Longest that anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -240,7 +241,8 @@ impl Drop for Meshwork {
 async fn start(config: Mesh, name: Name, room: usize) -> Running {
     let (sender, heard) = mpsc::channel(room);
     let metrics = Metrics::new(&test_config());
-    let node = LinkIdentity { name, pop: "pop".into(), seed: 7 };
+    let tickets = Tickets::new(KeyPaces::new(Duration::from_secs(3_600)), Arc::clone(&metrics));
+    let node = LinkIdentity { name, pop: "pop".into(), seed: 7, tickets };
     let links = Links::open(&config, node, sender, Arc::clone(&metrics)).await.unwrap();
     Running { links, heard, metrics }
 }

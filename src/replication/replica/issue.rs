@@ -32,7 +32,7 @@ const TOLD_AGAIN: usize = 64;
 const PAYLOAD_BYTES: usize = 60 << 10;
 
 /// Within T after the acknowledgement, every node that has not applied a purge is without a lease.
-const T: Duration = Duration::from_secs(2);
+pub const T: Duration = Duration::from_secs(2);
 
 /// Why a purge was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

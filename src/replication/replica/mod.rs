@@ -40,7 +40,7 @@ use ask::Leasing;
 use attest::Witness;
 use change::Changes;
 use issue::Issuer;
-pub use issue::{NodeState, Receipt, Refusal};
+pub use issue::{NodeState, Receipt, Refusal, T as PROMISE};
 use receive::Waiting;
 use repair::Repair;
 use report::Reports;
