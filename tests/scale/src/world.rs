@@ -206,6 +206,11 @@ impl World {
         &self.nodes[node].replica
     }
 
+    /// One way between two nodes, without jitter.
+    pub(crate) fn one_way(&self, from: usize, to: usize) -> u64 {
+        self.paths.one_way(self.nodes[from].pop, self.nodes[to].pop)
+    }
+
     /// Nodes without a lease.
     pub(crate) fn without_lease(&self) -> usize {
         let now = now(self.at);
