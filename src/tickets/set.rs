@@ -14,6 +14,7 @@
 //! Ages are told, not moments: no clock is compared between nodes. What a message takes on its way makes a
 //! key look younger, so of several ages the oldest counts.
 
+use std::fmt;
 use std::time::Duration;
 
 /// Most keys of the mesh; the oldest go first. Three are in use at any time.
@@ -71,6 +72,14 @@ pub(super) struct Key {
     pub(super) secret: KeySecret,
     /// Its age when it was told.
     pub(super) age: Duration,
+}
+
+/// Without the secret: what is shown gets written down.
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = u128::from_be_bytes(self.name);
+        f.debug_struct("Key").field("name", &name).field("age", &self.age).finish_non_exhaustive()
+    }
 }
 
 /// A key as it is held.

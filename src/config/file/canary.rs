@@ -26,7 +26,7 @@ pub(super) fn read(mut table: Table<'_>, folder: &Path) -> Option<CanaryDraft> {
 }
 
 fn read_keys(table: &mut Table<'_>, folder: &Path) -> CanaryDraft {
-    let listen = table.required("listen", "\"192.0.2.1:9090\"");
+    let listen = table.required("listen", "\"192.0.2.1:7947\"");
     let host = table.required_parsed("host", "\"canary.example\"", parse_host);
     let mut paces = CanaryPaces::default();
     let CanaryPaces { path, interval, timeout } = &mut paces;
