@@ -5,10 +5,14 @@ use std::time::{Duration, SystemTime};
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge};
 
 use super::collect::Shelf;
+use crate::config::Config;
 
 /// Upper bounds of the buckets of the time for which old versions were seen, in seconds. The first is for
 /// nodes that never showed one; 2 is what the promise allows.
 const OLD_BOUNDS: [f64; 10] = [0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0];
+
+/// What a round may prove of a node, in words.
+const STATES: [&str; 3] = ["kept", "broken", "unknown"];
 
 /// What a round came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,7 +54,7 @@ pub struct CanaryMetrics {
 }
 
 impl CanaryMetrics {
-    pub(super) fn new(shelf: &Shelf<'_>) -> Self {
+    pub(super) fn new(shelf: &Shelf<'_>, config: &Config) -> Self {
         let rounds = shelf.counters(
             "atoll_canary_rounds_total",
             "Rounds of the canary, by what they came to.",
@@ -59,17 +63,24 @@ impl CanaryMetrics {
         for outcome in CanaryOutcome::ALL {
             rounds.with_label_values(&[outcome.label()]);
         }
+        let nodes = shelf.counters(
+            "atoll_canary_nodes_total",
+            "What rounds of the canary proved of each node.",
+            &["node", "state"],
+        );
+        let canary = config.mesh.iter().filter_map(|mesh| mesh.canary.as_ref());
+        for node in canary.flat_map(|canary| &canary.nodes) {
+            for state in STATES {
+                nodes.with_label_values(&[&node.name, state]);
+            }
+        }
         Self {
             broken: shelf.counter(
                 "atoll_canary_broken_promises_total",
                 "Nodes that showed a purged version later than they may, once a round.",
             ),
             rounds,
-            nodes: shelf.counters(
-                "atoll_canary_nodes_total",
-                "What rounds of the canary proved of each node.",
-                &["node", "state"],
-            ),
+            nodes,
             old: shelf.histograms(
                 "atoll_canary_old_seconds",
                 "How long after its purge was acknowledged a version was last seen on a node.",

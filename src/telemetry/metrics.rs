@@ -509,7 +509,7 @@ impl Metrics {
             sites,
             origins: OriginFamilies::new(&shelf, &strain),
             mesh: MeshMetrics::new(&shelf, config),
-            canary: CanaryMetrics::new(&shelf),
+            canary: CanaryMetrics::new(&shelf, config),
             tickets: TicketMetrics::new(&shelf),
             log: LogMetrics {
                 written: shelf.counter("atoll_access_log_records_total", "Records written."),

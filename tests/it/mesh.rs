@@ -22,7 +22,7 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 
 /// The nodes of a story, and what they are made of.
 pub(crate) struct Reef {
-    folder: Folder,
+    pub(crate) folder: Folder,
     pub(crate) origin: Origin,
     pub(crate) nodes: Vec<Option<Edge>>,
     /// Where each can be reached, once it was started.
