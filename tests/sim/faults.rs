@@ -59,7 +59,8 @@ pub(crate) fn begin(world: &mut World, number: usize) {
         | Kind::Bridge { .. }
         | Kind::Flap { .. }
         | Kind::Replay { .. }
-        | Kind::Garbage { .. } => {}
+        | Kind::Garbage { .. }
+        | Kind::SlowDisk { .. } => {}
     }
     world.push(ends, Event::End { fault: number });
 }

@@ -109,6 +109,10 @@ pub(crate) enum Kind {
         node: usize,
         mask: u64,
     },
+    /// Its disk takes seconds to write.
+    SlowDisk {
+        node: usize,
+    },
     /// Its configuration names other witnesses under the number of those in force.
     Misread {
         node: usize,

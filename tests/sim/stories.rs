@@ -11,13 +11,13 @@ pub(crate) fn draw(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut at = CALM + dice.below(3 * SECOND);
     while at < TROUBLE - 18 * SECOND {
-        let lasts = match dice.below(10) {
+        let lasts = match dice.below(11) {
             0 => forgotten(cluster, at, dice, &mut faults),
             1 => two_processes(cluster, at, dice, &mut faults),
             2 => generation(cluster, at, dice, &mut faults),
             3 => retired(cluster, at, dice, &mut faults),
             4 => unwritten(cluster, at, dice, &mut faults),
-            8 => torn(cluster, at, dice, &mut faults),
+            8 | 9 => torn(cluster, at, dice, &mut faults),
             7 => misread(cluster, at, dice, &mut faults),
             6 => holed(cluster, at, dice, &mut faults),
             5 => changed(cluster, at, dice, &mut faults),
@@ -126,13 +126,15 @@ fn unwritten(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<F
 /// disk writes that down. Then it and the one that knows less are alone.
 fn torn(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {
     let ([a, _b, c], rest) = cast(cluster, dice);
-    (cluster.disk, cluster.slow_disk) = (true, true);
+    cluster.disk = true;
+    cluster.wide_micros = cluster.wide_micros.min(40 * MILLI);
     let apart = mask(&[c, rest[1]]);
     let split = dice.between(2 * SECOND, 4 * SECOND);
     let (turn, down) = (at + split, 200 * MILLI);
-    let ends = turn + down + dice.between(200 * MILLI, 1_500 * MILLI);
+    let ends = turn + down + dice.between(250 * MILLI, 750 * MILLI);
     faults.push(Fault { at, lasts: split, kind: Kind::Split { mask: apart } });
     faults.push(Fault { at: turn, lasts: down, kind: Kind::Forget { node: a } });
+    faults.push(Fault { at: turn, lasts: ends - turn, kind: Kind::SlowDisk { node: a } });
     let bridge = Kind::Bridge { node: a, mask: apart };
     faults.push(Fault { at: turn, lasts: ends - turn, kind: bridge });
     faults.push(Fault { at: ends, lasts: down, kind: Kind::Restart { node: a } });

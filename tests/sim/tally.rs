@@ -44,6 +44,7 @@ pub(crate) enum Thing {
     Burst,
     Misread,
     OtherWitnesses,
+    Torn,
     // What only nodes that lie, or a copied disk, would bring about; not demanded.
     Refused,
     Conflict,
@@ -95,6 +96,7 @@ pub(crate) const NAMES: [&str; THINGS] = [
     "Burst",
     "Misread",
     "OtherWitnesses",
+    "Torn",
     "Refused",
     "Conflict",
 ];

@@ -15,7 +15,7 @@ use super::machine::{Clock, Machine, Process};
 use super::network::Network;
 use super::observer::{Broken, Observer};
 use super::origin::{OBJECTS, Object, Strength, Version};
-use super::plan::{HEALING, MILLI, Plan, SECOND, TROUBLE};
+use super::plan::{HEALING, Kind, MILLI, Plan, SECOND, TROUBLE};
 use super::tally::{Tally, Thing};
 
 /// Which bug is planted, if any.
@@ -227,6 +227,10 @@ impl World {
     pub(crate) fn kill(&mut self, process: usize) {
         self.flush_disks();
         self.network.writes.retain(|write| write.0 != process);
+        let half = self.network.halves.remove(&process);
+        if half.is_some_and(|(from, until)| (from..until).contains(&self.at)) {
+            self.tally.count(Thing::Torn);
+        }
         let node = self.processes[process].machine;
         self.processes[process].alive = false;
         self.processes[process].inbox.clear();
@@ -492,15 +496,24 @@ impl World {
             // Told to write although the log is another's: nothing is safe, nothing is said.
             return;
         }
-        let slow = self.plan.cluster.slow_disk && self.dice.percent(30);
+        let machine = self.processes[process].machine;
+        let slowest =
+            self.network.active.iter().any(|(_, kind)| *kind == Kind::SlowDisk { node: machine });
+        let slow = slowest || self.plan.cluster.slow_disk && self.dice.percent(30);
         let delay = if slow { 3 * SECOND } else { 3 * MILLI };
         let begun = self.processes[process].written_at.max(self.at);
         let done = self.at + self.dice.between(200, delay);
         let done = done.max(begun);
-        // One entry after the other: a process may end between any two of them.
-        let count = entries.len() as u64;
-        for (number, entry) in (1..).zip(entries) {
-            let safe = begun + (done - begun) * number / count;
+        // One entry after the other: a process may end between any two of them. The slowest disk hangs
+        // with the last one.
+        let soon = begun + (done - begun) / if slowest { 16 } else { 1 };
+        let mut times: Vec<u64> =
+            entries.iter().skip(1).map(|_| self.dice.between(begun, soon)).collect();
+        times.sort_unstable();
+        if let Some(half) = times.first() {
+            self.network.halves.insert(process, (*half, done));
+        }
+        for (entry, safe) in entries.into_iter().zip(times.into_iter().chain([done])) {
             self.network.writes.push((process, safe, vec![entry]));
         }
         self.processes[process].written_at = done;

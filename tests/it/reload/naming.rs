@@ -15,7 +15,7 @@ async fn what_a_purge_could_not_name_is_no_hit_when_its_name_is_back() {
     let origin = origin();
     let plan = |keys: &str| Edge::before(&origin).site(keys);
     let edge = plan(LESS).start_from_file();
-    edge.fill("/a?utm_source=x").await.expect(200, "v1", "");
+    edge.fill("/a?utm_source=x").await.expect(200, "v1", "stored");
     edge.get("/a?utm_source=y").await.expect(200, "v1", "hit");
     edge.becomes(&plan("key_query = \"all\"")).await;
     edge.purge_path("/a?utm_source=x").await;
