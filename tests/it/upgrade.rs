@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -205,6 +206,25 @@ async fn a_new_process_that_fails_leaves_the_old_one_untouched_and_says_why() {
     std::fs::write(&file, plan.toml()).unwrap();
     program.upgrade().await;
     assert_ne!(incarnation(&program).await, before);
+}
+
+#[tokio::test]
+async fn a_new_process_that_says_nothing_in_its_time_is_ended_and_the_old_one_goes_on() {
+    let origin = origin();
+    let (_folder, file) = written(&Edge::before(&origin).limits("upgrade = \"1s\""));
+    let versions = Versions::new();
+    let program = versions.run(&file);
+    let before = incarnation(&program).await;
+    std::fs::write(versions.path("silent"), "#!/bin/sh\necho $$ >\"$0.pid\"\nexec sleep 60\n")
+        .unwrap();
+    let may_run = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(versions.path("silent"), may_run).unwrap();
+    versions.install("silent");
+    let answer = program.manage("POST", "/v1/upgrade", None).await;
+    assert_eq!(json_of(&answer)["code"], "silent", "{answer:?}");
+    let pid = std::fs::read_to_string(versions.path("atoll.pid")).unwrap();
+    assert!(gone(pid.trim().parse().unwrap()), "it is left over");
+    assert_eq!(incarnation(&program).await, before);
 }
 
 #[tokio::test]

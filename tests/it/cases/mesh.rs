@@ -151,7 +151,7 @@ pub(super) const PROOFS: [(&str, &str, &[&str]); 22] = [
         "a million purges missed",
         &["scale/tests/quick who_missed_many_purges_catches_up_in_few_batches"],
     ),
-    ("G32", "thirty thousand nodes", &["scale/tests/quick small_meshes_keep_the_goals"]),
+    ("G32", "thirty thousand nodes", &["scale/tests/quick small_meshes_add_little_to_the_way"]),
 ];
 
 /// A tag on everything that the origin serves.
