@@ -27,6 +27,7 @@ use tokio::sync::Notify;
 use super::disk::{Bounds, Disk, Opened, Trouble};
 use super::handle::{Busy, Issued};
 use super::meant::Localise;
+use super::overheard::{Overheard, Told};
 use super::part::Part;
 use super::payload;
 use super::peers::PeerView;
@@ -549,46 +550,6 @@ pub(super) fn open_disk(
         }
     }
     opened
-}
-
-/// What a message says beside what the core makes of it.
-struct Overheard {
-    from: Name,
-    what: Told,
-}
-
-enum Told {
-    Applied(Identity),
-    Records(u64),
-    Beat(Source, u64),
-    Other,
-}
-
-impl Overheard {
-    fn of(event: &Event) -> Option<Self> {
-        let Event::Message { from, message } = event else { return None };
-        let what = match message {
-            Message::Applied(identity) => Told::Applied(identity.clone()),
-            Message::Records(records) => Told::Records(records.len() as u64),
-            Message::Beat(beat) => Told::Beat(beat.source.clone(), beat.mark.sequence),
-            Message::Record { .. }
-            | Message::Vector(_)
-            | Message::Beyond(_)
-            | Message::Adopt { .. }
-            | Message::Answer { .. }
-            | Message::Compare
-            | Message::Want(_)
-            | Message::Acknowledge { .. }
-            | Message::Ask { .. }
-            | Message::Relayed { .. }
-            | Message::Recover(_)
-            | Message::Begin(_)
-            | Message::Joined { .. }
-            | Message::Conflict(_)
-            | Message::Witnesses(_) => Told::Other,
-        };
-        Some(Self { from: from.clone(), what })
-    }
 }
 
 fn reason(why: ResetWhy) -> &'static str {

@@ -23,6 +23,7 @@ mod links;
 mod meant;
 mod membership;
 mod node;
+mod overheard;
 mod part;
 mod payload;
 mod peers;
