@@ -157,7 +157,7 @@ impl Plan {
         let mut dice = Dice::new(seed);
         let mut cluster = Cluster::draw(&mut dice);
         let mut faults = Vec::new();
-        if dice.percent(40) {
+        if dice.percent(60) {
             faults = super::stories::draw(&mut cluster, &mut dice);
         }
         let count = if faults.is_empty() { dice.between(1, 9) } else { dice.below(4) };

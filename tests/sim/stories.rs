@@ -11,13 +11,13 @@ pub(crate) fn draw(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut at = CALM + dice.below(3 * SECOND);
     while at < TROUBLE - 18 * SECOND {
-        let lasts = match dice.below(11) {
-            0 => forgotten(cluster, at, dice, &mut faults),
-            1 => two_processes(cluster, at, dice, &mut faults),
-            2 => generation(cluster, at, dice, &mut faults),
+        let lasts = match dice.below(13) {
+            0 | 9 => forgotten(cluster, at, dice, &mut faults),
+            1 | 10 => two_processes(cluster, at, dice, &mut faults),
+            2 | 11 => generation(cluster, at, dice, &mut faults),
             3 => retired(cluster, at, dice, &mut faults),
             4 => unwritten(cluster, at, dice, &mut faults),
-            8 | 9 => torn(cluster, at, dice, &mut faults),
+            8 => torn(cluster, at, dice, &mut faults),
             7 => misread(cluster, at, dice, &mut faults),
             6 => holed(cluster, at, dice, &mut faults),
             5 => changed(cluster, at, dice, &mut faults),
