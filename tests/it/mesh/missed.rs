@@ -206,16 +206,22 @@ async fn story(count: u64) -> Told {
     node.signal("CONT");
     let during = Meter::start(&node, &load);
     let mut most = resident;
-    until("what was missed", || {
+    loop {
         most = most.max(node.resident());
-        async { applied(&view(&node).await) == count + 1 }
-    })
-    .await;
+        let seen = view(&node).await;
+        if applied(&seen) == count + 1 {
+            break;
+        }
+        assert!(during.seconds() < 60.0, "{seen}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let seconds = during.seconds();
     let (busy, hits) = during.read();
     let epochs = view(&node).await["epoch"].as_u64().unwrap() - epoch;
     let after = Meter::start(&node, &load);
-    until("as many hits in peace", || async { after.read().1 >= hits.max(1_000) }).await;
+    while after.read().1 < hits.max(1_000) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let (quiet, _) = after.read();
     load.over.store(true, Ordering::Relaxed);
     let told = Told { seconds, share: busy / quiet, epochs, more_bytes: most - resident };
