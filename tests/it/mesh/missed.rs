@@ -19,6 +19,7 @@ use atoll::store::{Author, Events, Purges};
 use atoll::telemetry::Metrics;
 use serde_json::Value;
 use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 
 use crate::support::binary::Binary;
 use crate::support::certificate::Folder;
@@ -118,15 +119,16 @@ async fn view(node: &Binary) -> Value {
 struct Load {
     hits: Arc<AtomicU64>,
     over: Arc<AtomicBool>,
+    clients: JoinSet<()>,
 }
 
 impl Load {
     fn start(node: &Binary) -> Self {
-        let load = Self { hits: Arc::default(), over: Arc::default() };
+        let mut load = Self { hits: Arc::default(), over: Arc::default(), clients: JoinSet::new() };
         for client in 0..CLIENTS {
             let (address, hits, over) =
                 (node.plain, Arc::clone(&load.hits), Arc::clone(&load.over));
-            tokio::spawn(async move {
+            load.clients.spawn(async move {
                 let mut connection = Connection::open(address).await;
                 let mut next = client;
                 while !over.load(Ordering::Relaxed) {
@@ -139,6 +141,11 @@ impl Load {
             });
         }
         load
+    }
+
+    async fn end(self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.clients.join_all().await;
     }
 }
 
@@ -223,7 +230,7 @@ async fn story(count: u64) -> Told {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let (quiet, _) = after.read();
-    load.over.store(true, Ordering::Relaxed);
+    load.end().await;
     let told = Told { seconds, share: busy / quiet, epochs, more_bytes: most - resident };
     println!("{count} missed purges, {hits} hits meanwhile: {told:?}");
     told
