@@ -26,6 +26,7 @@ mod node;
 mod payload;
 mod peers;
 mod queue;
+mod reopen;
 mod rule;
 mod shared;
 mod sockets;

@@ -22,12 +22,13 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::core::{Core, Reopen, Roster, Surroundings, Voice, draw, open_disk};
+use super::core::{Core, Roster, Surroundings, Voice, draw};
 use super::handle::{Busy, Issued, MeshView, ReceiptView, Until, Waited};
 use super::links::{Heard, LinkIdentity, Links, MeshError};
 use super::meant::Localise;
 use super::payload;
 use super::peers::PeerView;
+use super::reopen::{Reopen, open_disk};
 use crate::clock::{self, Now};
 use crate::config;
 use crate::purge::{Selector, Strength};

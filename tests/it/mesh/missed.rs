@@ -132,6 +132,10 @@ impl Load {
                 let mut connection = Connection::open(address).await;
                 let mut next = client;
                 while !over.load(Ordering::Relaxed) {
+                    if next % (CLIENTS * 500) == client {
+                        // A node lets a connection go after so many requests.
+                        connection = Connection::open(address).await;
+                    }
                     let target = format!("/asked/{}", next % ASKED);
                     let answer = connection.get(HOST, &target, &[]).await;
                     hits.fetch_add(u64::from(answer.cache().contains("hit")), Ordering::Relaxed);
