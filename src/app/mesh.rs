@@ -118,16 +118,22 @@ fn here(edge: &Edge, said: &Selector) -> Vec<Selector> {
         return Vec::new();
     };
     let Some(site) = edge.answering_site(host) else { return Vec::new() };
-    let host = host.to_owned();
     match said {
         Selector::Url { target, .. } => {
-            let stored = edge.stored_target(&host, target.clone());
-            let url =
-                |target| Selector::Url { site: Arc::clone(&site), host: host.clone(), target };
-            vec![url(target.clone()), url(stored)]
+            let stored = edge.stored_target(host, target.clone());
+            let elsewhere = said.site() != Some(&site);
+            let targets =
+                [elsewhere.then(|| target.clone()), (stored != *target).then_some(stored)];
+            let url = |target| {
+                let (site, host) = (Arc::clone(&site), host.clone());
+                Selector::Url { site, host, target }
+            };
+            targets.into_iter().flatten().map(url).collect()
         }
-        Selector::Prefix { path, .. } => vec![Selector::Prefix { site, host, path: path.clone() }],
-        Selector::Host { .. } => vec![Selector::Host { site, host }],
+        Selector::Prefix { path, .. } => {
+            vec![Selector::Prefix { site, host: host.clone(), path: path.clone() }]
+        }
+        Selector::Host { .. } => vec![Selector::Host { site, host: host.clone() }],
         Selector::Tag { .. } | Selector::Glob { .. } | Selector::Site { .. } | Selector::All => {
             Vec::new()
         }

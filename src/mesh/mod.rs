@@ -28,6 +28,7 @@ mod part;
 mod payload;
 mod peers;
 mod queue;
+mod reopen;
 mod rule;
 mod shared;
 mod sockets;

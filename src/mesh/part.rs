@@ -17,10 +17,11 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::core::{Core, Reopen, draw, open_disk};
+use super::core::{Core, draw};
 use super::disk::Opened;
 use super::links::{LinkIdentity, Links, MeshError, identity};
 use super::node::{HEARD, LinkVoice, Mesh};
+use super::reopen::{Reopen, open_disk};
 use super::tls::Identity;
 use crate::clock::{self, Now};
 use crate::config;

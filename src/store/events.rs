@@ -258,6 +258,23 @@ impl Events {
         });
     }
 
+    /// How many it keeps at most.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Counts events that nobody can read any more, since more of them come at once than are kept. Those
+    /// before them go.
+    pub(super) fn pass_over(&self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        let mut ring = self.ring();
+        ring.newest += count as u64;
+        ring.kept.clear();
+        ring.bytes = 0;
+    }
+
     /// Tells a purge in its parts.
     pub(super) fn purged(
         &self,

@@ -1,6 +1,7 @@
 //! Three nodes in three PoPs, each a whole edge, over real links: what is purged on one is purged on
 //! all, and whoever cannot know that asks the origin.
 
+mod missed;
 mod rotation;
 mod upgrade;
 

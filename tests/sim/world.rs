@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use atoll::replication::{
-    Action, Entry, Event as Input, Message, Mutation, Name, Notice, Replica, ResetWhy, Saved,
-    Settings, Start, WitnessSet,
+    Action, Event as Input, Message, Mutation, Name, Notice, Replica, ResetWhy, Saved, Settings,
+    Start, WitnessSet,
 };
 
 use super::dice::Dice;
@@ -15,7 +15,7 @@ use super::machine::{Clock, Machine, Process};
 use super::network::Network;
 use super::observer::{Broken, Observer};
 use super::origin::{OBJECTS, Object, Strength, Version};
-use super::plan::{HEALING, Kind, MILLI, Plan, SECOND, TROUBLE};
+use super::plan::{HEALING, MILLI, Plan, SECOND, TROUBLE};
 use super::tally::{Tally, Thing};
 
 /// Which bug is planted, if any.
@@ -488,49 +488,6 @@ impl World {
         let old = self.plan.cluster.old_version[self.processes[process].machine];
         if old && issued.purge.newer {
             self.tally.count(Thing::Unreadable);
-        }
-    }
-
-    fn persist(&mut self, process: usize, ticket: u64, entries: Vec<Entry>) {
-        if !self.processes[process].has_disk {
-            // Told to write although the log is another's: nothing is safe, nothing is said.
-            return;
-        }
-        let machine = self.processes[process].machine;
-        let slowest =
-            self.network.active.iter().any(|(_, kind)| *kind == Kind::SlowDisk { node: machine });
-        let slow = slowest || self.plan.cluster.slow_disk && self.dice.percent(30);
-        let delay = if slow { 3 * SECOND } else { 3 * MILLI };
-        let begun = self.processes[process].written_at.max(self.at);
-        let done = self.at + self.dice.between(200, delay);
-        let done = done.max(begun);
-        // One entry after the other: a process may end between any two of them. The slowest disk hangs
-        // with the last one.
-        let soon = begun + (done - begun) / if slowest { 16 } else { 1 };
-        let mut times: Vec<u64> =
-            entries.iter().skip(1).map(|_| self.dice.between(begun, soon)).collect();
-        times.sort_unstable();
-        if let Some(half) = times.first() {
-            self.network.halves.insert(process, (*half, done));
-        }
-        for (entry, safe) in entries.into_iter().zip(times.into_iter().chain([done])) {
-            self.network.writes.push((process, safe, vec![entry]));
-        }
-        self.processes[process].written_at = done;
-        self.push(done, Event::Persisted { process, ticket });
-    }
-
-    /// Moves what is safe by now to the disks.
-    pub(crate) fn flush_disks(&mut self) {
-        let at = self.at;
-        let (done, waiting): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.network.writes).into_iter().partition(|write| write.1 <= at);
-        self.network.writes = waiting;
-        for (process, _, entries) in done {
-            let node = self.processes[process].machine;
-            if let Some(disk) = &mut self.machines[node].disk {
-                entries.into_iter().for_each(|entry| disk.replay(entry));
-            }
         }
     }
 
