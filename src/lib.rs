@@ -5,9 +5,9 @@
 //!
 //! ```text
 //! 6 roof     cli  app
-//! 5 service  proxy  admin
+//! 5 service  proxy  admin  canary
 //! 4 doors    listener  origin  mesh
-//! 3 state    store  guard  audit
+//! 3 state    store  guard  audit  tickets
 //! 2 basics   config  telemetry  clock
 //! 1 ground   message  http1  semantics  purge  replication  route  balance  health  hooks
 //! ```
@@ -16,6 +16,7 @@ pub mod admin;
 pub mod app;
 pub mod audit;
 pub mod balance;
+pub mod canary;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -34,3 +35,4 @@ pub mod route;
 pub mod semantics;
 pub mod store;
 pub mod telemetry;
+pub mod tickets;

@@ -27,9 +27,9 @@ const FLOORS: [&[&str]; 6] = [
         "hooks",
     ],
     &["config", "telemetry", "clock"],
-    &["store", "guard", "audit"],
+    &["store", "guard", "audit", "tickets"],
     &["listener", "origin", "mesh"],
-    &["proxy", "admin"],
+    &["proxy", "admin", "canary"],
     &["cli", "app", "main"],
 ];
 

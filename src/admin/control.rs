@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::reload::Reloading;
+use super::upgrade::Upgrading;
 use crate::audit::Audit;
 use crate::clock::Now;
 use crate::health::Order;
@@ -64,6 +65,9 @@ pub trait Control: Send + Sync + 'static {
 
     /// Reads the configuration anew, and puts it in force if all of it can be; `by` asked for it.
     fn reload(&self, by: &str) -> Reloading;
+
+    /// Starts the program anew and hands over to it, or goes on; `by` asked for it.
+    fn upgrade(&self, by: &str) -> Upgrading;
 
     /// Begins to drain, as SIGTERM does. Asking again changes nothing.
     fn drain(&self, now: Now);

@@ -255,6 +255,14 @@ impl View {
                 let data = json!({ "at": at, "origin": origin, "state": state, "why": why });
                 seen.then(|| ("origin", data.to_string()))
             }
+            What::Upgrade(told) => {
+                let whole = self.sites.is_none();
+                let data = json!({
+                    "at": at, "outcome": told.outcome, "by": whole.then_some(&told.by),
+                    "why": told.why.as_ref().filter(|_| whole),
+                });
+                Some(("upgrade", data.to_string()))
+            }
             What::Acknowledged { identity, after } => {
                 let data = json!({
                     "at": at, "id": identity.dotted(), "after_ms": milliseconds(*after),
@@ -269,6 +277,12 @@ impl View {
             What::RefusedRecord { identity } => {
                 let data = json!({ "at": at, "id": identity.dotted() });
                 self.sites.is_none().then(|| ("refused-record", data.to_string()))
+            }
+            What::BrokenPromise { node, purge, after } => {
+                let data = json!({
+                    "at": at, "node": &**node, "id": purge.dotted(), "after_ms": milliseconds(*after),
+                });
+                self.sites.is_none().then(|| ("broken-promise", data.to_string()))
             }
             What::Distrust { epoch, why } => {
                 Some(("distrust", json!({ "at": at, "epoch": epoch, "why": why }).to_string()))

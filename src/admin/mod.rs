@@ -32,6 +32,7 @@ mod site;
 mod standing;
 mod status;
 mod successor;
+mod upgrade;
 mod warm;
 
 use std::net::{IpAddr, SocketAddr};
@@ -57,6 +58,7 @@ pub use server::{Desk, Surface, serve};
 use site::AdminSite;
 use standing::purge_id;
 pub use standing::{mesh_alone, receipt_alone};
+pub use upgrade::{NotUpgraded, Upgraded, Upgrading};
 
 use crate::audit::{Act, Written};
 use crate::clock::{self, Now};
@@ -149,7 +151,7 @@ pub struct Seen {
 type Then = fn(&Admin, &Call<'_>, Seen) -> Result<Work, Problem>;
 
 /// Every route; `docs/openapi.yaml` describes the same.
-pub static ROUTES: [Route; 22] = [
+pub static ROUTES: [Route; 23] = [
     Route { method: Method::GET, path: "/metrics", access: Access::Open(health::metrics) },
     Route { method: Method::GET, path: "/healthz", access: Access::Open(health::alive) },
     Route { method: Method::GET, path: "/readyz", access: Access::Open(health::ready) },
@@ -222,6 +224,11 @@ pub static ROUTES: [Route; 22] = [
         method: Method::POST,
         path: "/v1/reload",
         access: Access::Walking(Scope::Config, reload::reload),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/upgrade",
+        access: Access::Walking(Scope::Config, upgrade::upgrade),
     },
     Route {
         method: Method::POST,

@@ -170,6 +170,7 @@ pub fn mesh_alone(last: &PurgeId, pop: &str, epoch: u64) -> MeshView {
         receipts: 0,
         epoch,
         disk: None,
+        canary: None,
     }
 }
 

@@ -132,6 +132,12 @@ impl Control for Played {
         Box::pin(std::future::ready(Ok(done)))
     }
 
+    fn upgrade(&self, by: &str) -> Upgrading {
+        self.told.lock().unwrap().push("upgrade");
+        let done = Upgraded { pid: 77, program: format!("asked by {by}"), took_ms: 1.0 };
+        Box::pin(std::future::ready(Ok(done)))
+    }
+
     fn drain(&self, _now: Now) {
         self.told.lock().unwrap().push("drain");
         *self.draining.lock().unwrap() = true;

@@ -2,7 +2,7 @@
 //! to this process.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener as Socket};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,12 +14,13 @@ use tokio::runtime::Runtime;
 use super::{Listening, Shared, StartError, supervise};
 use crate::admin::{
     Admin, Control, Desk, Fetch, Identity, ListenerStatus, NodeStatus, Purging, Readiness,
-    Reloading, StoreClass, Surface, Waiting, mesh_alone, receipt_alone, serve,
+    Reloading, StoreClass, Surface, Upgrading, Waiting, mesh_alone, receipt_alone, serve,
 };
 use crate::audit::Audit;
 use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::health::Order;
+use crate::listener::{self, Context, Inherited, OpenSocket, Purpose};
 use crate::mesh::{Busy, Issued, MeshView, ReceiptView, Until};
 use crate::message::{Refusal, RequestHead};
 use crate::origin::{OriginStatus, UnknownEndpoint};
@@ -32,33 +33,37 @@ use crate::telemetry::{Hot, Load, Weight};
 
 /// The admin and watch listeners, bound.
 pub(super) struct Doors {
-    admin: Option<TcpListener>,
-    watch: Option<TcpListener>,
+    admin: Option<Socket>,
+    watch: Option<Socket>,
 }
 
-/// Binds the admin and watch listeners.
+/// Binds the admin and watch listeners, or takes up those that are open.
 pub(super) fn bind(
     config: &Config,
-    control: &Runtime,
+    context: &Context,
+    inherited: &mut Inherited,
     addresses: &mut Listening,
 ) -> Result<Doors, StartError> {
-    let open = |address: Option<SocketAddr>| match address {
-        None => Ok(None),
-        Some(address) => control
-            .block_on(TcpListener::bind(address))
-            .map(Some)
-            .map_err(|error| StartError::Admin { address, error }),
+    let mut open = |purpose, address: Option<SocketAddr>| {
+        let Some(address) = address else { return Ok(None) };
+        let fail = |error| StartError::Admin { address, error };
+        let socket = match inherited.take(purpose, address).into_iter().next() {
+            Some(socket) => socket,
+            None => listener::bind_alone(address).map_err(fail)?,
+        };
+        context.keep(vec![OpenSocket::of(purpose, address, &socket).map_err(fail)?]);
+        Ok(Some(socket))
     };
-    let admin = open(config.admin.address)?;
-    let watch = open(config.watch)?;
-    let local = |door: &Option<TcpListener>| door.as_ref().and_then(|door| door.local_addr().ok());
+    let admin = open(Purpose::Admin, config.admin.address)?;
+    let watch = open(Purpose::Watch, config.watch)?;
+    let local = |door: &Option<Socket>| door.as_ref().and_then(|door| door.local_addr().ok());
     addresses.admin = local(&admin);
     addresses.watch = local(&watch);
     Ok(Doors { admin, watch })
 }
 
-/// Starts what runs beside the workers; gives the admin API, which carries out their purges, too.
-pub(super) fn start(shared: &Arc<Shared>, control: &Runtime, doors: Doors) -> Desk {
+/// The admin API, which carries out the purges of the workers, too.
+pub(super) fn desk(shared: &Arc<Shared>) -> Desk {
     let identity = Identity {
         name: shared.config.node.name.clone(),
         pop: shared.config.node.pop.clone(),
@@ -71,17 +76,40 @@ pub(super) fn start(shared: &Arc<Shared>, control: &Runtime, doors: Doors) -> De
         Arc::clone(&shared.metrics),
         shared.started,
     );
-    let desk: Desk = Arc::new(ArcSwap::new(admin));
+    Arc::new(ArcSwap::new(admin))
+}
+
+/// Lets those in who ask it.
+pub(super) fn open(
+    shared: &Arc<Shared>,
+    control: &Runtime,
+    desk: &Desk,
+    doors: Doors,
+) -> Result<(), StartError> {
+    let _inside = control.enter();
     for (door, surface) in [(doors.admin, Surface::Full), (doors.watch, Surface::Watch)] {
         if let Some(door) = door {
-            let (door, desk, state) = (Arc::new(door), Arc::clone(&desk), Arc::clone(shared));
-            supervise::task(control.handle(), "admin", &shared.metrics, move || {
+            let door = Arc::new(TcpListener::from_std(door).map_err(StartError::System)?);
+            let (desk, state) = (Arc::clone(desk), Arc::clone(shared));
+            let served = supervise::task(control.handle(), "admin", &shared.metrics, move || {
                 let (door, desk) = (Arc::clone(&door), Arc::clone(&desk));
-                serve(door, None, desk, surface, state.stop.subscribe())
+                serve(door, None, desk, surface, state.succession.doors())
             });
+            shared.succession.served_by(served);
         }
     }
-    desk
+    Ok(())
+}
+
+impl Shared {
+    /// Empties the store, fills under way included; gives the epoch from which that holds.
+    pub(super) fn empty(&self, now: Now) -> u64 {
+        // The row also reaches fills under way, which the store does not hold yet.
+        let applied = self.purges.apply(&[Selector::All], Strength::Hard, now);
+        self.store.clear();
+        self.events.publish(What::Reset { epoch: applied.epoch }, now.wall);
+        applied.epoch
+    }
 }
 
 /// A `PURGE` over a listener for clients is a purge like those over the admin listener.
@@ -131,6 +159,8 @@ impl Control for Shared {
             strength = strength.label(),
             "purge"
         );
+        // No answer may say that it is gone while a process beside this one still has it.
+        self.succession.forget_elsewhere();
         Ok(issued)
     }
 
@@ -153,7 +183,8 @@ impl Control for Shared {
 
     fn mesh(&self, now: Now) -> MeshView {
         if let Some(mesh) = &self.mesh {
-            return mesh.view(now);
+            let canary = self.canary.as_ref().and_then(|canary| canary.last(now));
+            return MeshView { canary, ..mesh.view(now) };
         }
         let epoch = self.purges.epoch();
         let last = self.past(1, &|_| true).first().map_or(0, |past| past.applied.sequence);
@@ -179,15 +210,17 @@ impl Control for Shared {
     }
 
     fn reset(&self, now: Now) -> u64 {
-        // The row also reaches fills under way, which the store does not hold yet.
-        let applied = self.purges.apply(&[Selector::All], Strength::Hard, now);
-        self.store.clear();
-        self.events.publish(What::Reset { epoch: applied.epoch }, now.wall);
-        applied.epoch
+        let epoch = self.empty(now);
+        self.succession.forget_elsewhere();
+        epoch
     }
 
     fn reload(&self, by: &str) -> Reloading {
         self.ask_to_reload(by)
+    }
+
+    fn upgrade(&self, by: &str) -> Upgrading {
+        self.ask_to_upgrade(by)
     }
 
     fn drain(&self, _now: Now) {

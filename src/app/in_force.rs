@@ -17,10 +17,12 @@ use tokio::sync::watch;
 use super::certificates::{self, Watched};
 use super::{Shared, StartError, random, supervise};
 use crate::admin::{Admin, Desk};
+use crate::clock;
 use crate::config::{Config, Written};
 use crate::listener::{Certificates, Context, Terms, TlsAcceptorState};
 use crate::origin::Origins;
 use crate::proxy::{Edge, Next, Proxy, PurgeByMethod};
+use crate::purge::{Selector, Strength};
 use crate::telemetry::{Metrics, RequestIds};
 
 /// Everything that a configuration says and means.
@@ -140,6 +142,7 @@ impl Shared {
         let edge = Arc::clone(&new.edge);
         // Both store for a moment, so that purges of other nodes have to mean both.
         self.localise_by(&[&old.edge, &edge]);
+        self.distrust_renamed(&old.config, &new.config);
         self.in_force.store(Some(Arc::new(new)));
         workers.into_iter().chain([own]).for_each(Next::put_in_force);
         self.localise_by(&[&edge]);
@@ -159,6 +162,24 @@ impl Shared {
             tracing::error!(%error, "the thread that codes cannot be started");
             self.codes.store(false, Ordering::Relaxed);
         }
+    }
+}
+
+impl Shared {
+    /// What is stored in sites that name URLs anew may have been out of reach of purges when they named them
+    /// as they do from here on: it is to be checked with its origin.
+    fn distrust_renamed(&self, before: &Config, after: &Config) {
+        let sites = after.renamed_since(before);
+        if sites.is_empty() {
+            return;
+        }
+        tracing::info!(
+            ?sites,
+            "URLs have other names here: what is stored is checked with its origin"
+        );
+        let selectors: Vec<Selector> =
+            sites.into_iter().map(|site| Selector::Site { site }).collect();
+        self.purges.apply(&selectors, Strength::Check, clock::now());
     }
 }
 

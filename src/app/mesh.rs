@@ -11,12 +11,23 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use super::{Shared, StartError};
+use crate::clock;
 use crate::config::Config;
-use crate::mesh::{Local, Localise, Mesh, Surroundings};
+use crate::listener::{Context, Inherited, OpenSocket, Purpose};
+use crate::mesh::{Local, Localise, Mesh, MeshError, Surroundings, listen};
 use crate::proxy::Edge;
 use crate::purge::Selector;
 use crate::store::{Events, Purges};
 use crate::telemetry::Metrics;
+use crate::tickets::Tickets;
+
+/// Time for the first lease of a process that takes over: there are none where the witnesses are away,
+/// and the process before had none either then.
+const FIRST_LEASE: Duration = Duration::from_secs(5);
+/// Time between two looks at whether it is there.
+const LOOK: Duration = Duration::from_millis(10);
+/// Time between two tries to take part again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The mesh with the runtime that carries its links.
 pub(super) struct Place {
@@ -24,16 +35,16 @@ pub(super) struct Place {
     links: Runtime,
 }
 
-/// Takes the place in the mesh that the configuration names. From here on no lease is in force until
-/// the node holds one.
-pub(super) fn join(
+/// Makes ready for the place in the mesh that the configuration names. From here on no lease is in
+/// force until the node takes it and holds one.
+pub(super) fn prepare(
     config: &Config,
+    (context, inherited): (&Context, &mut Inherited),
     edge: &Arc<Edge>,
-    purges: &Arc<Purges>,
-    events: &Arc<Events>,
-    metrics: &Arc<Metrics>,
+    (purges, events, metrics): (&Arc<Purges>, &Arc<Events>, &Arc<Metrics>),
+    tickets: Option<Arc<Tickets>>,
 ) -> Result<Option<Place>, StartError> {
-    let Some(settings) = &config.mesh else { return Ok(None) };
+    let (Some(settings), Some(tickets)) = (&config.mesh, tickets) else { return Ok(None) };
     let links = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("mesh-links")
@@ -45,8 +56,17 @@ pub(super) fn join(
         events: Arc::clone(events),
         metrics: Arc::clone(metrics),
         localise: localise(vec![Arc::clone(edge)]),
+        tickets,
     };
-    let mesh = Mesh::open(settings, &config.node, around, &links).map_err(StartError::Mesh)?;
+    let address = settings.listen;
+    let fail = |error| StartError::Mesh(MeshError::Listen { address, error });
+    let socket = match inherited.take(Purpose::Mesh, address).into_iter().next() {
+        Some(socket) => socket,
+        None => listen(address).map_err(fail)?,
+    };
+    context.keep(vec![OpenSocket::of(Purpose::Mesh, address, &socket).map_err(fail)?]);
+    let seat = (socket, links.handle().clone());
+    let mesh = Mesh::prepare(settings, &config.node, around, seat).map_err(StartError::Mesh)?;
     Ok(Some(Place { mesh, links }))
 }
 
@@ -98,16 +118,22 @@ fn here(edge: &Edge, said: &Selector) -> Vec<Selector> {
         return Vec::new();
     };
     let Some(site) = edge.answering_site(host) else { return Vec::new() };
-    let host = host.to_owned();
     match said {
         Selector::Url { target, .. } => {
-            let stored = edge.stored_target(&host, target.clone());
-            let url =
-                |target| Selector::Url { site: Arc::clone(&site), host: host.clone(), target };
-            vec![url(target.clone()), url(stored)]
+            let stored = edge.stored_target(host, target.clone());
+            let elsewhere = said.site() != Some(&site);
+            let targets =
+                [elsewhere.then(|| target.clone()), (stored != *target).then_some(stored)];
+            let url = |target| {
+                let (site, host) = (Arc::clone(&site), host.clone());
+                Selector::Url { site, host, target }
+            };
+            targets.into_iter().flatten().map(url).collect()
         }
-        Selector::Prefix { path, .. } => vec![Selector::Prefix { site, host, path: path.clone() }],
-        Selector::Host { .. } => vec![Selector::Host { site, host }],
+        Selector::Prefix { path, .. } => {
+            vec![Selector::Prefix { site, host: host.clone(), path: path.clone() }]
+        }
+        Selector::Host { .. } => vec![Selector::Host { site, host: host.clone() }],
         Selector::Tag { .. } | Selector::Glob { .. } | Selector::Site { .. } | Selector::All => {
             Vec::new()
         }
@@ -142,10 +168,48 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Leaves the place in the mesh to another process: what is answered here from now on is
+    /// answered without a lease.
+    pub(super) fn leave_mesh(&self) {
+        if let Some(mesh) = &self.mesh {
+            tracing::info!("the place in the mesh is left to the process that takes over");
+            mesh.leave();
+        }
+    }
+
+    /// Takes it again, since nobody else does.
+    pub(super) fn return_to_mesh(&self) {
+        let Some(mesh) = &self.mesh else { return };
+        while let Err(error) = mesh.take_part() {
+            tracing::error!(%error, "the mesh cannot be joined again yet");
+            if *self.stop.borrow() {
+                return;
+            }
+            std::thread::sleep(AGAIN);
+        }
+    }
+}
+
 impl Place {
     /// Where peers connect.
     pub(super) fn address(&self) -> Option<SocketAddr> {
-        self.mesh.links().map(|links| links.local_address())
+        self.mesh.address()
+    }
+
+    /// Takes the place. Where another process had it, this returns when all that it may have known is
+    /// known here, so that clients are not sent from one who knows to one who does not.
+    pub(super) fn take(&self, after_another: bool) -> Result<(), StartError> {
+        self.mesh.take_part().map_err(StartError::Mesh)?;
+        let until = clock::now().boot + FIRST_LEASE;
+        while after_another && !self.mesh.is_caught_up() {
+            if clock::now().boot > until {
+                tracing::warn!("no lease yet: this node begins without");
+                break;
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
     }
 
     /// Leaves the mesh.

@@ -10,6 +10,7 @@
 //! codings       a thread, where a policy codes: makes coded copies of stored responses
 //! ```
 
+mod canary;
 mod certificates;
 mod control;
 mod demo;
@@ -19,6 +20,8 @@ mod pressure;
 mod reload;
 mod signals;
 mod supervise;
+mod systemd;
+mod upgrade;
 mod upkeep;
 mod warm;
 mod watchdog;
@@ -38,9 +41,10 @@ use tokio::sync::{mpsc, watch};
 use in_force::InForce;
 
 use crate::audit::{Audit, Signature};
+use crate::canary::Canary;
 use crate::clock::{self, Now};
 use crate::config::Config;
-use crate::listener::{BindError, CertificateError, Context, Drain, TlsAcceptorState, bind};
+use crate::listener::{BindError, CertificateError, Context, Drain, TlsAcceptorState, bind_beside};
 use crate::mesh::{Mesh, MeshError};
 use crate::origin::{OriginConfigError, Origins};
 use crate::proxy::{Edge, Proxy};
@@ -48,10 +52,12 @@ use crate::purge::Secret;
 use crate::replication::{self, Incarnation};
 use crate::store::{Events, FillLimits, Fills, PurgeLimits, Purges, Store, StoreLimits, What};
 use crate::telemetry::{AccessLog, LogError, Metrics, RequestIds};
+use crate::tickets::{KeyPaces, Tickets};
 
 pub use demo::{run_with_origin, with_origin};
 pub use reload::{Reread, Source};
 pub use signals::{Ended, run};
+pub use upgrade::Program;
 
 /// Share of the memory budget that the store gets, in percent: a full store alone never looks
 /// like overload.
@@ -74,6 +80,8 @@ pub struct Listening {
     pub watch: Option<SocketAddr>,
     /// Where the other nodes of the mesh connect.
     pub mesh: Option<SocketAddr>,
+    /// Where the nodes of the mesh fetch the canary's object.
+    pub canary: Option<SocketAddr>,
     /// SHA-256 of the certificate in hexadecimal, where TLS uses one made at start.
     pub self_made: Option<String>,
 }
@@ -105,6 +113,8 @@ pub enum StartError {
     },
     /// The node cannot take its place in the mesh.
     Mesh(MeshError),
+    /// What the process before hands over cannot be taken.
+    Handover(std::io::Error),
     /// The process log cannot be started.
     Log(LogError),
     /// The access log cannot be opened or a thread cannot be started.
@@ -128,6 +138,7 @@ impl fmt::Display for StartError {
                 write!(out, "the audit log {} cannot be used: {error}", path.display())
             }
             Self::Mesh(error) => write!(out, "{error}"),
+            Self::Handover(error) => write!(out, "the process before hands nothing over: {error}"),
             Self::Log(error) => write!(out, "{error}"),
             Self::System(error) => write!(out, "{error}"),
         }
@@ -148,6 +159,8 @@ pub(crate) struct Shared {
     reloads: mpsc::Sender<reload::Asked>,
     /// Held while something that is in force is being replaced.
     changing: Mutex<()>,
+    /// The process before this one, and after it.
+    succession: upgrade::Succession,
     /// Whether the thread that codes has been started.
     codes: AtomicBool,
     store: Arc<Store>,
@@ -161,6 +174,8 @@ pub(crate) struct Shared {
     audit: Audit,
     /// The other nodes, where there are any.
     mesh: Option<Arc<Mesh>>,
+    /// The prober of the mesh's promise, where there is one.
+    canary: Option<Arc<Canary>>,
     addresses: Listening,
     incarnation: String,
     started: Now,
@@ -185,7 +200,17 @@ impl Running {
     /// # Errors
     /// Listening that are taken, files that cannot be used, threads that cannot be started.
     pub fn start(source: impl Into<Source>) -> Result<Self, StartError> {
-        let Source { config, written, reread } = source.into();
+        Self::take_over(source.into(), upgrade::Handed::default()).map(|(running, _)| running)
+    }
+
+    /// The same with sockets that are open already. Whoever hands them over waits to be told that
+    /// this process answers.
+    fn take_over(
+        source: Source,
+        handed: upgrade::Handed,
+    ) -> Result<(Self, Option<upgrade::Waiting>), StartError> {
+        let Source { config, written, reread, program } = source;
+        let upgrade::Handed { sockets: mut inherited, predecessor } = handed;
         let config = Arc::new(config);
         let metrics = Metrics::new(&config);
         let limits = Arc::new(config.limits.clone());
@@ -194,8 +219,11 @@ impl Running {
         let events = Events::new(config.admin.events);
         let origins = Origins::new(&config.origins, Arc::clone(&limits), &metrics, &events)
             .map_err(StartError::Origin)?;
-        let (tls, fingerprint) = tls(&config)?;
-        let sockets = bind(&config.listeners, config.node.workers).map_err(StartError::Bind)?;
+        let paces = config.mesh.as_ref().map(|mesh| KeyPaces::new(mesh.ticket_keys));
+        let tickets = paces.map(|paces| Tickets::new(paces, Arc::clone(&metrics)));
+        let (tls, fingerprint) = tls(&config, tickets.clone())?;
+        let (sockets, kept) = bind_beside(&config.listeners, config.node.workers, &mut inherited)
+            .map_err(StartError::Bind)?;
         let mut addresses = addresses(&config, sockets.first().map(|s| s.addresses()));
         addresses.self_made = fingerprint;
 
@@ -211,7 +239,9 @@ impl Running {
             Arc::clone(&metrics),
             Arc::clone(&context.pressure),
         ));
-        let place = mesh::join(&config, &edge, &purges, &events, &metrics)?;
+        let doors = (&*context, &mut inherited);
+        let state = (&purges, &events, &metrics);
+        let place = mesh::prepare(&config, doors, &edge, state, tickets)?;
         addresses.mesh = place.as_ref().and_then(mesh::Place::address);
         let control = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -219,7 +249,13 @@ impl Running {
             .enable_all()
             .build()
             .map_err(StartError::System)?;
-        let doors = control::bind(&config, &control, &mut addresses)?;
+        context.keep(kept);
+        let doors = control::bind(&config, &context, &mut inherited, &mut addresses)?;
+        let canary = canary::open(&config, (&context, &mut inherited), &metrics, &events)?;
+        addresses.canary = canary.as_ref().and_then(canary::Caged::address);
+        upgrade::leave_over(&inherited);
+        drop(inherited);
+        let (succession, upgrades) = upgrade::Succession::new(program, &context);
         let audit = audit(&config, &incarnation, &metrics)?;
         let own = Proxy::of_the_house(
             Arc::clone(&edge),
@@ -234,6 +270,7 @@ impl Running {
             storing: ArcSwap::from_pointee(vec![Arc::clone(&edge)]),
             reloads,
             changing: Mutex::default(),
+            succession,
             codes: AtomicBool::new(edge.codes()),
             incarnation,
             started: clock::now(),
@@ -249,6 +286,7 @@ impl Running {
             log,
             audit,
             mesh: place.as_ref().map(|place| Arc::clone(&place.mesh)),
+            canary: canary.as_ref().map(|caged| Arc::clone(&caged.canary)),
             addresses,
             drain,
         });
@@ -256,8 +294,12 @@ impl Running {
         let rooms = (edge, origins);
         let first = InForce::first((config, written), rooms, (control.handle(), &shared.metrics));
         shared.in_force.store(Some(Arc::new(first)));
+        let waiting = predecessor.map(|before| before.agree(&shared)).transpose()?;
+        if let Some(place) = &place {
+            place.take(waiting.is_some())?;
+        }
         upkeep::start(&shared, &context).map_err(StartError::System)?;
-        let desk = control::start(&shared, &control, doors);
+        let desk = control::desk(&shared);
         let (workers, proxies) =
             workers::start(&shared, sockets, tls.as_ref(), &context, &desk.load_full())
                 .map_err(StartError::System)?;
@@ -269,11 +311,16 @@ impl Running {
             });
         }
         let runtime = control.handle().clone();
-        let told = in_force::Told { proxies, context, tls, desk, runtime };
-        control.spawn(reload::run(Arc::clone(&shared), told, reread, asked));
         shared.listening.store(true, Ordering::Release);
         shared.tell_ready();
-        Ok(Self { shared, control: Some(control), place, workers })
+        control::open(&shared, &control, &desk, doors)?;
+        if let Some(canary) = canary {
+            canary.start(&shared, &control)?;
+        }
+        let told = in_force::Told { proxies, context, tls, desk, runtime };
+        control.spawn(reload::run(Arc::clone(&shared), told, reread, asked));
+        control.spawn(upgrade::run(Arc::clone(&shared), upgrades));
+        Ok((Self { shared, control: Some(control), place, workers }, waiting))
     }
 
     /// Where it listens.
@@ -308,7 +355,9 @@ impl Running {
 
     fn stop(&mut self) {
         self.shared.stop.send_replace(true);
+        self.shared.succession.close_doors();
         if let Some(control) = self.control.take() {
+            self.shared.succession.last_answers(&control);
             control.shutdown_timeout(Duration::from_millis(100));
         }
         if let Some(place) = self.place.take() {
@@ -358,6 +407,9 @@ impl Shared {
             self.metrics.node.ready.set(0);
             self.metrics.node.draining.set(1);
             self.events.publish(What::Drain, since.wall);
+            if !self.succession.is_handed_over() {
+                systemd::stopping();
+            }
             let deadline = self.in_force().config.limits.drain;
             tracing::info!(?deadline, "draining");
         }
@@ -422,14 +474,14 @@ fn audit(config: &Config, incarnation: &str, metrics: &Arc<Metrics>) -> Result<A
 type Tls = (Option<Arc<TlsAcceptorState>>, Option<String>);
 
 /// What the TLS listeners need: the certificates given, else one made here.
-fn tls(config: &Config) -> Result<Tls, StartError> {
+fn tls(config: &Config, tickets: Option<Arc<Tickets>>) -> Result<Tls, StartError> {
     if !config.listeners.iter().any(|listener| listener.tls) {
         return Ok((None, None));
     }
     let (certificates, fingerprint) = certificates::first(config)?;
     let certificates = Arc::new(certificates);
-    let acceptor =
-        TlsAcceptorState::new(certificates).map_err(|error| StartError::Tls(error.to_string()))?;
+    let acceptor = TlsAcceptorState::new(certificates, tickets)
+        .map_err(|error| StartError::Tls(error.to_string()))?;
     Ok((Some(acceptor), fingerprint))
 }
 

@@ -10,7 +10,8 @@ use std::sync::{Arc, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::in_force::{Ready, Told};
-use super::{Shared, certificates};
+use super::upgrade::Program;
+use super::{Shared, certificates, systemd};
 use crate::admin::{NotReloaded, Reloaded, Reloading};
 use crate::audit::Act;
 use crate::clock;
@@ -32,11 +33,13 @@ pub struct Source {
     pub written: Written,
     /// The way to read it anew; `None` where there is none.
     pub reread: Option<Reread>,
+    /// What is started to take over; `None` where nothing can.
+    pub program: Option<Program>,
 }
 
 impl From<Config> for Source {
     fn from(config: Config) -> Self {
-        Self { config, written: Written::default(), reread: None }
+        Self { config, written: Written::default(), reread: None, program: None }
     }
 }
 
@@ -97,11 +100,13 @@ pub(super) async fn run(
         }
         let by = all.first().map(|asked| asked.by.clone()).unwrap_or_default();
         let (state, told, reread) = (Arc::clone(&shared), Arc::clone(&told), reread.clone());
+        systemd::reloading();
         let work = move || reload(&state, &told, reread.as_ref(), &by);
         let outcome = tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
             tracing::error!(%error, "reading the configuration anew ended by a panic");
             Err(refused("internal", "reading it ended by a fault of the node"))
         });
+        systemd::ready();
         for asked in all {
             // Who does not wait any more needs no answer.
             let _ = asked.answer.send(outcome.clone());

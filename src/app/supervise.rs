@@ -62,7 +62,8 @@ pub(super) fn task<F>(
     name: &'static str,
     metrics: &Arc<Metrics>,
     mut begin: impl FnMut() -> F + Send + 'static,
-) where
+) -> tokio::task::JoinHandle<()>
+where
     F: Future<Output = ()> + Send + 'static,
 {
     let metrics = Arc::clone(metrics);
@@ -75,7 +76,7 @@ pub(super) fn task<F>(
             }
             tokio::time::sleep(failed(name, &metrics, &mut backoff)).await;
         }
-    });
+    })
 }
 
 fn failed(name: &'static str, metrics: &Metrics, backoff: &mut Backoff) -> Duration {

@@ -263,6 +263,12 @@ impl Event<'_> {
                 format!("{}  {}, {done} of {total}, {stored} stored", text("id"), text("state"))
             }
             "reload" => self.reload(),
+            "upgrade" => match text("why") {
+                why if why.is_empty() => {
+                    format!("another process has taken over  by {}", text("by"))
+                }
+                why => format!("no upgrade: {why}"),
+            },
             "drain" => "the node drains".to_owned(),
             "lost" => format!("events are missing: {}", text("why")),
             _ => plain(&self.data.to_string()),

@@ -173,6 +173,7 @@ mod tests {
             admin: Some("127.0.0.1:9080".parse().expect("an address")),
             watch: None,
             mesh: None,
+            canary: None,
             self_made: Some("ab".repeat(32)),
         };
         let version = env!("CARGO_PKG_VERSION");

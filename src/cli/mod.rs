@@ -22,6 +22,7 @@ mod status;
 mod table;
 mod token;
 mod top;
+mod upgrade;
 mod warm;
 
 use std::io::IsTerminal;
@@ -84,6 +85,7 @@ enum Command {
     Top(top::Top),
     Status(status::Status),
     Reload(reload::Reload),
+    Upgrade(upgrade::Upgrade),
     Drain(status::Drain),
     Token(token::Token),
     Audit(audit::Audit),
@@ -116,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Top(top) => top.run(),
         Command::Status(status) => status.run(),
         Command::Reload(reload) => reload.run(),
+        Command::Upgrade(upgrade) => upgrade.run(),
         Command::Drain(drain) => drain.run(),
         Command::Token(token) => token.run(),
         Command::Audit(audit) => audit.run(),
@@ -240,6 +243,7 @@ mod tests {
             "status --json",
             "reload",
             "reload --json",
+            "upgrade --json",
             "drain --admin http://127.0.0.1:9080",
             "token new --scope purge --scope read --site main --name deploy",
             "token new --scope purge,read",

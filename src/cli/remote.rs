@@ -12,7 +12,7 @@ use super::client::{Answer, Base, CallError, call, call_with};
 use super::{LATE, REFUSED, UNREACHABLE, USAGE, complain};
 
 /// The variable that holds the token.
-const TOKEN: &str = "ATOLL_ADMIN_TOKEN";
+pub(super) const TOKEN: &str = "ATOLL_ADMIN_TOKEN";
 
 /// Flags of every command that asks a running node.
 #[derive(Args, Debug)]

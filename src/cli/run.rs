@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
-use crate::app::{self, Ended, Reread, Source, StartError};
+use crate::app::{self, Ended, Program, Reread, Source, StartError};
 use crate::config::{
     self, CertificateFiles, Config, Flags, Loaded, Problems, Server, Token, check_token, new_token,
     parse_address, parse_duration, parse_server, parse_size,
@@ -44,6 +44,7 @@ Signals:
   SIGTERM, SIGINT     stop taking connections, end the requests under way, leave; again: at once
   SIGHUP              read the configuration anew; it is put in force if nothing is wrong with it
   SIGUSR1             open the access log's file anew
+  SIGUSR2             hand over to a new process of the program, as `atoll upgrade` does
 
 Exit codes:
   0  stopped as told
@@ -181,6 +182,10 @@ fn start(
         TokenFrom::Made(token) => Some(token.clone()),
         TokenFrom::Nowhere | TokenFrom::Environment | TokenFrom::File => None,
     };
+    let program = Program::of_this_process().map(|program| match &made {
+        Some(token) => program.with(super::remote::TOKEN, token),
+        None => program,
+    });
     let address = config.admin.address;
     let reread: Reread = Arc::new(move || {
         let mut loaded = read()?;
@@ -190,7 +195,7 @@ fn start(
         Ok(loaded)
     });
     let greeting = Greeting::of(&config, token);
-    let source = Source { config, written, reread: Some(reread) };
+    let source = Source { config, written, reread: Some(reread), program };
     conclude(app::run(source, |listening| eprint!("{}", greeting.text(listening))))
 }
 

@@ -38,7 +38,10 @@ pub(super) fn check(draft: Draft, sink: &Sink, now: Now) -> Option<Config> {
         .address
         .clone()
         .unwrap_or_else(|| Found::elsewhere(Some(ADMIN), "admin.address"));
-    let mesh = draft.mesh.as_ref().and_then(|mesh| mesh.listen.as_ref());
+    let mesh = draft.mesh.as_ref();
+    let canary =
+        mesh.and_then(|mesh| mesh.canary.as_ref()).and_then(|canary| canary.listen.as_ref());
+    let mesh = mesh.and_then(|mesh| mesh.listen.as_ref()).into_iter().chain(canary);
     check_addresses(&listeners, &admin_address, draft.watch.as_ref().into_iter().chain(mesh), sink);
     check_admin(&admin_address, sink);
     let admin = admin(draft.admin, admin_address.value, &sites, sink);
@@ -47,7 +50,9 @@ pub(super) fn check(draft: Draft, sink: &Sink, now: Now) -> Option<Config> {
     if draft.of_file || !draft.certificates.is_empty() {
         check_tls(&listeners, &draft.certificates, &facts, &sites, sink);
     }
-    let mesh = draft.mesh.and_then(|mesh| mesh::check(mesh, &draft.node, sink, now));
+    let whole: Vec<Site> = sites.iter().filter_map(|checked| checked.site.clone()).collect();
+    let of = (&draft.node, &*whole);
+    let mesh = draft.mesh.and_then(|mesh| mesh::check(mesh, of, sink, now));
     let sites: Vec<Site> = sites.into_iter().map(|checked| checked.site).collect::<Option<_>>()?;
     let facades = facades::check(draft.facades, &admin, &sites, sink);
     Some(Config {

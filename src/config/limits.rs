@@ -235,6 +235,8 @@ pub struct Limits {
     pub drain: Duration,
     /// Time between readiness going false and the end of accepting.
     pub drain_notice: Duration,
+    /// Time that a process which takes over has to answer.
+    pub upgrade: Duration,
 }
 
 impl Default for Limits {
@@ -352,6 +354,7 @@ impl Default for Limits {
             drain: Duration::from_secs(30),
             certificate_check: Duration::from_secs(10),
             drain_notice: Duration::from_millis(500),
+            upgrade: Duration::from_secs(30),
         }
     }
 }

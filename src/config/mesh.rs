@@ -13,7 +13,7 @@ use super::check::{EXPIRES_SOON, check_unique};
 use super::error::{Problem, nearest, shown};
 use super::file::{MeshDraft, NodeDraft};
 use super::reader::{Place, Sink};
-use super::{CertificateFiles, Node};
+use super::{Canary, CertificateFiles, Node, Site, canary};
 use crate::clock::Now;
 
 /// This node's part in a mesh. A node without one is alone.
@@ -49,10 +49,14 @@ pub struct Mesh {
     pub purge_rate: u32,
     /// Purges that may come at once.
     pub purge_burst: u32,
+    /// How long one key of session tickets is used.
+    pub ticket_keys: Duration,
     /// Bounds and paces of the links.
     pub links: LinkLimits,
     /// Paces of the search for other nodes.
     pub membership: Membership,
+    /// This node's canary; `None`: it has none.
+    pub canary: Option<Canary>,
 }
 
 impl Mesh {
@@ -73,6 +77,7 @@ impl Mesh {
             log_bytes,
             purge_rate,
             purge_burst,
+            ticket_keys,
         } = MeshPaces::default();
         Self {
             listen,
@@ -90,8 +95,10 @@ impl Mesh {
             log_bytes,
             purge_rate,
             purge_burst,
+            ticket_keys,
             links: LinkLimits::default(),
             membership: Membership::default(),
+            canary: None,
         }
     }
 
@@ -106,8 +113,19 @@ impl Mesh {
             log_bytes,
             purge_rate,
             purge_burst,
+            ticket_keys,
         } = paces;
-        Self { witness_set, lease, relays, log_records, log_bytes, purge_rate, purge_burst, ..self }
+        Self {
+            witness_set,
+            lease,
+            relays,
+            log_records,
+            log_bytes,
+            purge_rate,
+            purge_burst,
+            ticket_keys,
+            ..self
+        }
     }
 
     /// A node of the roster.
@@ -140,6 +158,8 @@ pub struct MeshPaces {
     pub purge_rate: u32,
     /// Purges that may come at once.
     pub purge_burst: u32,
+    /// How long one key of session tickets is used.
+    pub ticket_keys: Duration,
 }
 
 impl Default for MeshPaces {
@@ -152,6 +172,7 @@ impl Default for MeshPaces {
             log_bytes: 256 << 20,
             purge_rate: 2_000,
             purge_burst: 10_000,
+            ticket_keys: Duration::from_secs(4 * 3_600),
         }
     }
 }
@@ -243,7 +264,13 @@ impl From<SocketAddr> for Seed {
 }
 
 /// Looks at how a mesh hangs together, with the node that it is for.
-pub(super) fn check(draft: MeshDraft, node: &Node, sink: &Sink, now: Now) -> Option<Mesh> {
+pub(super) fn check(
+    mut draft: MeshDraft,
+    (node, sites): (&Node, &[Site]),
+    sink: &Sink,
+    now: Now,
+) -> Option<Mesh> {
+    let canary = draft.canary.take();
     let names = draft.nodes.iter().map(|node| (node.name.value.as_str(), &node.name.place));
     check_unique("mesh node", names, sink);
     check_roster(&draft, node, sink);
@@ -262,6 +289,8 @@ pub(super) fn check(draft: MeshDraft, node: &Node, sink: &Sink, now: Now) -> Opt
         pop: pop.value,
         issues,
     });
+    let nodes: Vec<MeshNode> = nodes.collect();
+    let canary = canary.and_then(|canary| canary::check(canary, (node, &nodes), sites, sink));
     let witnesses = draft.witnesses?.value.into_iter().map(|found| found.value).collect();
     Some(
         Mesh {
@@ -270,7 +299,8 @@ pub(super) fn check(draft: MeshDraft, node: &Node, sink: &Sink, now: Now) -> Opt
             directory: draft.directory.map(|found| found.value),
             links: draft.links,
             membership: draft.membership,
-            ..Mesh::new(listen.value, identity, authorities, nodes.collect(), witnesses)
+            canary,
+            ..Mesh::new(listen.value, identity, authorities, nodes, witnesses)
         }
         .paced(draft.paces),
     )

@@ -3,6 +3,7 @@
 //! Every value here is usable as it is: defaults are filled in, names are resolved, nothing is
 //! optional that is needed.
 
+mod canary;
 mod certificates;
 mod changes;
 mod check;
@@ -17,6 +18,7 @@ mod load;
 mod machine;
 mod mesh;
 mod names;
+mod naming;
 mod reader;
 mod token;
 mod units;
@@ -34,6 +36,7 @@ use http::HeaderValue;
 use http::header::HeaderName;
 use ipnet::IpNet;
 
+pub use canary::{Canary, CanaryNode, CanaryPaces};
 pub use certificates::{
     CertificateFacts, MeshCredentials, inspect_certificate, read_mesh_credentials, read_pair,
 };

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 
 use super::connection::{self, Door};
 use super::context::{Context, Drain, Pressure};
+use super::inherited::{self, Inherited, OpenSocket, Purpose};
 use super::request::Handler;
 use super::tls::TlsAcceptorState;
 use crate::config::{Limits, Listener};
@@ -61,34 +62,68 @@ impl WorkerSockets {
     /// chose them.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().map(|bound| bound.listener.address).collect()
+        let mut bound: Vec<&Bound> = self.sockets.iter().collect();
+        bound.dedup_by_key(|bound| bound.place);
+        bound.iter().map(|bound| bound.listener.address).collect()
     }
 }
 
-/// Binds every listener once per worker. For port 0 the first worker's socket decides on the port
-/// and the others take the same one.
+/// Binds every listener once per worker. For port 0 the first socket decides on the port and the
+/// others take the same one.
 ///
 /// # Errors
 ///
 /// When one address cannot be bound; nothing stays bound then.
 pub fn bind(listeners: &[Listener], workers: usize) -> Result<Vec<WorkerSockets>, BindError> {
-    let mut listeners = listeners.to_vec();
-    let mut all = Vec::with_capacity(workers);
-    for _ in 0..workers.max(1) {
-        let mut sockets = Vec::with_capacity(listeners.len());
-        for (place, listener) in listeners.iter_mut().enumerate() {
-            let address = listener.address;
-            let fail = |error| BindError { address, error };
-            let socket = bind_one(address).map_err(fail)?;
-            listener.address = socket.local_addr().map_err(fail)?;
-            sockets.push(Bound { socket, listener: listener.clone(), place });
-        }
-        all.push(WorkerSockets { sockets });
-    }
-    Ok(all)
+    bind_beside(listeners, workers, &mut Inherited::default()).map(|(sockets, _kept)| sockets)
 }
 
-fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
+/// The same where sockets are open already: they are taken up, and what is lacking is bound. Gives
+/// every socket a second time, for a process that takes over.
+///
+/// # Errors
+///
+/// When one address cannot be bound; nothing that was bound here stays bound then.
+pub fn bind_beside(
+    listeners: &[Listener],
+    workers: usize,
+    inherited: &mut Inherited,
+) -> Result<(Vec<WorkerSockets>, Vec<OpenSocket>), BindError> {
+    let workers = workers.max(1);
+    let mut all: Vec<WorkerSockets> =
+        std::iter::repeat_with(|| WorkerSockets { sockets: Vec::new() }).take(workers).collect();
+    let mut kept = Vec::new();
+    for (place, listener) in listeners.iter().enumerate() {
+        let address = listener.address;
+        let fail = |error| BindError { address, error };
+        let given = inherited.take(Purpose::Clients, address);
+        let bind = |beside: Option<SocketAddr>| bind_one(beside.unwrap_or(address));
+        let spread = inherited::spread(given, workers, bind).map_err(fail)?;
+        for (worker, socket) in spread {
+            let mut listener = listener.clone();
+            listener.address = socket.local_addr().map_err(fail)?;
+            let again = OpenSocket::of(Purpose::Clients, address, &socket).map_err(fail)?;
+            if let Some(worker) = all.get_mut(worker) {
+                worker.sockets.push(Bound { socket, listener, place });
+            }
+            kept.push(again);
+        }
+    }
+    Ok((all, kept))
+}
+
+/// Binds a socket that no other may stand beside.
+///
+/// # Errors
+///
+/// When the address cannot be bound.
+pub fn bind_alone(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = StdListener::bind(address)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+pub(super) fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM.nonblocking().cloexec(),
@@ -152,6 +187,8 @@ async fn accept_loop<H: Handler>(socket: StdListener, mut door: Arc<Door<H>>) {
         door.context.metrics.strain.panicked("accept");
         tokio::time::sleep(PAUSE.1).await;
     }
+    // Whoever connects from now on is to be turned away by the system.
+    door.context.let_sockets_go();
     match socket.into_std() {
         Ok(socket) => empty_queue(&socket, &door, &mut connections),
         Err(error) => tracing::warn!(%error, "cannot empty the queue of connections"),
@@ -330,7 +367,13 @@ fn note(metrics: &crate::telemetry::Metrics, ended: Result<(), tokio::task::Join
 
 /// Resolves when accepting should end.
 async fn notice_over(context: &Context) {
-    after_drain(context, |limits| limits.drain_notice).await;
+    let handed_over = || context.is_handed_over();
+    after_drain(context, |limits| match handed_over() {
+        // Another process accepts on the same sockets.
+        true => Duration::ZERO,
+        false => limits.drain_notice,
+    })
+    .await;
 }
 
 /// Resolves when the connections that are left should be cut off.

@@ -1,14 +1,15 @@
 //! What the connections of a worker share: limits, measures, the state of draining, the accounts
 //! of the clients, and how short of memory the process is.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::clients::Clients;
+use super::inherited::OpenSocket;
 use super::thinning::Thinning;
 use crate::clock::Now;
 use crate::config::{Descriptors, Limits, Listener};
@@ -93,6 +94,15 @@ pub struct Context {
     pub drain: watch::Receiver<Drain>,
     /// What connections from now on are held to.
     newest: Arc<ArcSwap<Terms>>,
+    sockets: Arc<Sockets>,
+}
+
+/// The listening sockets, for a process that takes over.
+#[derive(Debug, Default)]
+struct Sockets {
+    open: Mutex<Vec<OpenSocket>>,
+    /// Another process accepts on them.
+    handed_over: AtomicBool,
 }
 
 /// What connections are held to, as a configuration says it.
@@ -115,6 +125,7 @@ impl Context {
         let clients = Clients::new(&limits);
         let descriptors = Descriptors::of(&limits);
         let newest = Terms { limits: Arc::clone(&limits), listeners: Arc::default() };
+        let newest = Arc::new(ArcSwap::from_pointee(newest));
         Arc::new(Self {
             limits,
             metrics,
@@ -123,8 +134,44 @@ impl Context {
             descriptors,
             thinning: Arc::default(),
             drain,
-            newest: Arc::new(ArcSwap::from_pointee(newest)),
+            newest,
+            sockets: Arc::default(),
         })
+    }
+
+    /// Keeps listening sockets, for a process that takes over, until accepting ends.
+    pub fn keep(&self, sockets: Vec<OpenSocket>) {
+        self.open_sockets().extend(sockets);
+    }
+
+    /// The listening sockets once more.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn sockets(&self) -> std::io::Result<Vec<OpenSocket>> {
+        let open = self.open_sockets();
+        open.iter()
+            .map(|open| OpenSocket::of(open.purpose, open.configured, &open.socket))
+            .collect()
+    }
+
+    pub(super) fn let_sockets_go(&self) {
+        self.open_sockets().clear();
+    }
+
+    fn open_sockets(&self) -> MutexGuard<'_, Vec<OpenSocket>> {
+        self.sockets.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another process accepts on the same sockets: accepting ends as soon as the draining begins.
+    pub fn hand_over(&self) {
+        self.sockets.handed_over.store(true, Ordering::Release);
+    }
+
+    /// Whether another process accepts on the same sockets.
+    #[must_use]
+    pub fn is_handed_over(&self) -> bool {
+        self.sockets.handed_over.load(Ordering::Acquire)
     }
 
     /// Puts other terms in force, for connections from now on; those that are open keep theirs. What
@@ -154,6 +201,7 @@ impl Context {
             thinning: Arc::clone(&self.thinning),
             drain: self.drain.clone(),
             newest: Arc::clone(&self.newest),
+            sockets: Arc::clone(&self.sockets),
         };
         Some((Arc::new(context), Arc::clone(&newest)))
     }

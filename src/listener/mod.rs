@@ -10,6 +10,7 @@ mod connection;
 mod context;
 mod http1;
 mod http2;
+mod inherited;
 mod limits;
 mod proxy_protocol;
 mod request;
@@ -24,12 +25,13 @@ mod tls;
 mod tunnel;
 mod x509;
 
-pub use accept::{BindError, WorkerSockets, bind, run};
+pub use accept::{BindError, WorkerSockets, bind, bind_alone, bind_beside, run};
 pub use certificates::{
     CertificateError, CertificateProblem, CertificateStatus, Certificates, SelfMade,
 };
 pub use clients::{Clients, TooMany, most_connections};
 pub use context::{Context, Drain, Pressure, PressureGauge, Terms};
+pub use inherited::{Inherited, OpenSocket, Purpose};
 pub use limits::{Pace, TooSlow};
 pub use request::{Client, Handler, Interim, Interims, Request, Response, TlsInfo};
 pub use thinning::{Thinner, Thinning};

@@ -137,7 +137,7 @@ impl Edge {
         let (drain, receiver) = watch::channel(Drain::Open);
         let context = Context::new(Arc::new(limits), metrics(), receiver);
         let script = Arc::<Script>::default();
-        let tls = tls.map(|tls| TlsAcceptorState::new(Arc::new(tls)).unwrap());
+        let tls = tls.map(|tls| TlsAcceptorState::new(Arc::new(tls), None).unwrap());
         let running = tokio::spawn(run(sockets, tls, Arc::clone(&script), Arc::clone(&context)));
         Self { address, script, context, drain, running }
     }

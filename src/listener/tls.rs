@@ -1,7 +1,7 @@
 //! TLS for clients: versions 1.3 and 1.2 by rustls over aws-lc-rs, ALPN, session tickets.
 //!
 //! One ticketer serves all listeners, so that a client which comes back to another of them
-//! resumes its session. rustls binds a session to the name it was made for: a ticket of one name
+//! resumes its session; in a mesh its keys are those of all nodes (`tickets`). rustls binds a session to the name it was made for: a ticket of one name
 //! presented for another leads to a full handshake. Early data (0-RTT) is never accepted: it can be
 //! replayed.
 
@@ -15,6 +15,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::certificates::Certificates;
 use super::request::TlsInfo;
+use crate::tickets::Tickets;
 
 const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
@@ -27,18 +28,25 @@ pub struct TlsAcceptorState {
 }
 
 impl TlsAcceptorState {
-    /// Accepts with the certificates that are in force at each handshake.
+    /// Accepts with the certificates that are in force at each handshake. Session tickets are made with
+    /// keys of this process, or with those that the nodes of a mesh `share`.
     ///
     /// # Errors
     ///
     /// When the system gives no randomness for the keys of session tickets.
-    pub fn new(certificates: Arc<Certificates>) -> Result<Arc<Self>, rustls::Error> {
+    pub fn new(
+        certificates: Arc<Certificates>,
+        share: Option<Arc<Tickets>>,
+    ) -> Result<Arc<Self>, rustls::Error> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&certificates) as _);
-        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        config.ticketer = match share {
+            Some(tickets) => tickets,
+            None => rustls::crypto::aws_lc_rs::Ticketer::new()?,
+        };
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;
         config.alpn_protocols = vec![HTTP1.to_vec()];

@@ -2,8 +2,8 @@
 //!
 //! All of it is under one lock, so that the actions of one event are done before the next event is
 //! looked at, whoever brings it: a peer, the clock, the disk, or a request for a purge. Nothing in
-//! here waits: what is said is queued, what is written down is handed to a thread, and applying a
-//! purge is a few rows in memory.
+//! here waits: what is said is queued, what is written down is handed to a thread, a log that has to be opened
+//! again is opened by another, and applying a purge is a few rows in memory. (After a panic the disk is waited for, some seconds at most.)
 //!
 //! ```text
 //! event -> Replica -> Apply    rows at one new epoch, published
@@ -24,11 +24,14 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::disk::{Bounds, Disk, Trouble};
+use super::disk::Disk;
 use super::handle::{Busy, Issued};
 use super::meant::Localise;
-use super::payload::Part;
+use super::overheard::{Overheard, Told};
+use super::part::Part;
+use super::payload;
 use super::peers::PeerView;
+use super::reopen::Reopen;
 use crate::clock::{self, Now};
 use crate::purge::Strength;
 use crate::replication::{
@@ -37,6 +40,7 @@ use crate::replication::{
 };
 use crate::store::{Applied, Events, Purges, What};
 use crate::telemetry::Metrics;
+use crate::tickets::Tickets;
 
 /// First time for which a node hears nothing after a fault in the protocol; it doubles with each.
 const DEAF: Duration = Duration::from_millis(100);
@@ -44,8 +48,6 @@ const DEAF: Duration = Duration::from_millis(100);
 const DEAF_DOUBLES: u32 = 6;
 /// After this long without a fault they are forgotten.
 const FAULTS_FORGOTTEN: Duration = Duration::from_secs(60);
-/// How often a log that could not be opened, or not written, is tried again.
-const DISK_AGAIN: Duration = Duration::from_secs(5);
 
 /// How others are spoken to.
 pub(super) trait Voice: Send + Sync {
@@ -67,6 +69,8 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
     /// What selectors mean here.
     pub localise: Localise,
+    /// Keys of session tickets, which the nodes share.
+    pub tickets: Arc<Tickets>,
 }
 
 /// The protocol core with what it acts on.
@@ -83,6 +87,7 @@ pub(super) struct Core {
     /// How a disk is opened that could not be, or has failed.
     pub(super) reopen: Option<Reopen>,
     pub(super) standing: Standing,
+    pub(super) part: Part,
     pub(super) peers: BTreeMap<Name, Heard>,
     /// Those who wait for a purge to come further.
     pub(super) waiting: HashMap<Identity, (usize, Arc<Notify>)>,
@@ -91,20 +96,11 @@ pub(super) struct Core {
     /// Sites of others that the log has told of.
     pub(super) unknown: RefCell<BTreeSet<Arc<str>>>,
     faults: Faults,
-    persisted: u64,
+    pub(super) persisted: u64,
 }
 
 /// Every node with its PoP, and whether it issues purges.
 pub(super) type Roster = BTreeMap<Name, (Name, bool)>;
-
-/// Opens the log on disk.
-pub(super) struct Reopen {
-    pub(super) open: Box<dyn Fn() -> super::disk::Opened + Send>,
-    pub(super) tried: Duration,
-    /// It has failed: what it seems to have may not be what it kept. So until it is open again, which
-    /// may take several tries while the former thread still has the lock.
-    pub(super) forgets: bool,
-}
 
 /// This node's lease over time.
 #[derive(Clone, Copy, Debug, Default)]
@@ -133,37 +129,35 @@ struct Faults {
 }
 
 impl Core {
-    /// A node that starts. Until it holds a lease, none is in force.
+    /// A node that takes no part yet. Until it holds a lease, none is in force.
     pub(super) fn new(
         (settings, roster): (Settings, Roster),
-        start: Start,
         around: Surroundings,
         voice: Arc<dyn Voice>,
-        disk: Option<Disk>,
     ) -> Self {
         let now = clock::now();
         around.purges.publish_lease(None);
         around.metrics.mesh.lease_held.set(0);
+        let start = Start::Forgotten;
         let replica = Replica::new(settings.clone(), start, Mutation::None, draw(), now);
-        let core = Self {
+        Self {
             replica,
             configured: settings.witnesses.members.clone(),
             settings,
             roster,
             around,
             voice,
-            disk,
+            disk: None,
             reopen: None,
             standing: Standing { since: now.boot, ..Standing::default() },
+            part: Part::NotYet,
             peers: BTreeMap::new(),
             waiting: HashMap::new(),
             dirty: true,
             unknown: RefCell::default(),
             faults: Faults::default(),
             persisted: 0,
-        };
-        core.note_all();
-        core
+        }
     }
 
     /// Something has happened.
@@ -199,11 +193,11 @@ impl Core {
     }
 
     /// Issues a purge, which is in force here when this returns.
-    pub(super) fn submit(&mut self, mut parts: Vec<Part>) -> Result<Issued, Busy> {
+    pub(super) fn submit(&mut self, mut parts: Vec<payload::Part>) -> Result<Issued, Busy> {
         let now = clock::now();
         let fault = Busy::TooMany { again: Duration::from_secs(1) };
         let Some(last) = parts.pop() else { return Err(Busy::TooLong) };
-        let taken_apart = |part: Part| (part.scope, part.payload);
+        let taken_apart = |part: payload::Part| (part.scope, part.payload);
         let before = parts.into_iter().map(taken_apart).collect();
         let issued = self.guarded(now, |core| {
             let submitted = core.replica.submit_parts(before, taken_apart(last), true, now);
@@ -294,7 +288,7 @@ impl Core {
     }
 
     /// Notes how far all sources have come, and forgets those that have left.
-    fn note_all(&self) {
+    pub(super) fn note_all(&self) {
         let positions = self.around.purges.positions();
         let vector = self.replica.vector();
         positions.retain(|source| vector.mark(source).sequence > 0);
@@ -310,7 +304,8 @@ impl Core {
         self.dirty = true;
     }
 
-    fn publish(&mut self, lease: Option<Lease>, now: Now) {
+    pub(super) fn publish(&mut self, lease: Option<Lease>, now: Now) {
+        let lease = lease.filter(|_| self.part == Part::Taken);
         self.around.purges.publish_lease(lease.map(Into::into));
         let (before, metrics) = (self.standing.lease, &self.around.metrics.mesh);
         self.standing.lease = lease;
@@ -367,6 +362,14 @@ impl Core {
                 tracing::info!(generation = %format_args!("{generation:016x}"), "this node counts as a witness");
             }
             Notice::Retired { sources } => tracing::info!(sources, "sources have left the vector"),
+            Notice::OtherWitnesses { node, number } => {
+                self.around.metrics.mesh.other_witnesses.inc();
+                tracing::error!(
+                    %node, number,
+                    "a node was told other witnesses under the same number: what the two sets say is \
+                     never counted together, and whoever has no majority has no lease"
+                );
+            }
             Notice::Witnesses { number } => {
                 tracing::info!(number, members = ?self.replica.witnesses().members, "another set of witnesses");
             }
@@ -388,14 +391,12 @@ impl Core {
         }
     }
 
-    /// A node says that it has applied a purge of this one.
+    /// A node says that it has applied a purge of this one, and all before it.
     fn applied_there(&mut self, from: &Name, identity: &Identity, now: Now) {
-        let Some(receipt) = self.replica.receipt(identity) else { return };
-        // Heard just now, and for the first time.
-        if receipt.applied.get(from) == Some(&now.boot) {
+        for receipt in self.replica.heard_applied(identity, from, now) {
             let after = now.boot.saturating_sub(receipt.issued);
             self.around.metrics.mesh.spread(self.pop(from), after);
-            self.wake(identity);
+            self.wake(&receipt.identity);
             self.dirty = true;
         }
     }
@@ -422,6 +423,9 @@ impl Core {
         let deaf = DEAF * 2_u32.pow(number.min(DEAF_DOUBLES));
         self.faults = Faults { number: number + 1, last: now.boot, deaf_until: now.boot + deaf };
         tracing::error!(faults = number + 1, "a fault in the mesh's protocol: it begins anew");
+        // What waits for the disk below may take seconds, during which purges wait for the lock, and
+        // nothing is answered from memory unasked.
+        self.publish(None, now);
         // A log that leads to a fault is not trusted twice.
         let start = match &self.disk {
             Some(disk) if number == 0 => disk.start_over(),
@@ -437,7 +441,7 @@ impl Core {
 
     /// Begins anew in a process that goes on: what it had applied is in force still, but nobody
     /// knows whether that is all.
-    fn begin(&mut self, start: Start, now: Now) {
+    pub(super) fn begin(&mut self, start: Start, now: Now) {
         self.publish(None, now);
         self.around.purges.distrust_all(Strength::Check, now);
         self.around.metrics.mesh.reset("restart");
@@ -447,25 +451,6 @@ impl Core {
         self.note_all();
         self.waiting.values().for_each(|(_, waiting)| waiting.notify_waiters());
         self.dirty = true;
-    }
-
-    /// A log that another process had, or that could not be written, is tried again now and then.
-    fn look_after_disk(&mut self) {
-        let now = clock::now();
-        let failed = self.disk.as_ref().is_none_or(|disk| !disk.is_healthy());
-        let Some(reopen) = self.reopen.as_mut().filter(|_| failed) else { return };
-        if now.boot.saturating_sub(reopen.tried) < DISK_AGAIN {
-            return;
-        }
-        reopen.tried = now.boot;
-        reopen.forgets |= self.disk.take().is_some();
-        let opened = (reopen.open)();
-        if let Some(disk) = opened.disk {
-            let forgets = std::mem::take(&mut reopen.forgets);
-            tracing::warn!("the witness log can be written again: this node begins anew with it");
-            self.disk = Some(disk);
-            self.begin(if forgets { Start::Forgotten } else { opened.start }, now);
-        }
     }
 
     fn measure(&self) {
@@ -482,74 +467,6 @@ impl Core {
         }
         let healthy = self.disk.as_ref().is_some_and(Disk::is_healthy);
         metrics.disk_healthy.set((healthy || !self.settings.disk).into());
-    }
-}
-
-/// Opens the log that the configuration names.
-pub(super) fn open_disk(
-    directory: &std::path::Path,
-    settings: &Settings,
-    moved: Arc<Notify>,
-    metrics: Arc<Metrics>,
-) -> super::disk::Opened {
-    // Witnesses have the same records: none is to rewrite its log when the others do.
-    let spread = draw() % 100;
-    let bounds = Bounds {
-        records: settings.log_records,
-        bytes: settings.log_bytes,
-        outgrows_percent: 150 + spread,
-        outgrows_bytes: 16 << 20,
-    };
-    let opened = Disk::open(directory, bounds, moved, move |took| metrics.mesh.synced(took));
-    match &opened.trouble {
-        None => {}
-        Some(trouble @ Trouble::Damaged { .. }) => {
-            tracing::error!(directory = %directory.display(), %trouble, "the witness log is lost: this node begins without memory");
-        }
-        Some(trouble) => {
-            tracing::error!(directory = %directory.display(), %trouble, "no witness log: this node answers nothing as a witness");
-        }
-    }
-    opened
-}
-
-/// What a message says beside what the core makes of it.
-struct Overheard {
-    from: Name,
-    what: Told,
-}
-
-enum Told {
-    Applied(Identity),
-    Records(u64),
-    Beat(Source, u64),
-    Other,
-}
-
-impl Overheard {
-    fn of(event: &Event) -> Option<Self> {
-        let Event::Message { from, message } = event else { return None };
-        let what = match message {
-            Message::Applied(identity) => Told::Applied(identity.clone()),
-            Message::Records(records) => Told::Records(records.len() as u64),
-            Message::Beat(beat) => Told::Beat(beat.source.clone(), beat.mark.sequence),
-            Message::Record { .. }
-            | Message::Vector(_)
-            | Message::Beyond(_)
-            | Message::Adopt { .. }
-            | Message::Answer { .. }
-            | Message::Compare
-            | Message::Want(_)
-            | Message::Acknowledge { .. }
-            | Message::Ask { .. }
-            | Message::Relayed { .. }
-            | Message::Recover(_)
-            | Message::Begin(_)
-            | Message::Joined { .. }
-            | Message::Conflict(_)
-            | Message::Witnesses(_) => Told::Other,
-        };
-        Some(Self { from: from.clone(), what })
     }
 }
 

@@ -40,10 +40,12 @@ pub(super) enum Kind {
     Bye,
     /// Nothing. It follows what is urgent, so that the system notices sooner that a segment is lost.
     Nudge,
+    /// Keys of session tickets.
+    Keys,
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Hello,
         Self::Message,
         Self::Part,
@@ -53,6 +55,7 @@ impl Kind {
         Self::Pong,
         Self::Bye,
         Self::Nudge,
+        Self::Keys,
     ];
 
     /// Its byte.
@@ -67,6 +70,7 @@ impl Kind {
             Self::Pong => 7,
             Self::Bye => 8,
             Self::Nudge => 9,
+            Self::Keys => 10,
         }
     }
 

@@ -25,7 +25,8 @@ use super::peers::{Attached, Candidate, Peer};
 use super::rule::Dialled;
 use super::shared::{Shared, Word};
 use super::sockets;
-use super::tls::certified;
+use super::tickets;
+use super::tls::{Shown, certified};
 use crate::clock;
 use crate::replication::Name;
 use crate::telemetry::LinkRefused;
@@ -172,7 +173,8 @@ fn attach(
     if !dialled.by_me && attached != Attached::No {
         frame::write(Kind::Hello, &hello::encode(&shared.hello(peer, 0)), &mut first);
     }
-    Connection { stream, reader, peer: Arc::clone(peer), id, wake, first }
+    let shown = Shown::on(&stream);
+    Connection { stream, reader, peer: Arc::clone(peer), id, wake, first, shown }
 }
 
 fn note(shared: &Shared, peer: &Peer, attached: Attached) {
@@ -192,6 +194,7 @@ fn note(shared: &Shared, peer: &Peer, attached: Attached) {
     }
     tracing::info!(peer = %peer.name, pop = %peer.pop, "a link is up");
     let _ = shared.words.try_send(Word::Up(peer.name.clone()));
+    tickets::tell(shared, peer);
 }
 
 /// Where the peer listens: by its own word, or where it is seen if that names no host.

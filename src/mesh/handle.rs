@@ -146,6 +146,40 @@ pub struct MeshView {
     pub epoch: u64,
     /// The log on disk, where there is one.
     pub disk: Option<DiskView>,
+    /// The last round of this node's canary, where it has one.
+    pub canary: Option<CanaryView>,
+}
+
+/// A round of the canary.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CanaryView {
+    /// Rounds in this life of the process.
+    pub rounds: u64,
+    /// Broken promises in all of them.
+    pub broken: u64,
+    /// What the last round came to: `kept`, `broken`, `unknown`, `not-acknowledged`.
+    pub outcome: &'static str,
+    /// How long ago it ended.
+    pub ended_ms_ago: f64,
+    /// Its purge.
+    pub purge: Option<String>,
+    /// Why there is none.
+    pub why: Option<&'static str>,
+    /// The nodes that were read.
+    pub nodes: Vec<CanaryNodeView>,
+}
+
+/// What a round of the canary found on one node.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CanaryNodeView {
+    /// Its name.
+    pub name: String,
+    /// `kept`, `broken` or `unknown`.
+    pub state: &'static str,
+    /// How long after the acknowledgement it was asked last and showed the former version.
+    pub old_ms: Option<f64>,
+    /// Why nothing is known.
+    pub why: Option<&'static str>,
 }
 
 /// A node's lease.

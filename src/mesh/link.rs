@@ -22,6 +22,7 @@ use super::frame::{self, Frame, FrameReader, HEAD_BYTES, Kind, Parts, SMALL_BYTE
 use super::links::Heard;
 use super::peers::Peer;
 use super::shared::{Phase, Shared, Word};
+use super::tls::Shown;
 use super::traffic;
 use crate::clock;
 use crate::replication::{WireError, decode};
@@ -53,6 +54,8 @@ pub(super) struct Connection {
     pub(super) wake: Arc<Notify>,
     /// What is written first.
     pub(super) first: BytesMut,
+    /// What the peer has shown of itself.
+    pub(super) shown: Shown,
 }
 
 /// Numbers that came and want to go back; the newest counts. 0 is none.
@@ -85,14 +88,19 @@ fn detach(shared: &Shared, peer: &Peer, id: u64) {
 }
 
 async fn carry(shared: &Shared, connection: Connection) -> LinkClosed {
-    let Connection { stream, reader, peer, id, wake, first } = connection;
+    let Connection { stream, reader, peer, id, wake, first, shown } = connection;
     let (from, to) = tokio::io::split(stream);
     let pong = Pong::new(0);
     let writer = Writer { shared, peer: &peer, id, wake: &wake, pong: &pong };
     let incoming = Incoming { shared, peer: &peer, id, wake: &wake, pong: &pong };
     let mut writing = pin!(writer.run(to, first));
     let mut reading = pin!(incoming.run(from, reader));
+    let outlived = shared.identity.outlives(&shown);
     tokio::select! {
+        why = outlived => {
+            tracing::warn!(peer = %peer.name, ?why, "the certificate that a peer has shown is not good any more");
+            LinkClosed::Certificate
+        }
         ended = &mut reading => {
             detach(shared, &peer, id);
             let _ = timeout(GOODBYE, writing).await;
@@ -291,6 +299,11 @@ impl Incoming<'_> {
                 self.datagram(body, bytes);
                 Ok(())
             }
+            Some(Kind::Keys) => {
+                self.shared.metrics().received(Traffic::Keys, bytes);
+                self.shared.me.tickets.take(&body, clock::now());
+                Ok(())
+            }
             Some(small @ (Kind::Ping | Kind::Pong | Kind::Bye | Kind::Nudge)) => {
                 self.shared.metrics().received(Traffic::Link, bytes);
                 self.small(small, &body)
@@ -335,7 +348,7 @@ impl Incoming<'_> {
             // Nothing more is to be written here; its own end follows.
             Kind::Bye => detach(self.shared, self.peer, self.id),
             Kind::Nudge | Kind::Hello | Kind::Message => {}
-            Kind::Part | Kind::LastPart | Kind::Datagram => {}
+            Kind::Part | Kind::LastPart | Kind::Datagram | Kind::Keys => {}
         }
         Ok(())
     }

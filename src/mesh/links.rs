@@ -2,24 +2,30 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener as Socket};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 use super::frame::Kind;
 use super::peers::PeerView;
 use super::shared::{Phase, Shared, Word};
-use super::tls::Identity;
-use super::{doors, membership, sockets, traffic};
+use super::tls::{Identity, LOOK_EVERY};
+use super::{doors, membership, sockets, tickets, traffic};
 use crate::replication::{Message, Name, encode};
 use crate::telemetry::Metrics;
+use crate::tickets::Tickets;
 use crate::{clock, config};
 
 /// Datagrams of membership that may wait.
 const WORDS: usize = 1024;
+/// Time for the last words: more than a link takes for its end.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Who this node is on its links.
 #[derive(Clone, Debug)]
@@ -30,6 +36,8 @@ pub struct LinkIdentity {
     pub pop: Name,
     /// Randomness for jitter and for the choices of membership.
     pub seed: u64,
+    /// Keys of session tickets, which the nodes share.
+    pub tickets: Arc<Tickets>,
 }
 
 /// A message with the certified name of the peer that sent it.
@@ -80,6 +88,8 @@ impl std::error::Error for MeshError {
 pub struct Links {
     shared: Arc<Shared>,
     address: SocketAddr,
+    runtime: Handle,
+    overseer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Links {
@@ -94,10 +104,22 @@ impl Links {
         heard: mpsc::Sender<Heard>,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, MeshError> {
-        let identity =
-            Identity::open(config, &node.name, clock::now()).map_err(MeshError::Identity)?;
+        let identity = identity(config, &node.name)?;
         let fail = |error| MeshError::Listen { address: config.listen, error };
-        let listener = sockets::listen(config.listen).map_err(fail)?;
+        let socket = sockets::listen(config.listen).map_err(fail)?;
+        Self::with(config, node, (identity, socket), heard, metrics)
+    }
+
+    /// The same with a certificate that has been read and a socket that listens.
+    pub(super) fn with(
+        config: &config::Mesh,
+        node: LinkIdentity,
+        (identity, socket): (Arc<Identity>, Socket),
+        heard: mpsc::Sender<Heard>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Self>, MeshError> {
+        let fail = |error| MeshError::Listen { address: config.listen, error };
+        let listener = TcpListener::from_std(socket).map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
         let mut advertise = config.advertise.unwrap_or(address);
         if advertise.port() == 0 {
@@ -106,8 +128,9 @@ impl Links {
         let (words, spoken) = mpsc::channel(WORDS);
         let shared = Shared::new(config, node, advertise, identity, (heard, words), metrics);
         let shared = Arc::new(shared);
-        tokio::spawn(oversee(tasks(&shared, config, listener, spoken)));
-        Ok(Arc::new(Self { shared, address }))
+        let overseer = tokio::spawn(oversee(tasks(&shared, config, listener, spoken)));
+        let (runtime, overseer) = (Handle::current(), Mutex::new(Some(overseer)));
+        Ok(Arc::new(Self { shared, address, runtime, overseer }))
     }
 
     /// Queues a message for a peer; never waits. Beyond the bound of the peer's queue it is dropped and
@@ -122,8 +145,8 @@ impl Links {
         }
     }
 
-    /// Reads certificate, key and authorities anew. New connections use them; those that stand stay.
-    /// Changed files are noticed without this within a second.
+    /// Reads certificate, key and authorities anew. New connections use them, and links to peers whose
+    /// certificates they do not bear out end. Changed files are noticed without this within a second.
     ///
     /// # Errors
     /// When they cannot be used; the former ones stay in force.
@@ -137,6 +160,14 @@ impl Links {
         self.address
     }
 
+    /// Has a node believed to be in this state, until membership says otherwise.
+    #[cfg(test)]
+    pub(super) fn believe(&self, name: &Name, member: super::MemberState) {
+        if let Some(peer) = self.shared.peer(name) {
+            peer.believed(member);
+        }
+    }
+
     /// Every other node of the roster with how its link stands.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerView> {
@@ -147,6 +178,22 @@ impl Links {
     pub fn close(&self) {
         self.shared.advance(Phase::Leaving);
     }
+
+    /// The same, and waits until they are closed. Not to be called where others are to be polled.
+    pub(super) fn end(&self) {
+        self.close();
+        let overseer = self.overseer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(overseer) = overseer else { return };
+        if self.runtime.block_on(async { timeout(FAREWELL, overseer).await }).is_err() {
+            tracing::warn!("a link of the mesh does not close in time");
+        }
+    }
+}
+
+/// Certificate and authorities as the configuration names them.
+pub(super) fn identity(config: &config::Mesh, name: &Name) -> Result<Arc<Identity>, MeshError> {
+    let read = Identity::open(config, name, clock::now());
+    read.map(Arc::new).map_err(MeshError::Identity)
 }
 
 impl Drop for Links {
@@ -164,8 +211,10 @@ fn tasks(
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(doors::accept(Arc::clone(shared), listener));
+    tasks.spawn(watch_files(Arc::clone(shared)));
     let words = Arc::new(tokio::sync::Mutex::new(spoken));
     tasks.spawn(membership::keep(Arc::clone(shared), config.membership.clone(), words));
+    tasks.spawn(tickets::keep(Arc::clone(shared)));
     for peer in shared.peers.values() {
         tasks.spawn(doors::keep(Arc::clone(shared), Arc::clone(peer)));
     }
@@ -173,6 +222,20 @@ fn tasks(
         tasks.spawn(doors::ask_seed(Arc::clone(shared), seed.clone()));
     }
     tasks
+}
+
+/// Notices changes of certificate, key and authorities where no connection does.
+async fn watch_files(shared: Arc<Shared>) {
+    let look = async {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            shared.identity.current(clock::now());
+        }
+    };
+    tokio::select! {
+        () = look => {}
+        () = shared.reached(Phase::Leaving) => {}
+    }
 }
 
 /// Sees the end of each task.

@@ -39,7 +39,7 @@ impl Core {
 
     /// What a record says.
     fn said(&self, record: &Record, read: bool) -> Batched {
-        let identity = Some(record.identity.to_string().into());
+        let identity = Some(record.identity.clone());
         let decoded = || payload::decode(&record.payload);
         let selector = match meaning(record, |_| read.then(decoded).flatten(), Mutation::None) {
             Meaning::Exact(payload::Purge { by, strength, selectors, .. }) => {

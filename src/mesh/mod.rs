@@ -23,12 +23,16 @@ mod links;
 mod meant;
 mod membership;
 mod node;
+mod overheard;
+mod part;
 mod payload;
 mod peers;
 mod queue;
+mod reopen;
 mod rule;
 mod shared;
 mod sockets;
+mod tickets;
 mod tls;
 mod traffic;
 mod view;
@@ -39,10 +43,11 @@ mod tests;
 pub use authority::{AUTHORITY_FILE, AUTHORITY_KEY_FILE, Authority, Issued as IssuedCertificate};
 pub use core::Surroundings;
 pub use handle::{
-    Busy, DiskView, Issued, LeaseView, LinkState, MeshView, NodeReceipt, NodeView, ReceiptState,
-    ReceiptView, SourceView, Until, Waited, WitnessView,
+    Busy, CanaryNodeView, CanaryView, DiskView, Issued, LeaseView, LinkState, MeshView,
+    NodeReceipt, NodeView, ReceiptState, ReceiptView, SourceView, Until, Waited, WitnessView,
 };
 pub use links::{Heard, LinkIdentity, Links, MeshError};
 pub use meant::{Local, Localise};
 pub use node::Mesh;
 pub use peers::{LinkState as PeerState, MemberState, PeerView};
+pub use sockets::listen;

@@ -13,35 +13,40 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
+use arc_swap::ArcSwapOption;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::core::{Core, Reopen, Roster, Surroundings, Voice, draw, open_disk};
+use super::core::{Core, Roster, Surroundings, Voice};
 use super::handle::{Busy, Issued, MeshView, ReceiptView, Until, Waited};
-use super::links::{Heard, LinkIdentity, Links, MeshError};
+use super::links::{Heard, Links, MeshError};
 use super::meant::Localise;
+use super::part::{Part, Seat};
 use super::payload;
 use super::peers::PeerView;
 use crate::clock::{self, Now};
 use crate::config;
 use crate::purge::{Selector, Strength};
-use crate::replication::{Event, Identity, Message, Name, Settings, Start, WitnessSet};
+use crate::replication::{Event, Identity, Message, Name, Settings, WitnessSet};
 use crate::store::Author;
 
 /// Time between two ticks of the protocol.
 const TICK: Duration = Duration::from_millis(50);
 /// Messages of peers that wait to be looked at; beyond them the links wait.
-const HEARD: usize = 1024;
+pub(super) const HEARD: usize = 1024;
 /// Messages that are looked at before others are asked whether they wait.
 const AT_ONCE: usize = 64;
 /// How often somebody who waits for the lock is let go first, at most.
 const GIVE_WAY: usize = 1_000;
+/// When it is worth asking again for a purge while another process takes this one's part.
+const ELSEWHERE: Duration = Duration::from_secs(1);
 /// How long somebody who waits for a purge to be everywhere sleeps at most: that a node is fenced
 /// comes with time and not with a message.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -52,10 +57,12 @@ pub struct Mesh {
     /// Those who wait for the lock and are not the thread.
     waiting: AtomicUsize,
     changes: watch::Sender<u64>,
-    stop: watch::Sender<bool>,
-    disk_moved: Arc<Notify>,
-    links: Option<Arc<Links>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    pub(super) stop: watch::Sender<bool>,
+    pub(super) disk_moved: Arc<Notify>,
+    /// There while it takes part.
+    pub(super) links: ArcSwapOption<Links>,
+    pub(super) thread: Mutex<Option<JoinHandle<()>>>,
+    pub(super) seat: Seat,
 }
 
 impl fmt::Debug for Mesh {
@@ -65,63 +72,31 @@ impl fmt::Debug for Mesh {
 }
 
 impl Mesh {
-    /// Takes this node's part in the mesh. From here on no lease is in force until it holds one. The
-    /// links are carried by `runtime`.
+    /// This node, which takes no part yet. From here on no lease is in force until it does and
+    /// holds one. Peers come to `socket`; the links are carried by `runtime`.
     ///
     /// # Errors
-    /// When its address cannot be listened on, or its certificate cannot be used.
-    pub fn open(
+    /// When its certificate cannot be used.
+    pub fn prepare(
         config: &config::Mesh,
         node: &config::Node,
         around: Surroundings,
-        runtime: &Runtime,
+        (socket, runtime): (TcpListener, Handle),
     ) -> Result<Arc<Self>, MeshError> {
-        around.purges.publish_lease(None);
-        let (said, heard) = mpsc::channel(HEARD);
         let (name, pop) = (Name::from(node.name.as_str()), Name::from(node.pop.as_str()));
-        let identity = LinkIdentity { name: name.clone(), pop, seed: draw() };
-        let metrics = Arc::clone(&around.metrics);
-        let links = runtime.block_on(Links::open(config, identity, said, metrics))?;
-        let voice = Arc::new(LinkVoice(Arc::clone(&links)));
-        let settings = settings(config, name);
-        let mesh = Self::begin(config, settings, around, voice, Some(links));
-        mesh.start(heard).map_err(|error| MeshError::Listen { address: config.listen, error })?;
-        Ok(mesh)
-    }
-
-    /// The node without its thread.
-    pub(super) fn begin(
-        config: &config::Mesh,
-        settings: Settings,
-        around: Surroundings,
-        voice: Arc<dyn Voice>,
-        links: Option<Arc<Links>>,
-    ) -> Arc<Self> {
-        let disk_moved = Arc::new(Notify::new());
-        let (moved, metrics) = (Arc::clone(&disk_moved), Arc::clone(&around.metrics));
-        let open = config.directory.clone().map(|directory| {
-            let settings = settings.clone();
-            move || open_disk(&directory, &settings, Arc::clone(&moved), Arc::clone(&metrics))
-        });
-        let (disk, start) = match open.as_ref().map(|open| open()) {
-            Some(opened) => (opened.disk, opened.start),
-            None => (None, Start::Forgotten),
-        };
-        let mut core = Core::new((settings, roster(config)), start, around, voice, disk);
-        core.reopen = open.map(|open| Reopen {
-            open: Box::new(open),
-            tried: clock::now().boot,
-            forgets: false,
-        });
-        Arc::new(Self {
+        let settings = settings(config, name.clone());
+        let seat = Seat::new(config, (name, pop), socket, runtime)?;
+        let core = Core::new((settings, roster(config)), around, Arc::new(Nobody));
+        Ok(Arc::new(Self {
             core: Mutex::new(core),
             waiting: AtomicUsize::new(0),
             changes: watch::Sender::new(0),
             stop: watch::Sender::new(false),
-            disk_moved,
-            links,
+            disk_moved: Arc::new(Notify::new()),
+            links: ArcSwapOption::empty(),
             thread: Mutex::new(None),
-        })
+            seat,
+        }))
     }
 
     /// Gives the node its time.
@@ -153,6 +128,9 @@ impl Mesh {
             let mut core = self.first();
             if !core.issues() {
                 return Err(Busy::Barred);
+            }
+            if core.part != Part::Taken {
+                return Err(Busy::TooMany { again: ELSEWHERE });
             }
             let issued = core.submit(parts);
             (issued, std::mem::take(&mut core.dirty))
@@ -228,25 +206,8 @@ impl Mesh {
 
     /// The links, to have their certificate read anew.
     #[must_use]
-    pub fn links(&self) -> Option<&Arc<Links>> {
-        self.links.as_ref()
-    }
-
-    /// Leaves the mesh. What was handed to the disk is written before this returns.
-    pub fn close(&self) {
-        self.stop.send_replace(true);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
-            tracing::error!("the mesh's thread has panicked");
-        }
-        if let Some(links) = &self.links {
-            links.close();
-        }
-        let mut core = self.first();
-        core.reopen = None;
-        core.disk = None;
+    pub fn links(&self) -> Option<Arc<Links>> {
+        self.links.load_full()
     }
 
     async fn run(self: Arc<Self>, mut heard: mpsc::Receiver<Heard>) {
@@ -299,7 +260,7 @@ impl Mesh {
     }
 
     /// Somebody else's turn, before the thread's next one.
-    fn first(&self) -> MutexGuard<'_, Core> {
+    pub(super) fn first(&self) -> MutexGuard<'_, Core> {
         self.waiting.fetch_add(1, Ordering::AcqRel);
         let core = self.lock();
         self.waiting.fetch_sub(1, Ordering::AcqRel);
@@ -345,8 +306,19 @@ impl Drop for Place<'_> {
     }
 }
 
+/// Nobody to speak to.
+struct Nobody;
+
+impl Voice for Nobody {
+    fn say(&self, _to: &Name, _message: &Message) {}
+
+    fn peers(&self) -> Vec<PeerView> {
+        Vec::new()
+    }
+}
+
 /// The links as the core speaks through them.
-struct LinkVoice(Arc<Links>);
+pub(super) struct LinkVoice(pub(super) Arc<Links>);
 
 impl Voice for LinkVoice {
     fn say(&self, to: &Name, message: &Message) {

@@ -56,7 +56,7 @@ pub(super) struct Shared {
     /// The other nodes of the roster.
     pub(super) peers: BTreeMap<Name, Arc<Peer>>,
     /// Certificate and authorities.
-    pub(super) identity: Identity,
+    pub(super) identity: Arc<Identity>,
     /// Where messages go.
     pub(super) heard: mpsc::Sender<Heard>,
     /// Where datagrams of membership go.
@@ -76,7 +76,7 @@ impl Shared {
         config: &Mesh,
         me: LinkIdentity,
         advertise: SocketAddr,
-        identity: Identity,
+        identity: Arc<Identity>,
         channels: (mpsc::Sender<Heard>, mpsc::Sender<Word>),
         metrics: Arc<Metrics>,
     ) -> Self {

@@ -6,12 +6,12 @@
 //! begins at 20 ms and does not double while little is under way, and little that waits in the
 //! system, so that what is urgent does not stand behind a batch.
 
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 /// Connections that the system may hold ready.
 const BACKLOG: i32 = 1024;
@@ -23,7 +23,10 @@ const UNSENT_BYTES: u32 = 128 << 10;
 const RESEND: Duration = Duration::from_millis(20);
 
 /// Listens for peers.
-pub(super) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -32,7 +35,7 @@ pub(super) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(StdListener::from(socket))
+    Ok(socket.into())
 }
 
 /// Prepares a connection. Where the system knows an option not, the link is slower after a loss, and

@@ -163,6 +163,61 @@ async fn authorities_change_node_by_node_while_messages_flow() {
 }
 
 #[tokio::test]
+async fn links_end_with_the_authority_that_let_them_in_and_come_back_under_the_next() {
+    let names = ["a", "b", "c"];
+    let mut mesh = Meshwork::new(&names);
+    mesh.open("a", &[]).await;
+    mesh.open("b", &["a"]).await;
+    mesh.open("c", &["a"]).await;
+    mesh.linked(&names).await;
+    let ended = |mesh: &Meshwork| -> u64 {
+        names.iter().map(|node| mesh.closed(node, LinkClosed::Certificate)).sum()
+    };
+    for (step, node) in (0..2).flat_map(|step| names.map(|node| (step, node))) {
+        mesh.rotate(node, step);
+        mesh.links(node).reload_identity().expect("what was written can be used");
+    }
+    assert_eq!(ended(&mesh), 0, "both authorities are trusted");
+    for node in names {
+        mesh.rotate(node, 2);
+        mesh.links(node).reload_identity().expect("what was written can be used");
+        mesh.linked(&names).await;
+    }
+    until("no link of the first authority is left", || ended(&mesh) >= 3).await;
+    mesh.linked(&names).await;
+    for (from, to) in [("a", "b"), ("b", "c"), ("c", "a")] {
+        mesh.links(from).say(&to.into(), &message(7, 100));
+        assert_eq!(mesh.hears(to).await, (from.into(), 7));
+    }
+}
+
+#[tokio::test]
+async fn a_node_whose_authority_is_taken_out_is_cut_without_being_told() {
+    let mut mesh = Meshwork::new(&["a", "b"]);
+    mesh.open("a", &[]).await;
+    mesh.open("b", &["a"]).await;
+    mesh.linked(&["a", "b"]).await;
+    // b has slept through it.
+    mesh.rotate("a", 1);
+    mesh.rotate("a", 2);
+    until("the link ends", || mesh.closed("a", LinkClosed::Certificate) == 1).await;
+    let refused = "atoll_mesh_handshakes_refused_total{reason=\"certificate\"}";
+    until("it is turned away", || number(&mesh.metrics("a").render(), refused) > 0).await;
+    assert_ne!(mesh.peer("a", "b").state, PeerState::Up);
+}
+
+#[tokio::test]
+async fn a_link_ends_with_the_certificate_of_its_peer() {
+    let mut mesh = Meshwork::new(&["a", "b"]);
+    mesh.write_ending("b", Duration::from_secs(4));
+    mesh.open("a", &[]).await;
+    mesh.open("b", &["a"]).await;
+    mesh.linked(&["a", "b"]).await;
+    until("the link ends", || mesh.closed("a", LinkClosed::Certificate) == 1).await;
+    assert_ne!(mesh.peer("a", "b").state, PeerState::Up);
+}
+
+#[tokio::test]
 async fn changed_files_are_noticed_without_being_told() {
     let mut mesh = Meshwork::new(&["a", "b"]);
     mesh.open("a", &[]).await;
@@ -209,6 +264,20 @@ async fn what_is_said_to_nobody_is_dropped_and_counted() {
     until("what waits for a node that nobody knows is dropped", || dropped() >= 2).await;
     assert_eq!(mesh.peer("a", "b").queued_bytes, 0);
     assert!(mesh.peer("a", "b").dropped > 0);
+}
+
+#[tokio::test]
+async fn what_membership_believes_holds_no_purge_back() {
+    let mut mesh = Meshwork::new(&["a", "b"]);
+    mesh.open("a", &[]).await;
+    mesh.open("b", &["a"]).await;
+    mesh.linked(&["a", "b"]).await;
+    for (number, state) in [(1, MemberState::Suspect), (2, MemberState::Down)] {
+        mesh.links("a").believe(&"b".into(), state);
+        assert_eq!(mesh.peer("a", "b").member, state);
+        mesh.links("a").say(&"b".into(), &message(number, 10));
+        assert_eq!(mesh.hears("b").await, ("a".into(), number));
+    }
 }
 
 #[tokio::test]

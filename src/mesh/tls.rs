@@ -4,6 +4,9 @@
 //! shows its whole certificate. Names are not left to TLS: of a seed only the address is known when it is
 //! dialled. Both sides look at the certificate after the handshake: it must bear one name of the roster,
 //! and what the greeting says must be that very name.
+//!
+//! A link lasts no longer than what it was let in by: when an authority is taken out, or a certificate ends,
+//! the links that rest on it end, and are made anew by those who have something better to show.
 
 use std::fmt;
 use std::io;
@@ -22,10 +25,12 @@ use rustls::{
     ServerConfig, SignatureScheme,
 };
 use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
-use webpki::EndEntityCert;
+use webpki::{EndEntityCert, KeyUsage};
 
-use crate::clock::Now;
+use crate::clock::{self, Now};
 use crate::config::{CertificateFiles, Mesh, MeshCredentials, read_mesh_credentials};
 use crate::replication::Name;
 use crate::telemetry::LinkRefused;
@@ -34,12 +39,23 @@ use crate::telemetry::LinkRefused;
 const PROTOCOL: &[u8] = b"atoll-mesh/1";
 
 /// Time between two looks at the files.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Time between two looks at a certificate that was shown, which may end meanwhile.
+const JUDGE_EVERY: Duration = Duration::from_secs(10);
 
 /// Both ends' TLS, with one certificate and one set of authorities.
 pub(super) struct Credentials {
     acceptor: TlsAcceptor,
     connector: TlsConnector,
+    roots: Arc<RootCertStore>,
+}
+
+/// What the other end of a connection has shown of itself.
+pub(super) struct Shown {
+    chain: Vec<CertificateDer<'static>>,
+    /// As what it was there.
+    usage: KeyUsage,
 }
 
 /// The credentials in force, read anew when their files change.
@@ -48,6 +64,8 @@ pub(super) struct Identity {
     files: CertificateFiles,
     authorities: Vec<PathBuf>,
     current: ArcSwap<Credentials>,
+    /// Moves with each change.
+    changes: watch::Sender<u64>,
     seen: Mutex<Seen>,
 }
 
@@ -71,6 +89,7 @@ impl Identity {
             files,
             authorities,
             current: ArcSwap::from_pointee(Credentials::new(read).map_err(|e| e.to_string())?),
+            changes: watch::Sender::new(0),
             seen: Mutex::new(Seen { at: now.boot, stamps }),
         })
     }
@@ -83,7 +102,22 @@ impl Identity {
         let read = read_mesh_credentials(&self.files, &self.authorities, &self.name, now)?;
         let credentials = Credentials::new(read).map_err(|error| error.to_string())?;
         self.current.store(Arc::new(credentials));
+        self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
         Ok(())
+    }
+
+    /// Returns once what the other end has shown is not good any more: its authority is not among those
+    /// in force, or its certificate has ended.
+    pub(super) async fn outlives(&self, shown: &Shown) -> CertificateError {
+        let mut changes = self.changes.subscribe();
+        loop {
+            changes.mark_unchanged();
+            if let Err(why) = self.current.load().judge(shown, clock::now()) {
+                return why;
+            }
+            // The sender is here, so the wait for it cannot fail.
+            let _ = timeout(JUDGE_EVERY, changes.changed()).await;
+        }
     }
 
     /// What a new connection is to use. The files are looked at, though not at each of many.
@@ -134,9 +168,25 @@ impl Credentials {
         }
         let roots = Arc::new(roots);
         let server = server(&provider, &roots, read.chain.clone(), read.key.clone_key())?;
-        let client = client(&provider, roots, read.chain, read.key)?;
+        let client = client(&provider, Arc::clone(&roots), read.chain, read.key)?;
         let (server, client) = (Arc::new(server), Arc::new(client));
-        Ok(Self { acceptor: TlsAcceptor::from(server), connector: TlsConnector::from(client) })
+        let (acceptor, connector) = (TlsAcceptor::from(server), TlsConnector::from(client));
+        Ok(Self { acceptor, connector, roots })
+    }
+
+    /// Whether a handshake would still take what was shown in one.
+    fn judge(&self, shown: &Shown, now: Now) -> Result<(), CertificateError> {
+        let (leaf, rest) = shown.chain.split_first().ok_or(CertificateError::UnknownIssuer)?;
+        let leaf = EndEntityCert::try_from(leaf).map_err(|_bad| CertificateError::BadEncoding)?;
+        let since_epoch = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let time = UnixTime::since_unix_epoch(since_epoch);
+        let known = webpki::ALL_VERIFICATION_ALGS;
+        let roots = &self.roots.roots;
+        let verified = leaf.verify_for_usage(known, roots, rest, time, shown.usage, None, None);
+        verified.map(|_path| ()).map_err(|error| match error {
+            webpki::Error::CertExpired { .. } => CertificateError::Expired,
+            _ => CertificateError::UnknownIssuer,
+        })
     }
 
     /// Shakes hands with who has connected.
@@ -246,6 +296,18 @@ impl ServerCertVerifier for AnyNode {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
+    }
+}
+
+impl Shown {
+    /// What the other end has shown on a connection.
+    pub(super) fn on(stream: &TlsStream<TcpStream>) -> Self {
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+        let usage = match stream {
+            TlsStream::Client(_) => KeyUsage::server_auth(),
+            TlsStream::Server(_) => KeyUsage::client_auth(),
+        };
+        Self { chain, usage }
     }
 }
 

@@ -84,6 +84,7 @@ impl Core {
             receipts: sizes.receipts,
             epoch: self.around.purges.epoch(),
             disk: self.disk.as_ref().map(disk_view),
+            canary: None,
         }
     }
 

@@ -61,4 +61,5 @@ pub use exchange::{Answer, Framing, Hop, Manner, Outgoing};
 pub use origins::{OriginConfigError, Origins, UnknownEndpoint};
 pub use send::WorkerOrigins;
 pub use status::{AbsentStatus, EndpointStatus, OriginStatus, ServerStatus};
+pub use tls::authorities;
 pub use tunnel::{OriginStream, Switched, Upgraded, Wanted};

@@ -90,20 +90,30 @@ fn client_config(
 }
 
 fn own_roots(origin: &str, file: &Path) -> Result<RootCertStore, OriginConfigError> {
-    let wrong = |why: String| OriginConfigError::Authorities {
+    read_roots(file).map_err(|why| OriginConfigError::Authorities {
         origin: origin.to_owned(),
         file: file.to_owned(),
         why,
-    };
+    })
+}
+
+/// The authorities in a file; without one the system's, else Mozilla's.
+///
+/// # Errors
+/// When the file cannot be used, in words that name it.
+pub fn authorities(file: Option<&Path>) -> Result<RootCertStore, String> {
+    let named = |file: &Path| read_roots(file).map_err(|why| format!("{}: {why}", file.display()));
+    file.map_or_else(|| Ok(system_roots()), named)
+}
+
+fn read_roots(file: &Path) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    let certificates =
-        CertificateDer::pem_file_iter(file).map_err(|error| wrong(error.to_string()))?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
-        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| error.to_string())? {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
     }
     if roots.is_empty() {
-        return Err(wrong("holds no certificate".to_owned()));
+        return Err("holds no certificate".to_owned());
     }
     Ok(roots)
 }

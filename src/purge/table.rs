@@ -283,20 +283,21 @@ impl Table {
 
     fn write_row(&mut self, site: RowKey, key: RowKey, depth: Option<u8>, row: Row) {
         let own = self.sites.entry(site).or_default();
-        self.rows
-            .entry(key)
-            .or_insert_with(|| {
-                own.rows += 1;
-                own.prefixes += usize::from(depth.is_some());
-                Entry { row: Row::default(), wide: depth.is_some() }
-            })
-            .row
-            .absorb(&row);
+        let entry = self.rows.entry(key).or_insert_with(|| {
+            own.rows += 1;
+            own.prefixes += usize::from(depth.is_some());
+            Entry { row: Row::default(), wide: depth.is_some() }
+        });
+        // Many purges of one epoch may name the same: it has one place among the rows of that epoch.
+        let placed = entry.row.newest() == row.newest();
+        entry.row.absorb(&row);
         if let Some(depth) = depth {
             own.depths |= 1 << depth;
             own.wide.absorb(&row);
         }
-        own.order.push_back((row.newest(), key));
+        if !placed {
+            own.order.push_back((row.newest(), key));
+        }
         while own.rows > self.rows_per_site {
             let Some((epoch, key)) = own.order.pop_front() else { break };
             // The wider row is written while the narrower is still there.

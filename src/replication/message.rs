@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::identity::{Identity, Name, Source};
-use super::quorum::{Standing, Testimony, WitnessSet};
+use super::quorum::{SetMark, Standing, Testimony, WitnessSet};
 use super::record::Record;
 use super::retire::Step;
 use super::vector::{Mark, Vector};
@@ -93,7 +93,7 @@ pub enum Message {
         /// Whether it knows already that a majority does. Then it wants no answer.
         settled: bool,
     },
-    /// The sender has applied a record whose issuer wanted to know.
+    /// The sender has applied this record, whose issuer wants to know, and all before it.
     Applied(Identity),
     /// The receiver's record is another than the one known under that name.
     Conflict(Identity),
@@ -111,10 +111,12 @@ pub struct Beat {
     /// Half of the digest of what the sender has. Where two differing vectors have the same, one
     /// of the next beats asks for the vector all the same.
     pub digest: u64,
-    /// Number of the witness set that the sender holds.
-    pub set: u64,
+    /// The witness set that the sender holds.
+    pub set: SetMark,
     /// Whether it answers as a witness under it.
     pub serves: bool,
+    /// Whether it wants to hear how far its records are in force at the receiver.
+    pub asks: bool,
 }
 
 /// What a node has, with what is needed to take it over.
@@ -149,8 +151,8 @@ pub enum Have {
 pub struct Recover {
     /// The life that it wants to begin.
     pub standing: Standing,
-    /// Number of the set that it holds.
-    pub set: u64,
+    /// The set that it holds.
+    pub set: SetMark,
 }
 
 /// A new generation.
@@ -158,8 +160,8 @@ pub struct Recover {
 pub struct Beginning {
     /// A random number.
     pub generation: u64,
-    /// Number of the set.
-    pub set: u64,
+    /// The set.
+    pub set: SetMark,
     /// The witnesses that had no memory, each with the life it wanted to begin.
     pub members: Vec<(Name, Standing)>,
 }

@@ -47,6 +47,12 @@ pub enum Mutation {
     WallClockIgnored,
     /// A restarted witness is answered, and its new life is not noted.
     RestartNotNoted,
+    /// Sets of witnesses that bear one number count as one, whoever is in them.
+    SetKnownByNumber,
+    /// What a witness stands for is written down before what it took over for that.
+    StateBeforeVector,
+    /// That a purge was applied is said once: where that word is lost, its receipt stays open.
+    AppliedOnce,
     /// An answer is taken for the answer to the newest question, whatever number it bears.
     QuestionNumberIgnored,
 }

@@ -11,6 +11,9 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::hash::Hasher as _;
+
+use siphasher::sip::SipHasher13;
 
 use super::identity::{Incarnation, Name};
 use super::mutation::Mutation;
@@ -50,7 +53,34 @@ pub struct WitnessSet {
     pub joining: Option<Vec<Name>>,
 }
 
+/// Which set is meant: its number, and a hash of who is in it. Two sets that bear one number, because
+/// somebody wrote them so or two operators changed them at once, are two sets all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SetMark {
+    /// The set's number.
+    pub number: u64,
+    /// Over its members and those that are joining. Not keyed: nodes are trusted not to lie.
+    pub members: u64,
+}
+
 impl WitnessSet {
+    /// Which one it is, to others. The order of its members is no matter.
+    #[must_use]
+    pub fn mark(&self, mutation: Mutation) -> SetMark {
+        let mut hasher = SipHasher13::new();
+        for half in self.halves() {
+            let mut names: Vec<&Name> = half.iter().collect();
+            names.sort_unstable();
+            hasher.write_u64(names.len() as u64);
+            for name in names {
+                hasher.write_u64(name.as_str().len() as u64);
+                hasher.write(name.as_str().as_bytes());
+            }
+        }
+        let by_number = mutation == Mutation::SetKnownByNumber;
+        SetMark { number: self.number, members: if by_number { 0 } else { hasher.finish() } }
+    }
+
     /// Everybody in it.
     pub fn everyone(&self) -> impl Iterator<Item = &Name> {
         let joining = self.joining.iter().flatten();
@@ -106,8 +136,8 @@ fn votes(half: &[Name], counts: impl Fn(&Name) -> bool) -> usize {
 /// What every reply of a witness bears.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Testimony {
-    /// Number of the set under which it answers.
-    pub set: u64,
+    /// The set under which it answers.
+    pub set: SetMark,
     /// The generation that it belongs to.
     pub generation: u64,
     /// The life that it is in.
@@ -118,23 +148,24 @@ pub struct Testimony {
 
 /// Which of some replies count together under a set, and of which generation.
 #[derive(Debug)]
-pub(super) struct Count<'a> {
-    set: &'a WitnessSet,
+pub(super) struct Count {
+    set: SetMark,
     known: Standings,
     generation: u64,
     mutation: Mutation,
 }
 
-impl<'a> Count<'a> {
+impl Count {
     /// Over replies of one generation; the others are passed over.
     pub(super) fn new<'b>(
-        set: &'a WitnessSet,
+        set: &WitnessSet,
         generation: u64,
         replies: impl Iterator<Item = (&'b Name, &'b Testimony)>,
         mutation: Mutation,
     ) -> Self {
         let mut known = Standings::new();
-        for (name, reply) in replies.filter(|(_, reply)| reply.set == set.number) {
+        let set = set.mark(mutation);
+        for (name, reply) in replies.filter(|(_, reply)| reply.set == set) {
             let heeds =
                 ![Mutation::DeadReplyCounted, Mutation::TwoProcessesTwoVotes].contains(&mutation);
             if reply.generation == generation && heeds {
@@ -151,7 +182,7 @@ impl<'a> Count<'a> {
     pub(super) fn holds(&self, name: &Name, reply: &Testimony) -> bool {
         let generation =
             reply.generation == self.generation || self.mutation == Mutation::GenerationsMixed;
-        reply.set == self.set.number
+        reply.set == self.set
             && generation
             && self.known.get(name).is_none_or(|newest| reply.standing >= *newest)
     }
@@ -193,6 +224,17 @@ mod tests {
     }
 
     #[test]
+    fn sets_of_one_number_are_told_apart_by_who_is_in_them() {
+        let mark = |members: &str, joining| set(members, joining).mark(Mutation::None);
+        assert_eq!(mark("a b c", None), mark("c a b", None));
+        let others = [("a b d", None), ("a b", None), ("ab c", None), ("a b c", Some("a b d"))];
+        for (members, joining) in others {
+            assert_ne!(mark(members, joining), mark("a b c", None), "{members} {joining:?}");
+        }
+        assert_ne!(mark("a b", Some("c")), mark("a", Some("b c")));
+    }
+
+    #[test]
     fn who_forgot_adopts_from_so_many_that_every_majority_is_met() {
         for (set, who, may) in [
             (set("a b c", None), "a b", false),
@@ -211,7 +253,7 @@ mod tests {
     fn a_reply_from_a_life_that_is_over_does_not_count() {
         let life = |count| Standing { count, incarnation: Incarnation(count) };
         let reply = |standing, known: &[(&str, Standing)]| Testimony {
-            set: 1,
+            set: set("a b c", None).mark(Mutation::None),
             generation: 9,
             standing,
             known: known.iter().map(|(name, life)| (Name::from(*name), *life)).collect(),

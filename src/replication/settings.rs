@@ -24,7 +24,8 @@ pub struct Settings {
     pub lease: Duration,
     /// How often witnesses are asked.
     pub ask_every: Duration,
-    /// Whether they are asked through relays of the own PoP.
+    /// Whether they are asked through relays of the own PoP even in a small mesh; in one of more than
+    /// [`ASK_RELAYS_ABOVE`] nodes they always are.
     pub ask_relays: bool,
     /// How often a few peers hear from this node.
     pub beat_every: Duration,
@@ -59,7 +60,17 @@ pub struct Settings {
     pub receipt_nodes: usize,
 }
 
+/// Nodes of a mesh above which witnesses are asked through relays. Each witness answers every node of a
+/// smaller mesh twice a second, which is little work, and one word less to rely on.
+pub const ASK_RELAYS_ABOVE: usize = 100;
+
 impl Settings {
+    /// Whether witnesses are asked through relays of the own PoP.
+    #[must_use]
+    pub fn asks_relays(&self) -> bool {
+        self.ask_relays || self.roster.len() > ASK_RELAYS_ABOVE
+    }
+
     /// Defaults for a node among others.
     #[must_use]
     pub fn new(me: Name, roster: impl Into<Roster>, witnesses: WitnessSet) -> Self {
@@ -194,6 +205,15 @@ pub enum Notice {
     Retired {
         /// How many.
         sources: usize,
+    },
+    /// A node holds other witnesses under the number that this node's have. Replies under the two do
+    /// not count together, so one of the two nodes has no lease, or neither, until both are told the
+    /// same.
+    OtherWitnesses {
+        /// The node.
+        node: Name,
+        /// The number.
+        number: u64,
     },
     /// Another set of witnesses is in force.
     Witnesses {

@@ -95,8 +95,19 @@ pub enum What {
         /// Why, in a word.
         why: &'static str,
     },
+    /// A node showed what a purge had killed, later than it may: the canary saw it.
+    BrokenPromise {
+        /// Name of the node.
+        node: Arc<str>,
+        /// Name of the purge.
+        purge: Identity,
+        /// How long after its acknowledgement the node was asked.
+        after: Duration,
+    },
     /// The configuration was read anew.
     Reload(Box<ReloadTold>),
+    /// Another process was to take over.
+    Upgrade(Box<UpgradeTold>),
     /// The node began to drain.
     Drain,
 }
@@ -115,6 +126,17 @@ pub struct ReloadTold {
     /// Of those, the ones that wait for a restart.
     pub waiting: usize,
     /// Why it was refused: the first problem.
+    pub why: Option<String>,
+}
+
+/// What came of an upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpgradeTold {
+    /// `handed-over` or `refused`.
+    pub outcome: &'static str,
+    /// Who asked: the name of a token, or of a signal.
+    pub by: String,
+    /// Why the process goes on.
     pub why: Option<String>,
 }
 
@@ -169,12 +191,16 @@ impl What {
                 let purge = warm_up.purge.as_ref().map_or(0, String::len);
                 warm_up.id.len() + warm_up.token.len() + purge
             }
+            Self::BrokenPromise { node, purge, .. } => {
+                node.len() + purge.source.node.as_str().len()
+            }
             Self::Acknowledged { identity, .. } | Self::RefusedRecord { identity } => {
                 identity.source.node.as_str().len()
             }
             Self::Reload(told) => {
                 told.by.len() + told.config.len() + told.why.as_ref().map_or(0, String::len)
             }
+            Self::Upgrade(told) => told.by.len() + told.why.as_ref().map_or(0, String::len),
             Self::Reset { .. } | Self::Lease { .. } | Self::Distrust { .. } | Self::Drain => 0,
         }
     }
@@ -230,6 +256,23 @@ impl Events {
             *newest = number.max(*newest);
             later
         });
+    }
+
+    /// How many it keeps at most.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Counts events that nobody can read any more, since more of them come at once than are kept. Those
+    /// before them go.
+    pub(super) fn pass_over(&self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        let mut ring = self.ring();
+        ring.newest += count as u64;
+        ring.kept.clear();
+        ring.bytes = 0;
     }
 
     /// Tells a purge in its parts.

@@ -135,6 +135,11 @@ impl History {
         Self { most, past: VecDeque::new() }
     }
 
+    /// How many it keeps.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
     /// Adds a purge. They come in the order of their epochs.
     pub(super) fn note(&mut self, past: Past) {
         while self.past.len() >= self.most.max(1) {

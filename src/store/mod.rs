@@ -39,7 +39,7 @@ use moka::ops::compute::{CompResult, Op};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-pub use events::{Event, Events, PurgeTold, ReloadTold, Since, WarmUp, What};
+pub use events::{Event, Events, PurgeTold, ReloadTold, Since, UpgradeTold, WarmUp, What};
 pub use fills::{
     Arrived, Claim, Fill, FillBody, FillEnd, FillHead, FillLimits, FillWriter, Fills, Passing,
     Room, UnderWay, Wish,

@@ -112,19 +112,22 @@ pub enum LinkClosed {
     Malformed,
     /// The network failed.
     Network,
+    /// What its peer had shown is not good any more.
+    Certificate,
     /// This node closes.
     Closing,
 }
 
 impl LinkClosed {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Peer,
         Self::Replaced,
         Self::Idle,
         Self::Stalled,
         Self::Malformed,
         Self::Network,
+        Self::Certificate,
         Self::Closing,
     ];
 
@@ -138,6 +141,7 @@ impl LinkClosed {
             Self::Stalled => "stalled",
             Self::Malformed => "malformed",
             Self::Network => "network",
+            Self::Certificate => "certificate",
             Self::Closing => "closing",
         }
     }
@@ -160,13 +164,15 @@ pub enum Traffic {
     Witness,
     /// Membership.
     Membership,
+    /// Keys of session tickets.
+    Keys,
     /// The link itself.
     Link,
 }
 
 impl Traffic {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Record,
         Self::Acknowledge,
         Self::Lease,
@@ -174,6 +180,7 @@ impl Traffic {
         Self::Repair,
         Self::Witness,
         Self::Membership,
+        Self::Keys,
         Self::Link,
     ];
 
@@ -186,6 +193,7 @@ impl Traffic {
             Self::Repair => "repair",
             Self::Witness => "witness",
             Self::Membership => "membership",
+            Self::Keys => "keys",
             Self::Link => "link",
         }
     }

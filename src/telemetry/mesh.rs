@@ -30,6 +30,8 @@ pub struct MeshMetrics {
     pub wide: IntCounter,
     /// Records that named a site which this node does not know.
     pub unknown_site: IntCounter,
+    /// Nodes heard of that hold other witnesses under the number that this node's have.
+    pub other_witnesses: IntCounter,
     /// Records that came because they were asked for.
     pub repaired: IntCounter,
     /// Records sent because somebody asked for them.
@@ -97,6 +99,10 @@ impl MeshMetrics {
             unknown_site: counter(
                 "atoll_mesh_records_unknown_site_total",
                 "Records about sites that this node does not know: all that it has is checked.",
+            ),
+            other_witnesses: counter(
+                "atoll_mesh_other_witnesses_total",
+                "Nodes seen with other witnesses under the same number of the set.",
             ),
             repaired: counter(
                 "atoll_mesh_records_repaired_total",

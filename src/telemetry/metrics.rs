@@ -12,6 +12,7 @@ use prometheus::{
 };
 
 use super::breaker::{BreakerFamilies, BreakerMetrics};
+use super::canary::CanaryMetrics;
 use super::codings::CodingMetrics;
 use super::collect::Shelf;
 use super::leases::LeaseMetrics;
@@ -22,6 +23,7 @@ use super::process;
 use super::sites::{Counted, SiteMetrics, Sites};
 use super::strain::StrainMetrics;
 use super::stripes::Counter;
+use super::tickets::TicketMetrics;
 use crate::config::{Config, Site};
 use crate::message::Refusal;
 
@@ -44,6 +46,10 @@ pub struct Metrics {
     pub leases: LeaseMetrics,
     /// The node's part in the mesh.
     pub mesh: MeshMetrics,
+    /// The canary.
+    pub canary: CanaryMetrics,
+    /// Keys of session tickets.
+    pub tickets: TicketMetrics,
     /// The access log.
     pub log: LogMetrics,
     /// The node as a whole.
@@ -503,6 +509,8 @@ impl Metrics {
             sites,
             origins: OriginFamilies::new(&shelf, &strain),
             mesh: MeshMetrics::new(&shelf, config),
+            canary: CanaryMetrics::new(&shelf, config),
+            tickets: TicketMetrics::new(&shelf),
             log: LogMetrics {
                 written: shelf.counter("atoll_access_log_records_total", "Records written."),
                 dropped: shelf.counter(

@@ -6,6 +6,7 @@
 
 mod access_log;
 mod breaker;
+mod canary;
 mod codings;
 mod collect;
 mod file;
@@ -22,10 +23,12 @@ mod record;
 mod sites;
 mod strain;
 mod stripes;
+mod tickets;
 mod trace;
 
 pub use access_log::{AccessLog, Recorder};
 pub use breaker::{BreakerMetrics, Refused};
+pub use canary::{CanaryMetrics, CanaryOutcome};
 pub use codings::{CodingMetrics, CodingOutcome};
 pub use format::rfc3339;
 pub use hottest::{Hot, Hottest, Load, Weight};
@@ -39,6 +42,7 @@ pub use record::{Record, Tagged};
 pub use sites::SiteMetrics;
 pub use strain::{Glitch, StrainMetrics};
 pub use stripes::Counter;
+pub use tickets::TicketMetrics;
 pub use trace::{RequestId, RequestIds, TraceParent};
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ mod balancing;
 #[cfg(test)]
 mod caching;
 #[cfg(test)]
+mod canary;
+#[cfg(test)]
 mod cases;
 #[cfg(test)]
 mod codings;
@@ -88,11 +90,15 @@ mod stale;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod tickets;
+#[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod tunnels;
 #[cfg(test)]
 mod tunnels_h2;
+#[cfg(test)]
+mod upgrade;
 #[cfg(test)]
 mod variants;
 #[cfg(test)]

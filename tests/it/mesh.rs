@@ -1,6 +1,10 @@
 //! Three nodes in three PoPs, each a whole edge, over real links: what is purged on one is purged on
 //! all, and whoever cannot know that asks the origin.
 
+mod missed;
+mod rotation;
+mod upgrade;
+
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,17 +22,17 @@ use crate::support::{Edge, Origin, Reply, until};
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
 /// The nodes of a story, and what they are made of.
-struct Reef {
-    folder: Folder,
-    origin: Origin,
-    nodes: Vec<Option<Edge>>,
+pub(crate) struct Reef {
+    pub(crate) folder: Folder,
+    pub(crate) origin: Origin,
+    pub(crate) nodes: Vec<Option<Edge>>,
     /// Where each can be reached, once it was started.
     addresses: Vec<Option<SocketAddr>>,
 }
 
 impl Reef {
     /// All three, once each holds a lease.
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let mut reef = Self::before();
         for node in 0..NAMES.len() {
             reef.begin(node);
@@ -37,7 +41,7 @@ impl Reef {
         reef
     }
 
-    fn before() -> Self {
+    pub(crate) fn before() -> Self {
         let folder = Folder::new();
         let authority = Authority::new(clock::now()).unwrap();
         authority.save(folder.path()).unwrap();
@@ -52,13 +56,13 @@ impl Reef {
     }
 
     /// Starts a node, where it was before if it was.
-    fn begin(&mut self, node: usize) {
+    pub(crate) fn begin(&mut self, node: usize) {
         self.begin_as(node, |file| file);
     }
 
     /// The same, with another file.
-    fn begin_as(&mut self, node: usize, written: impl Fn(String) -> String) {
-        let edge = Edge::of_file(&written(self.file(node)));
+    pub(crate) fn begin_as(&mut self, node: usize, written: impl Fn(String) -> String) {
+        let edge = Edge::from_file(&written(self.file(node)), Folder::new());
         self.addresses[node] = Some(edge.mesh());
         self.nodes[node] = Some(edge);
     }
@@ -100,20 +104,20 @@ impl Reef {
         text
     }
 
-    fn node(&self, node: usize) -> &Edge {
+    pub(crate) fn node(&self, node: usize) -> &Edge {
         self.nodes[node].as_ref().expect("a node that runs")
     }
 
     /// Ends a node without a farewell to its clients.
-    async fn end(&mut self, node: usize) {
+    pub(crate) async fn end(&mut self, node: usize) {
         self.nodes[node].take().expect("a node that runs").ends().await;
     }
 
-    async fn view(&self, node: usize) -> Value {
+    pub(crate) async fn view(&self, node: usize) -> Value {
         view(self.node(node)).await
     }
 
-    async fn all_hold(&self) {
+    pub(crate) async fn all_hold(&self) {
         for edge in self.nodes.iter().flatten() {
             holds(edge, true).await;
         }
@@ -128,17 +132,17 @@ async fn view(edge: &Edge) -> Value {
     serde_json::from_slice(&answer.body).unwrap()
 }
 
-async fn holds(edge: &Edge, held: bool) {
+pub(crate) async fn holds(edge: &Edge, held: bool) {
     let what = if held { "the lease to be held" } else { "the lease to be lost" };
     until(what, || async { view(edge).await["lease"]["held"] == held }).await;
 }
 
 /// A purge of a path with what the caller would wait for.
-fn purge(path: &str, wait: &str) -> Value {
+pub(crate) fn purge(path: &str, wait: &str) -> Value {
     json!({ "urls": [format!("http://{HOST}{path}")], "wait": wait, "timeout": "3s" })
 }
 
-fn sequence(view: &Value, node: &str) -> u64 {
+pub(crate) fn sequence(view: &Value, node: &str) -> u64 {
     let sources = view["vector"].as_array().unwrap();
     let of = sources.iter().filter(|source| source["node"] == node);
     of.filter_map(|source| source["sequence"].as_u64()).max().unwrap_or(0)

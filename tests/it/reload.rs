@@ -2,6 +2,7 @@
 
 mod certificates;
 mod load;
+mod naming;
 
 use serde_json::{Value, json};
 
@@ -207,10 +208,12 @@ async fn sites_that_change_places_never_answer_for_each_other() {
                 assert_eq!(ask(name, "/a").await.status(), 421, "{name} of {names:?}");
                 continue;
             }
-            // Stored once, by its own origin, whatever its place.
+            // Stored once, by its own origin, whatever its place; but while it was away no purge could
+            // name what it had stored, so that the origin is asked again when it is back.
+            let times = if name == "one" && names[0] == "one" { 2 } else { 1 };
             ask(name, "/a").await;
             edge.settled().await;
-            ask(name, "/a").await.expect(200, &format!("{name} 1"), "hit");
+            ask(name, "/a").await.expect(200, &format!("{name} {times}"), "hit");
             assert_eq!(ask(name, "/private").await.text(), name);
             edge.purge(json!({ "site": name, "tags": ["nothing"] })).await;
         }

@@ -2,8 +2,10 @@
 
 use atoll::replication::Identity;
 
+use super::machine::Process;
 use super::observer::Broken;
 use super::origin::Strength;
+use super::plan::{SECOND, TROUBLE};
 use super::tally::Thing;
 use super::world::World;
 
@@ -17,6 +19,39 @@ pub(crate) fn judge(world: &mut World) {
     if let Some((node, identity)) = lost(world) {
         world.observer.fail(Broken::Lost { node, identity });
     }
+}
+
+/// How long after the last fault receipts must be whole.
+pub(crate) const AUDITED_AFTER: u64 = 6 * SECOND;
+
+/// Receipts of late name everybody who has applied their purges.
+pub(crate) fn audit(world: &mut World) {
+    if let Some((node, identity)) = unheard(world) {
+        let at = world.at;
+        world.observer.fail(Broken::Receipt { at, node, identity });
+    }
+}
+
+fn unheard(world: &World) -> Option<(usize, Identity)> {
+    let alive = || world.processes.iter().filter(|process| process.alive);
+    let lately = TROUBLE - 15 * SECOND..TROUBLE;
+    for (identity, issued) in &world.observer.issued {
+        let own = |process: &&Process| *process.replica.issued().0 == identity.source;
+        let issuer = alive().find(own).map(|process| &process.replica);
+        let Some(receipt) = issuer.and_then(|issuer| issuer.receipt(identity)) else { continue };
+        if !receipt.wanted {
+            continue;
+        }
+        for process in alive().filter(|_| lately.contains(&issued.at)) {
+            let name = &world.machines[process.machine].name;
+            let alone = world.machines[process.machine].processes.len() == 1;
+            let could = alone && process.started < TROUBLE && process.applied.contains(identity);
+            if could && !receipt.applied.contains_key(name) {
+                return Some((process.machine, identity.clone()));
+            }
+        }
+    }
+    None
 }
 
 fn disagreement(world: &World) -> Option<String> {

@@ -24,6 +24,7 @@ pub(crate) fn begin(world: &mut World, number: usize) {
         Kind::Suspend { node } => suspend(world, node, fault.lasts),
         Kind::Freeze { node } => freeze(world, node, fault.lasts),
         Kind::Restart { node } => stop(world, node, false),
+        Kind::Misread { node, members } => misread(world, node, members),
         Kind::Forget { node } => {
             if !are_two(world) || !is_witness(world, node) {
                 stop(world, node, true);
@@ -58,7 +59,8 @@ pub(crate) fn begin(world: &mut World, number: usize) {
         | Kind::Bridge { .. }
         | Kind::Flap { .. }
         | Kind::Replay { .. }
-        | Kind::Garbage { .. } => {}
+        | Kind::Garbage { .. }
+        | Kind::SlowDisk { .. } => {}
     }
     world.push(ends, Event::End { fault: number });
 }
@@ -68,6 +70,11 @@ pub(crate) fn end(world: &mut World, number: usize) {
     world.network.active.retain(|(active, _)| *active != number);
     match world.plan.faults[number].kind {
         Kind::Restart { node } | Kind::Forget { node } => start_again(world, node),
+        Kind::Misread { node, .. } => {
+            world.machines[node].misread = None;
+            stop(world, node, false);
+            start_again(world, node);
+        }
         Kind::ForgetAll | Kind::ForgetMost => {
             (0..world.machines.len()).for_each(|node| start_again(world, node));
         }
@@ -148,6 +155,16 @@ fn stop(world: &mut World, node: usize, forget: bool) {
     }
     if forget {
         world.machines[node].disk = None;
+    }
+}
+
+/// A node that is no witness starts anew with a configuration that names others.
+fn misread(world: &mut World, node: usize, members: Vec<usize>) {
+    if world.machines[node].is_member && !is_witness(world, node) {
+        stop(world, node, false);
+        world.machines[node].misread = Some(members);
+        world.start(node);
+        world.tally.count(Thing::Misread);
     }
 }
 

@@ -46,6 +46,8 @@ pub(crate) struct Machine {
     pub(crate) locked_by: Option<usize>,
     pub(crate) processes: Vec<usize>,
     pub(crate) is_member: bool,
+    /// The witnesses that its configuration names wrongly.
+    pub(crate) misread: Option<Vec<usize>>,
     /// While two processes run: whose links go to the old one, and until when.
     pub(crate) links: (u64, u64),
 }

@@ -20,6 +20,7 @@
 
 mod clients;
 mod dice;
+mod disks;
 mod edge;
 mod ending;
 mod faults;

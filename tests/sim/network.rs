@@ -1,5 +1,7 @@
 //! The network between the machines: delays, and everything that can happen to a message.
 
+use std::collections::BTreeMap;
+
 use atoll::replication::{Entry, Message};
 
 use super::dice::Dice;
@@ -20,6 +22,9 @@ pub(crate) struct Network {
     last: Vec<u64>,
     /// Writes under way: process, when they are safe, what.
     pub(crate) writes: Vec<(usize, u64, Vec<Entry>)>,
+    /// Of each process, until when the last write with several entries is half done, and when it began
+    /// to be.
+    pub(crate) halves: BTreeMap<usize, (u64, u64)>,
 }
 
 type Deliveries = Vec<(u64, Message)>;
@@ -27,7 +32,15 @@ type Deliveries = Vec<(u64, Message)>;
 impl Network {
     pub(crate) fn new(pops: Vec<u8>, wide: u64) -> Self {
         let last = vec![0; pops.len() * pops.len()];
-        Self { pops, wide, active: Vec::new(), kept: Vec::new(), last, writes: Vec::new() }
+        Self {
+            pops,
+            wide,
+            active: Vec::new(),
+            kept: Vec::new(),
+            last,
+            writes: Vec::new(),
+            halves: BTreeMap::new(),
+        }
     }
 
     /// What arrives of a message, and when. An error is a message that was made up from rubbish.

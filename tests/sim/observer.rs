@@ -22,6 +22,8 @@ pub(crate) enum Broken {
     Lost { node: usize, identity: Identity },
     /// A response of a site that no purge named was killed.
     Overreach { at: u64, node: usize, object: Object },
+    /// A node has applied a purge, its issuer lives and could have known for long, and does not.
+    Receipt { at: u64, node: usize, identity: Identity },
     /// Nodes disagree long after the last fault.
     Unconverged { what: String },
     /// A node holds more than it may.

@@ -109,6 +109,15 @@ pub(crate) enum Kind {
         node: usize,
         mask: u64,
     },
+    /// Its disk takes seconds to write.
+    SlowDisk {
+        node: usize,
+    },
+    /// Its configuration names other witnesses under the number of those in force.
+    Misread {
+        node: usize,
+        members: Vec<usize>,
+    },
     /// A split that one node can reach both sides of.
     Bridge {
         node: usize,
@@ -148,7 +157,7 @@ impl Plan {
         let mut dice = Dice::new(seed);
         let mut cluster = Cluster::draw(&mut dice);
         let mut faults = Vec::new();
-        if dice.percent(40) {
+        if dice.percent(60) {
             faults = super::stories::draw(&mut cluster, &mut dice);
         }
         let count = if faults.is_empty() { dice.between(1, 9) } else { dice.below(4) };

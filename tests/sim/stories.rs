@@ -11,12 +11,14 @@ pub(crate) fn draw(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut at = CALM + dice.below(3 * SECOND);
     while at < TROUBLE - 18 * SECOND {
-        let lasts = match dice.below(8) {
-            0 => forgotten(cluster, at, dice, &mut faults),
-            1 => two_processes(cluster, at, dice, &mut faults),
-            2 => generation(cluster, at, dice, &mut faults),
+        let lasts = match dice.below(13) {
+            0 | 9 => forgotten(cluster, at, dice, &mut faults),
+            1 | 10 => two_processes(cluster, at, dice, &mut faults),
+            2 | 11 => generation(cluster, at, dice, &mut faults),
             3 => retired(cluster, at, dice, &mut faults),
             4 => unwritten(cluster, at, dice, &mut faults),
+            8 => torn(cluster, at, dice, &mut faults),
+            7 => misread(cluster, at, dice, &mut faults),
             6 => holed(cluster, at, dice, &mut faults),
             5 => changed(cluster, at, dice, &mut faults),
             _ => reborn(cluster, at, dice, &mut faults),
@@ -120,6 +122,27 @@ fn unwritten(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<F
     split + 6 * SECOND
 }
 
+/// A witness that forgot is told again by two others, of whom only one knows all, and ends while its
+/// disk writes that down. Then it and the one that knows less are alone.
+fn torn(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {
+    let ([a, _b, c], rest) = cast(cluster, dice);
+    cluster.disk = true;
+    cluster.wide_micros = cluster.wide_micros.min(40 * MILLI);
+    let apart = mask(&[c, rest[1]]);
+    let split = dice.between(2 * SECOND, 4 * SECOND);
+    let (turn, down) = (at + split, 200 * MILLI);
+    let ends = turn + down + dice.between(250 * MILLI, 750 * MILLI);
+    faults.push(Fault { at, lasts: split, kind: Kind::Split { mask: apart } });
+    faults.push(Fault { at: turn, lasts: down, kind: Kind::Forget { node: a } });
+    faults.push(Fault { at: turn, lasts: ends - turn, kind: Kind::SlowDisk { node: a } });
+    let bridge = Kind::Bridge { node: a, mask: apart };
+    faults.push(Fault { at: turn, lasts: ends - turn, kind: bridge });
+    faults.push(Fault { at: ends, lasts: down, kind: Kind::Restart { node: a } });
+    let kind = Kind::Split { mask: apart | 1 << a };
+    faults.push(Fault { at: ends, lasts: 6 * SECOND, kind });
+    split + 8 * SECOND
+}
+
 /// Everybody starts anew and numbers from one again, over a bad network.
 fn reborn(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {
     for node in 0..cluster.pops.len() {
@@ -143,6 +166,20 @@ fn changed(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fau
     faults.push(Fault { at, lasts, kind: Kind::Split { mask: mask(&members) } });
     let at = at + dice.between(300 * MILLI, SECOND);
     faults.push(Fault { at, lasts: SECOND, kind: Kind::ChangeWitnesses { members } });
+    lasts
+}
+
+/// A node whose configuration names fewer witnesses under the same number, on the side of a split where
+/// only those are.
+fn misread(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {
+    let ([a, b, _c], rest) = cast(cluster, dice);
+    let node = rest[0];
+    let lasts = dice.between(6 * SECOND, 9 * SECOND);
+    let members = if dice.percent(70) { vec![a] } else { vec![a, b, rest[1]] };
+    faults.push(Fault { at, lasts, kind: Kind::Misread { node, members } });
+    let split = at + dice.between(SECOND, 3 * SECOND);
+    let kind = Kind::Split { mask: mask(&[a, node, rest[1]]) };
+    faults.push(Fault { at: split, lasts: at + lasts - split, kind });
     lasts
 }
 

@@ -42,6 +42,9 @@ pub(crate) enum Thing {
     Hit,
     TooMany,
     Burst,
+    Misread,
+    OtherWitnesses,
+    Torn,
     // What only nodes that lie, or a copied disk, would bring about; not demanded.
     Refused,
     Conflict,
@@ -91,6 +94,9 @@ pub(crate) const NAMES: [&str; THINGS] = [
     "Hit",
     "TooMany",
     "Burst",
+    "Misread",
+    "OtherWitnesses",
+    "Torn",
     "Refused",
     "Conflict",
 ];

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use atoll::replication::{
-    Action, Entry, Event as Input, Message, Mutation, Name, Notice, Replica, ResetWhy, Saved,
-    Settings, Start, WitnessSet,
+    Action, Event as Input, Message, Mutation, Name, Notice, Replica, ResetWhy, Saved, Settings,
+    Start, WitnessSet,
 };
 
 use super::dice::Dice;
@@ -40,6 +40,7 @@ pub(crate) enum Event {
     End { fault: usize },
     Load,
     Purge,
+    Audit,
 }
 
 /// More than this in one run is a storm of messages.
@@ -86,6 +87,7 @@ impl World {
                 locked_by: None,
                 processes: Vec::new(),
                 is_member: node < count,
+                misread: None,
                 links: (0, 0),
             });
         }
@@ -120,6 +122,7 @@ impl World {
         for fault in 0..world.plan.faults.len() {
             world.push(world.plan.faults[fault].at, Event::Begin { fault });
         }
+        world.push(TROUBLE + super::ending::AUDITED_AFTER, Event::Audit);
         world.push(SECOND / 2, Event::Load);
         world.push(SECOND, Event::Purge);
         world
@@ -224,6 +227,10 @@ impl World {
     pub(crate) fn kill(&mut self, process: usize) {
         self.flush_disks();
         self.network.writes.retain(|write| write.0 != process);
+        let half = self.network.halves.remove(&process);
+        if half.is_some_and(|(from, until)| (from..until).contains(&self.at)) {
+            self.tally.count(Thing::Torn);
+        }
         let node = self.processes[process].machine;
         self.processes[process].alive = false;
         self.processes[process].inbox.clear();
@@ -241,7 +248,9 @@ impl World {
 
     fn settings(&self, node: usize) -> Settings {
         let cluster = &self.plan.cluster;
-        let members = cluster.witnesses.iter().map(|node| node_name(*node)).collect();
+        let misread = self.machines[node].misread.as_ref();
+        let members = misread.unwrap_or(&cluster.witnesses);
+        let members = members.iter().map(|node| node_name(*node)).collect();
         let witnesses = WitnessSet { number: 1, members, joining: None };
         let mut settings = Settings::new(node_name(node), self.roster.clone(), witnesses);
         settings.disk = cluster.disk;
@@ -302,6 +311,7 @@ impl World {
             Event::Resume { process } => self.resume(process),
             Event::Begin { fault } => super::faults::begin(self, fault),
             Event::End { fault } => super::faults::end(self, fault),
+            Event::Audit => super::ending::audit(self),
             Event::Load => self.load(),
             Event::Purge => self.purge_some(),
             Event::Tick { .. } => {}
@@ -460,6 +470,7 @@ impl World {
             Notice::Serving { .. } => Thing::Serving,
             Notice::Retired { .. } => Thing::Retired,
             Notice::Witnesses { .. } => Thing::WitnessesChanged,
+            Notice::OtherWitnesses { .. } => Thing::OtherWitnesses,
         });
     }
 
@@ -477,34 +488,6 @@ impl World {
         let old = self.plan.cluster.old_version[self.processes[process].machine];
         if old && issued.purge.newer {
             self.tally.count(Thing::Unreadable);
-        }
-    }
-
-    fn persist(&mut self, process: usize, ticket: u64, entries: Vec<Entry>) {
-        if !self.processes[process].has_disk {
-            // Told to write although the log is another's: nothing is safe, nothing is said.
-            return;
-        }
-        let slow = self.plan.cluster.slow_disk && self.dice.percent(30);
-        let delay = if slow { 3 * SECOND } else { 3 * MILLI };
-        let done = self.at + self.dice.between(200, delay);
-        let done = done.max(self.processes[process].written_at);
-        self.processes[process].written_at = done;
-        self.network.writes.push((process, done, entries));
-        self.push(done, Event::Persisted { process, ticket });
-    }
-
-    /// Moves what is safe by now to the disks.
-    pub(crate) fn flush_disks(&mut self) {
-        let at = self.at;
-        let (done, waiting): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.network.writes).into_iter().partition(|write| write.1 <= at);
-        self.network.writes = waiting;
-        for (process, _, entries) in done {
-            let node = self.processes[process].machine;
-            if let Some(disk) = &mut self.machines[node].disk {
-                entries.into_iter().for_each(|entry| disk.replay(entry));
-            }
         }
     }
 

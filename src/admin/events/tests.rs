@@ -37,11 +37,16 @@ fn of_the_mesh_a_bound_follower_is_told_what_concerns_its_sites() {
     events.publish(lease(false, None), SystemTime::UNIX_EPOCH);
     events.publish(lease(true, Some(Duration::from_millis(700))), SystemTime::UNIX_EPOCH);
     events.publish(What::Distrust { epoch: 4, why: "generation" }, SystemTime::UNIX_EPOCH);
+    let (node, after) = ("b".into(), Duration::from_millis(2_100));
+    let broken = What::BrokenPromise { node, purge: played(3), after };
+    events.publish(broken, SystemTime::UNIX_EPOCH);
 
     let all = all_told(&View { control: control.clone(), ..view(None) }, &events);
     let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
     let expected = ["acknowledged", "acknowledged", "refused-record", "lease", "lease", "distrust"];
-    assert_eq!(names, expected);
+    assert_eq!(names[..6], expected);
+    let told = (names[6], &all[6].1["node"], &all[6].1["after_ms"]);
+    assert_eq!(told, ("broken-promise", &json!("b"), &json!(2_100.0)));
     assert_eq!((&all[0].1["id"], &all[0].1["after_ms"]), (&played(1).dotted().into(), &json!(3.0)));
     assert_eq!((&all[4].1["held"], &all[4].1["without_ms"]), (&json!(true), &json!(700.0)));
 

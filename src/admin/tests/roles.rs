@@ -33,7 +33,7 @@ const fn case(route: &'static str, body: &'static str, needs: Needs) -> Case {
 }
 
 /// At least one for every route that needs a token.
-const CASES: [Case; 24] = [
+const CASES: [Case; 25] = [
     case("/v1/purge", r#"{"site":"shop","tags":["a"]}"#, Needs::Site("shop")),
     case("/v1/purge", r#"{"site":"blog","tags":["a"]}"#, Needs::Site("blog")),
     case("/v1/purge", r#"{"hosts":["shop.example"]}"#, Needs::Site("shop")),
@@ -47,6 +47,7 @@ const CASES: [Case; 24] = [
     case("/v1/reset", "", Needs::WholeNode),
     case("/v1/drain", "", Needs::WholeNode),
     case("/v1/reload", "", Needs::WholeNode),
+    case("/v1/upgrade", "", Needs::WholeNode),
     case("/v1/status", "", Needs::Scope),
     case("/v1/mesh", "", Needs::WholeNode),
     case("/v1/origins", "", Needs::Scope),

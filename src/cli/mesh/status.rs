@@ -100,7 +100,32 @@ fn about(mesh: &Value) -> String {
         let well = if well { "well" } else { "FAILED: this witness acknowledges nothing more" };
         line("disk", &format!("{}, {well}", size(number(disk, "bytes"))));
     }
+    if let Some(canary) = mesh.get("canary").filter(|canary| !canary.is_null()) {
+        line("canary", &canary_told(canary));
+    }
     line("epoch", &member(mesh, "epoch"));
+    out
+}
+
+/// The last round of the canary in words.
+fn canary_told(canary: &Value) -> String {
+    let mut out = format!(
+        "{} {:.0} s ago; {} rounds, {} broken promises",
+        member(canary, "outcome"),
+        number(canary, "ended_ms_ago") / 1e3,
+        amount(number(canary, "rounds")),
+        amount(number(canary, "broken")),
+    );
+    for node in rows(canary, "nodes").iter().filter(|node| member(node, "state") != "kept") {
+        let why = match member(node, "state").as_str() {
+            "broken" => format!(
+                "showed what was purged, {:.0} ms after the acknowledgement",
+                number(node, "old_ms")
+            ),
+            _ => member(node, "why"),
+        };
+        out.push_str(&format!("\n{:<16}{}: {why}", "", member(node, "name")));
+    }
     out
 }
 
@@ -222,7 +247,11 @@ mod tests {
                          node("f1", "fra", "down"), node("z1", "zrh", "connecting")],
                "vector": [{"node": "a1", "incarnation": "00000000000000ab", "sequence": 12}],
                "log_records": 1200, "log_bytes": 2048, "waiting": 0, "missing": 2,
-               "disk": {"healthy": true, "bytes": 4096, "queued": 0}})
+               "disk": {"healthy": true, "bytes": 4096, "queued": 0},
+               "canary": {"outcome": "broken", "ended_ms_ago": 12_300.0, "rounds": 7, "broken": 1,
+                          "nodes": [{"name": "a1", "state": "kept", "old_ms": null, "why": null},
+                                    {"name": "f1", "state": "unknown", "old_ms": null, "why": "it is gone"},
+                                    {"name": "z1", "state": "broken", "old_ms": 2011.0, "why": null}]}})
     }
 
     #[test]
@@ -234,6 +263,9 @@ witnesses       set 1: a1, f1, z1; this node counts as one
 nodes           4 in 3 PoPs, 1 of 3 links up
 log             1.2 k records, 2.0 KiB; 0 waiting, 2 missing
 disk            4.0 KiB, well
+canary          broken 12 s ago; 7 rounds, 1 broken promises
+                f1: it is gone
+                z1: showed what was purged, 2011 ms after the acknowledgement
 epoch           17
 
 POP  NODE      LINK        FOR       RTT      LAG  MEMBER  QUEUED

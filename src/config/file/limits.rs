@@ -141,6 +141,7 @@ pub(super) fn read(mut table: Table<'_>, limits: &mut Limits) {
         certificate_check: time(0..=HOUR),
         drain: time(0..=DAY),
         drain_notice: time(0..=HOUR),
+        upgrade: time(SECOND..=600 * SECOND),
     }
     agree(&table, limits);
     table.finish();

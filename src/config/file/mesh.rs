@@ -7,6 +7,7 @@ use super::super::error::Problem;
 use super::super::names::{parse_name, parse_seed};
 use super::super::reader::{Entry, Found, Place, Read, Table};
 use super::super::{LinkLimits, Membership, MeshPaces, Seed};
+use super::canary::{self, CanaryDraft};
 use crate::replication::FRAME_BYTES;
 
 /// The mesh as written.
@@ -24,6 +25,7 @@ pub(in crate::config) struct MeshDraft {
     pub(in crate::config) paces: MeshPaces,
     pub(in crate::config) links: LinkLimits,
     pub(in crate::config) membership: Membership,
+    pub(in crate::config) canary: Option<CanaryDraft>,
 }
 
 /// A node of the roster as written.
@@ -68,6 +70,7 @@ fn read_keys(table: &mut Table<'_>, folder: &Path) -> MeshDraft {
     let (links, membership) = (read_links(table), read_membership(table));
     let nodes = table.tables("node").unwrap_or_default();
     let nodes = nodes.into_iter().filter_map(node).collect();
+    let canary = canary::read(table.table("canary"), folder);
     let place = table.place.clone();
     MeshDraft {
         place,
@@ -83,6 +86,7 @@ fn read_keys(table: &mut Table<'_>, folder: &Path) -> MeshDraft {
         paces,
         links,
         membership,
+        canary,
     }
 }
 
@@ -97,8 +101,16 @@ fn node(mut table: Table<'_>) -> Option<NodeDraft> {
 
 fn read_paces(table: &mut Table<'_>) -> MeshPaces {
     let mut paces = MeshPaces::default();
-    let MeshPaces { witness_set, lease, relays, log_records, log_bytes, purge_rate, purge_burst } =
-        &mut paces;
+    let MeshPaces {
+        witness_set,
+        lease,
+        relays,
+        log_records,
+        log_bytes,
+        purge_rate,
+        purge_burst,
+        ticket_keys,
+    } = &mut paces;
     table.count("witness_set", witness_set, 1..=u64::MAX);
     table.time("lease", lease, 200..=1_800);
     table.count("relays", relays, 1..=16);
@@ -106,6 +118,7 @@ fn read_paces(table: &mut Table<'_>) -> MeshPaces {
     table.size("log_bytes", log_bytes, 1 << 20..=1 << 40);
     table.count("purge_rate", purge_rate, 1..=1_000_000);
     table.count("purge_burst", purge_burst, 1..=10_000_000);
+    table.time("ticket_keys", ticket_keys, 1_000..=3 * 86_400_000);
     paces
 }
 

@@ -3,6 +3,7 @@
 //! Reading fills a [`Draft`]: values with their places, references still by name. Flags are laid
 //! over it, then `check` looks at how it hangs together and makes the `Config`.
 
+mod canary;
 mod compression;
 mod facades;
 mod hook;
@@ -18,6 +19,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(super) use canary::CanaryDraft;
 pub(super) use facades::{FacadesDraft, ServiceDraft};
 pub(super) use hook::HookDraft;
 pub(super) use mesh::{MeshDraft, NodeDraft};

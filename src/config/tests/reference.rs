@@ -75,6 +75,7 @@ fn the_reference_has_every_key_and_all_of_them_can_be_used() {
         advertise: mesh.advertise,
         seeds: mesh.seeds.clone(),
         directory: mesh.directory.clone(),
+        canary: mesh.canary.clone(),
         ..Mesh::new(
             mesh.listen,
             mesh.identity.clone(),
@@ -84,6 +85,8 @@ fn the_reference_has_every_key_and_all_of_them_can_be_used() {
         )
     };
     assert_eq!(format!("{mesh:?}"), format!("{written:?}"));
+    let Canary { path, interval, timeout, .. } = mesh.canary.expect("a canary");
+    assert_eq!(CanaryPaces { path, interval, timeout }, CanaryPaces::default());
     let missing: Vec<String> =
         asked(&text).into_iter().filter(|(_, there)| !there).map(|(key, _)| key).collect();
     // Policy keys are shown once, on the site.

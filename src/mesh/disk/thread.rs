@@ -23,6 +23,8 @@ pub(super) const NEW: &str = "witness.log.new";
 const GROUP_BYTES: usize = 8 << 20;
 /// Bytes of the new file that are written at once.
 const SLICE_BYTES: usize = 2 << 20;
+/// The same for its end: more than can come between two slices, so that there is an end.
+const LAST_SLICE_BYTES: usize = 4 * GROUP_BYTES;
 
 /// What the thread is to do.
 #[derive(Debug)]
@@ -184,7 +186,10 @@ impl Writer {
 }
 
 impl Rewriting {
-    /// Writes the next slice. Says whether there was one.
+    /// Writes the next slice. Says whether there is more to come before the new file has everything.
+    ///
+    /// What came since is written with the last slice at once, and the file takes its place before
+    /// more can come: under load there is always something that came since.
     fn slice(&mut self) -> io::Result<bool> {
         let mut bytes = Vec::new();
         while bytes.len() < SLICE_BYTES
@@ -192,15 +197,16 @@ impl Rewriting {
         {
             frame(&[Entry::Record(record)], &mut bytes);
         }
-        if self.left.is_empty() && bytes.is_empty() {
+        if self.left.is_empty() && bytes.len() + self.tail.len() <= LAST_SLICE_BYTES {
+            bytes.append(&mut self.tail);
+        } else if bytes.is_empty() {
             bytes = std::mem::take(&mut self.tail);
         }
-        if bytes.is_empty() {
-            return Ok(false);
+        if !bytes.is_empty() {
+            self.file.append(&bytes)?;
+            self.file.sync()?;
         }
-        self.file.append(&bytes)?;
-        self.file.sync()?;
-        Ok(true)
+        Ok(!self.left.is_empty() || !self.tail.is_empty())
     }
 }
 

@@ -12,11 +12,12 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::clock;
+use crate::clock::{self, Now};
 use crate::config::{CertificateFiles, LinkLimits, Membership, Mesh, MeshNode, Seed};
 use crate::mesh::{Authority, Heard, LinkIdentity, Links, PeerState, PeerView};
 use crate::replication::{Identity, Incarnation, Message, Name, Record, Scope, Source};
 use crate::telemetry::{LinkClosed, Metrics, test_config};
+use crate::tickets::{KeyPaces, Tickets};
 
 /// Longest that anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -83,6 +84,15 @@ impl Meshwork {
 
     fn write_certificate(&self, node: &str, by: usize) {
         let issued = self.authorities[by].issue(node, "pop", 1, clock::now()).unwrap();
+        fs::write(self.file(&format!("{node}.key")), issued.key).unwrap();
+        fs::write(self.file(&format!("{node}.pem")), issued.certificate).unwrap();
+    }
+
+    /// A certificate that is good for no longer than this.
+    pub(super) fn write_ending(&self, node: &str, after: Duration) {
+        let now = clock::now();
+        let wall = now.wall - Duration::from_secs(86_400) + after;
+        let issued = self.authorities[0].issue(node, "pop", 1, Now { wall, ..now }).unwrap();
         fs::write(self.file(&format!("{node}.key")), issued.key).unwrap();
         fs::write(self.file(&format!("{node}.pem")), issued.certificate).unwrap();
     }
@@ -231,7 +241,8 @@ impl Drop for Meshwork {
 async fn start(config: Mesh, name: Name, room: usize) -> Running {
     let (sender, heard) = mpsc::channel(room);
     let metrics = Metrics::new(&test_config());
-    let node = LinkIdentity { name, pop: "pop".into(), seed: 7 };
+    let tickets = Tickets::new(KeyPaces::new(Duration::from_secs(3_600)), Arc::clone(&metrics));
+    let node = LinkIdentity { name, pop: "pop".into(), seed: 7, tickets };
     let links = Links::open(&config, node, sender, Arc::clone(&metrics)).await.unwrap();
     Running { links, heard, metrics }
 }

@@ -49,6 +49,20 @@ fn one(selector: &Selector) -> Table {
 }
 
 #[test]
+fn what_is_named_again_and_again_in_one_epoch_has_one_place() {
+    let mut table = Table::new(100, 10);
+    for epoch in [1, 1, 2] {
+        for number in 0..20_000 {
+            let strength = if number % 3 == 0 { Strength::Check } else { Strength::Hard };
+            write(&mut table, &tag(&format!("{}", number % 10)), strength, epoch);
+        }
+    }
+    let places: usize = table.sites.values().map(|site| site.order.len()).sum();
+    assert_eq!((table.len(), places), (10, 20), "one for each epoch");
+    assert!(find(&table, &response("h/", &["7"]), 1).hard);
+}
+
+#[test]
 fn a_row_counts_only_against_what_was_born_before_it() {
     let mut table = Table::new(10, 10);
     write(&mut table, &tag("a"), Strength::Hard, 5);

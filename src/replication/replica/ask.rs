@@ -129,7 +129,7 @@ impl Replica {
         now: Now,
     ) {
         let Some(stamp) = self.leasing.stamp(question, now, self.mutation) else { return };
-        if testimony.set > self.witnesses().number {
+        if testimony.set.number > self.witnesses().number {
             self.beat_to(from);
         }
         self.heed(from, &testimony, now);
@@ -258,7 +258,7 @@ impl Replica {
         let relays: Vec<&Name> =
             self.settings.roster.beside(me).take(self.settings.relays).collect();
         let own = relays.contains(&me) || self.witnesses().contains(me);
-        let through = self.settings.ask_relays && !own;
+        let through = self.settings.asks_relays() && !own;
         let direct = self.witnesses().everyone().filter(|_| !through || !holds);
         let relays = relays.into_iter().filter(|_| through).map(|name| (name.clone(), true));
         relays.chain(direct.map(|name| (name.clone(), false))).collect()

@@ -147,7 +147,7 @@ impl Replica {
     /// Looks at what a witness says of others' lives, and of this one's.
     pub(super) fn heed(&mut self, from: &Name, testimony: &Testimony, now: Now) {
         let same = Some(testimony.generation) == self.generation
-            && testimony.set == self.witnesses().number;
+            && testimony.set == self.witnesses().mark(self.mutation);
         if !same || !self.is_serving() {
             return;
         }
@@ -167,14 +167,13 @@ impl Replica {
         self.witness.known.remove(&me);
     }
 
-    /// Goes over to a generation that a majority answers in.
+    /// Goes over to a generation that a majority answers in. A reset follows, which writes it down.
     pub(super) fn follow_generation(&mut self, generation: u64, known: Standings) {
         self.generation = Some(generation);
         if self.is_serving() {
             self.witness.known = known;
             self.witness.known.remove(&self.settings.me.clone());
             self.witness.beginning = None;
-            self.write_state();
         }
     }
 
@@ -319,7 +318,7 @@ impl Replica {
     pub(super) fn testimony(&self) -> Option<Testimony> {
         let generation = self.generation.filter(|_| self.is_serving())?;
         Some(Testimony {
-            set: self.witnesses().number,
+            set: self.witnesses().mark(self.mutation),
             generation,
             standing: self.witness.standing,
             known: self.witness.known.clone(),
@@ -327,10 +326,14 @@ impl Replica {
     }
 
     pub(super) fn write_state(&mut self) {
-        let Some(testimony) = self.testimony() else { return };
-        let Testimony { generation, standing, known, .. } = testimony;
+        let state = self.state().into_iter().collect();
+        self.write_down(state, Vec::new());
+    }
+
+    /// As what it answers.
+    pub(super) fn state(&self) -> Option<Entry> {
+        let Testimony { generation, standing, known, .. } = self.testimony()?;
         let set = self.witnesses().clone();
-        let state = Entry::State(State { set, generation, standing, known });
-        self.write_down(vec![state], Vec::new());
+        Some(Entry::State(State { set, generation, standing, known }))
     }
 }

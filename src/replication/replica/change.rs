@@ -12,7 +12,7 @@ use crate::clock::Now;
 use crate::replication::identity::{Name, Source};
 use crate::replication::message::{Beat, Message};
 use crate::replication::mutation::Mutation;
-use crate::replication::quorum::{Standing, WitnessSet};
+use crate::replication::quorum::{SetMark, Standing, WitnessSet};
 use crate::replication::retire::{SOURCES_PER_STEP, Step};
 use crate::replication::roster::Roster;
 use crate::replication::settings::Notice;
@@ -36,7 +36,7 @@ pub(super) struct Changes {
 #[derive(Debug)]
 struct Heard {
     source: Source,
-    set: u64,
+    set: SetMark,
     serves: bool,
 }
 
@@ -93,6 +93,23 @@ impl Replica {
         }
     }
 
+    /// Compares the set that another node holds with the newest one here. One with a lower number is
+    /// told of it. One with the same number and others in it was told another: neither takes over the
+    /// other's, for that would be a change in one step.
+    pub(super) fn compare_sets(&mut self, from: &Name, theirs: SetMark) {
+        let own = self.witnesses();
+        if theirs.number < own.number {
+            let set = own.clone();
+            self.send(from, Message::Witnesses(set));
+            return;
+        }
+        let other = theirs.number == own.number && theirs != own.mark(self.mutation);
+        let known = self.changes.heard.get(from).is_some_and(|heard| heard.set == theirs);
+        if other && !known {
+            self.notice(Notice::OtherWitnesses { node: from.clone(), number: theirs.number });
+        }
+    }
+
     pub(super) fn beat_to(&mut self, to: &Name) {
         let beat = self.beat_now();
         self.send(to, Message::Beat(beat));
@@ -127,10 +144,11 @@ impl Replica {
     fn finish_change(&mut self, now: Now) {
         let set = self.witnesses();
         let Some(after) = set.after() else { return };
+        let mark = set.mark(self.mutation);
         let holds = |name: &&Name| {
             let heard = self.changes.heard.get(*name);
             **name == self.settings.me
-                || heard.is_some_and(|heard| heard.serves && heard.set == set.number)
+                || heard.is_some_and(|heard| heard.serves && heard.set == mark)
         };
         let voters: Vec<&Name> = set.everyone().filter(holds).collect();
         if set.is_majority(&voters) {

@@ -32,7 +32,7 @@ const TOLD_AGAIN: usize = 64;
 const PAYLOAD_BYTES: usize = 60 << 10;
 
 /// Within T after the acknowledgement, every node that has not applied a purge is without a lease.
-const T: Duration = Duration::from_secs(2);
+pub const T: Duration = Duration::from_secs(2);
 
 /// Why a purge was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub struct Receipt {
     pub issued: Duration,
     /// When a majority of the witnesses was known to hold it.
     pub acknowledged: Option<Duration>,
+    /// Whether every node was to say that it has applied it.
+    pub wanted: bool,
     /// Who has applied it, and when that was heard.
     pub applied: BTreeMap<Name, Duration>,
 }
@@ -141,13 +143,35 @@ impl Issuer {
         self.drop_oldest(settings);
     }
 
+    /// A node has applied everything of a life of this one up to there. Where it has said so of some
+    /// receipt, it has of all before.
     fn note_applied(&mut self, identity: &Identity, node: &Name, settings: &Settings, now: Now) {
-        let place = self.receipt(identity);
-        let Some(receipt) = place.and_then(|place| self.receipts.get_mut(place)) else { return };
-        let before = receipt.applied.len();
-        receipt.applied.entry(node.clone()).or_insert(now.boot);
-        self.named += receipt.applied.len() - before;
+        let Identity { source, sequence } = identity;
+        let of = |receipt: &Receipt| receipt.identity.source == *source;
+        let upto = |receipt: &Receipt| of(receipt) && receipt.identity.sequence <= *sequence;
+        let newest = self.receipts.back().is_some_and(of);
+        let end = if newest {
+            let within = |receipt: &Receipt| !of(receipt) || upto(receipt);
+            self.receipts.partition_point(within)
+        } else {
+            self.receipts.iter().rposition(upto).map_or(0, |last| last + 1)
+        };
+        for receipt in self.receipts.range_mut(..end).rev() {
+            if !of(receipt) || receipt.applied.contains_key(node) {
+                break;
+            }
+            receipt.applied.insert(node.clone(), now.boot);
+            self.named += 1;
+        }
         self.drop_oldest(settings);
+    }
+
+    /// The newest receipt of this life whose age is within these.
+    pub(super) fn due(&self, least: Duration, most: Duration, now: Now) -> Option<&Receipt> {
+        let age = |receipt: &Receipt| now.boot.saturating_sub(receipt.issued);
+        let mut wanted = self.receipts.iter().rev().filter(|receipt| receipt.wanted);
+        let newest = wanted.find(|receipt| age(receipt) >= least);
+        newest.filter(|receipt| age(receipt) < most && receipt.identity.source == self.source)
     }
 
     /// The newest stays, however many it names: those are in the roster.
@@ -204,7 +228,7 @@ impl Replica {
             before.into_iter().map(|(scope, payload)| self.next(scope, payload, false)).collect();
         let last = self.next(last.0, last.1, receipt);
         let identity = last.identity.clone();
-        self.keep_receipt(&identity, now);
+        self.keep_receipt(&identity, receipt, now);
         records.push(last);
         self.apply(&records, now);
         records.iter().for_each(|record| self.spread(record));
@@ -216,6 +240,21 @@ impl Replica {
     #[must_use]
     pub fn receipt(&self, identity: &Identity) -> Option<&Receipt> {
         self.issuer.receipts.get(self.issuer.receipt(identity)?)
+    }
+
+    /// The purges of this node of which it heard just now that `node` has applied them, newest first, as
+    /// long as they are remembered.
+    pub fn heard_applied<'a>(
+        &'a self,
+        identity: &'a Identity,
+        node: &'a Name,
+        now: Now,
+    ) -> impl Iterator<Item = &'a Receipt> {
+        let of = self.issuer.receipts.iter().rev().skip_while(|receipt| {
+            receipt.identity.source != identity.source
+                || receipt.identity.sequence > identity.sequence
+        });
+        of.take_while(move |receipt| receipt.applied.get(node) == Some(&now.boot))
     }
 
     /// The life under which this node numbers its purges, and up to where it has.
@@ -243,7 +282,7 @@ impl Replica {
             let dead =
                 self.mutation != Mutation::DeadReplyCounted && testimony.standing < reply.standing;
             let older = dead || testimony.standing == reply.standing && mark < *old;
-            (same && older) || testimony.set < reply.set
+            (same && older) || testimony.set.number < reply.set.number
         });
         if !stale {
             self.issuer.acknowledgements.insert(voter, (mark, testimony));
@@ -307,10 +346,11 @@ impl Replica {
         record
     }
 
-    fn keep_receipt(&mut self, identity: &Identity, now: Now) {
+    fn keep_receipt(&mut self, identity: &Identity, wanted: bool, now: Now) {
         let applied = BTreeMap::from([(self.settings.me.clone(), now.boot)]);
         let identity = identity.clone();
-        let receipt = Receipt { identity, issued: now.boot, acknowledged: None, applied };
+        let issued = now.boot;
+        let receipt = Receipt { identity, issued, acknowledged: None, wanted, applied };
         self.issuer.keep_receipt(receipt, &self.settings);
     }
 

@@ -5,6 +5,7 @@
 //! | `issue` | numbers this node's purges, sends them out, counts acknowledgements, keeps receipts |
 //! | `receive` | takes records in, in order, once |
 //! | `repair` | notices what is missing, asks for it, and resets where it can't be had |
+//! | `report` | tells issuers how far their purges are in force here, and asks for that |
 //! | `attest` | acknowledges and answers as a witness |
 //! | `recover` | brings a witness back that forgot; begins a new generation |
 //! | `ask` | asks the witnesses and reckons the lease |
@@ -17,6 +18,7 @@ mod issue;
 mod receive;
 mod recover;
 mod repair;
+mod report;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -38,9 +40,10 @@ use ask::Leasing;
 use attest::Witness;
 use change::Changes;
 use issue::Issuer;
-pub use issue::{NodeState, Receipt, Refusal};
+pub use issue::{NodeState, Receipt, Refusal, T as PROMISE};
 use receive::Waiting;
 use repair::Repair;
+use report::Reports;
 
 /// Steps of retirement that are remembered, so that late records of who left are known as such.
 const STEPS: usize = 8;
@@ -65,6 +68,7 @@ pub struct Replica {
     fresh: bool,
     issuer: Issuer,
     repair: Repair,
+    reports: Reports,
     witness: Witness,
     leasing: Leasing,
     changes: Changes,
@@ -108,6 +112,7 @@ impl Replica {
             fresh: true,
             issuer: Issuer::new(source, &settings, now),
             repair: Repair::default(),
+            reports: Reports::default(),
             witness: Witness::new(incarnation),
             leasing: Leasing::new(dice.next()),
             changes: Changes::default(),
@@ -226,6 +231,7 @@ impl Replica {
     fn tick(&mut self, now: Now) {
         self.tick_issuer(now);
         self.tick_repair(now);
+        self.tick_reports(now);
         self.tick_witness(now);
         self.tick_lease(now);
         self.tick_changes(now);
@@ -260,9 +266,20 @@ impl Replica {
                 self.move_mark(source, *mark);
             }
         }
-        self.write_down(vec![Entry::Vector(self.vector.clone())], Vec::new());
+        self.write_leap();
         self.acknowledge_all();
         self.reckon(now);
+    }
+
+    /// Has the disk keep what was leapt to, and as what this witness answers from here on: in this order,
+    /// so that a log which ends in between knows more than it stands for, and never less.
+    fn write_leap(&mut self) {
+        let mut entries = vec![Entry::Vector(self.vector.clone())];
+        entries.extend(self.state());
+        if self.mutation == Mutation::StateBeforeVector {
+            entries.reverse();
+        }
+        self.write_down(entries, Vec::new());
     }
 
     /// Moves a mark past records that are not here.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::clock::Now;
 use crate::replication::disk::Entry;
-use crate::replication::identity::{Name, Source};
+use crate::replication::identity::{Identity, Name, Source};
 use crate::replication::message::Message;
 use crate::replication::mutation::Mutation;
 use crate::replication::record::Record;
@@ -90,6 +90,12 @@ enum Taken {
     Other,
 }
 
+/// Whether a record is the next of a source that has come up to `mark`.
+fn follows(record: &Record, source: &Source, mark: Mark) -> bool {
+    let Identity { source: own, sequence } = &record.identity;
+    own == source && *sequence == mark.sequence + 1 && record.before == mark.chain
+}
+
 impl Replica {
     /// A record as it spreads.
     pub(super) fn hear_record(
@@ -130,7 +136,18 @@ impl Replica {
     pub(super) fn hear_records(&mut self, from: &Name, records: Vec<Arc<Record>>, now: Now) {
         let mut batch: Vec<Arc<Record>> = Vec::new();
         let mut sources: Vec<Source> = Vec::new();
+        let mut run: Option<(Source, Mark)> = None;
         for record in records {
+            let next = run.as_mut().filter(|run| follows(&record, &run.0, run.1));
+            if let Some((_, mark)) = next {
+                // Most are the next of one source: its mark is noted once for all of them.
+                *mark = Mark { sequence: record.identity.sequence, chain: record.after() };
+                batch.push(record);
+                continue;
+            }
+            if let Some((source, mark)) = run.take() {
+                self.move_on(&source, mark);
+            }
             let source = record.identity.source.clone();
             if source == self.issuer.source {
                 self.hear_own(&record);
@@ -139,6 +156,7 @@ impl Replica {
             match self.take(&record, now) {
                 Taken::Next => {
                     self.note_mark(&record);
+                    run = Some((source.clone(), self.vector.mark(&source)));
                     batch.push(record);
                     if sources.last() != Some(&source) {
                         sources.push(source);
@@ -147,6 +165,9 @@ impl Replica {
                 Taken::Other => self.refuse(&record, now),
                 Taken::Known | Taken::Waits { .. } => {}
             }
+        }
+        if let Some((source, mark)) = run {
+            self.move_on(&source, mark);
         }
         for source in &sources {
             let followers = self.followers(source, now);
@@ -165,16 +186,24 @@ impl Replica {
         let mut sources: Vec<&Source> =
             records.iter().map(|record| &record.identity.source).collect();
         sources.dedup();
+        let mut wanted: BTreeMap<&Source, u64> = BTreeMap::new();
         for record in records {
             self.log.push(record.clone());
-            if record.receipt && record.identity.source.node != self.settings.me {
-                let issuer = record.identity.source.node.clone();
-                self.send(&issuer, Message::Applied(record.identity.clone()));
+            let Identity { source, sequence } = &record.identity;
+            if record.receipt && source.node != self.settings.me {
+                wanted.insert(source, *sequence);
             }
+        }
+        for (source, sequence) in wanted {
+            self.report(source, sequence, now);
         }
         let acknowledgements =
             sources.into_iter().filter_map(|source| self.acknowledgement(source)).collect();
-        let entries = records.iter().cloned().map(Entry::Record).collect();
+        let entries = if self.is_serving() {
+            records.iter().cloned().map(Entry::Record).collect()
+        } else {
+            Vec::new()
+        };
         self.write_down(entries, acknowledgements);
         self.reckon(now);
     }
@@ -205,8 +234,12 @@ impl Replica {
 
     pub(super) fn note_mark(&mut self, record: &Record) {
         let mark = Mark { sequence: record.identity.sequence, chain: record.after() };
-        self.vector.set(&record.identity.source, mark);
-        self.repair.arrived(&record.identity.source);
+        self.move_on(&record.identity.source, mark);
+    }
+
+    fn move_on(&mut self, source: &Source, mark: Mark) {
+        self.vector.set(source, mark);
+        self.repair.arrived(source);
     }
 
     fn take(&mut self, record: &Arc<Record>, now: Now) -> Taken {

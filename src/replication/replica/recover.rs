@@ -28,11 +28,9 @@ use super::attest::{Phase, RECOVER_EVERY};
 impl Replica {
     pub(super) fn hear_recover(&mut self, from: &Name, recover: &Recover, now: Now) {
         let set = self.witnesses();
-        if !set.contains(from) || recover.set != set.number {
-            if recover.set < set.number {
-                let set = set.clone();
-                self.send(from, Message::Witnesses(set));
-            }
+        let same = recover.set == set.mark(self.mutation);
+        if !same || !set.contains(from) {
+            self.compare_sets(from, recover.set);
             return;
         }
         match &mut self.witness.phase {
@@ -69,7 +67,8 @@ impl Replica {
 
     pub(super) fn hear_begin(&mut self, beginning: Beginning, now: Now) {
         let own = (self.settings.me.clone(), self.witness.standing);
-        let fits = beginning.set == self.witnesses().number && beginning.members.contains(&own);
+        let fits = beginning.set == self.witnesses().mark(self.mutation)
+            && beginning.members.contains(&own);
         if fits && matches!(self.witness.phase, Phase::Recovering { .. }) {
             self.enter_beginning(beginning, now);
         }
@@ -115,7 +114,7 @@ impl Replica {
 
     pub(super) fn ask_to_recover(&mut self) {
         let set = self.witnesses();
-        let recover = Recover { standing: self.witness.standing, set: set.number };
+        let recover = Recover { standing: self.witness.standing, set: set.mark(self.mutation) };
         let others: Vec<Name> = set.everyone().cloned().collect();
         for name in others {
             self.send(&name, Message::Recover(recover.clone()));
@@ -178,7 +177,6 @@ impl Replica {
         self.witness.phase = Phase::Serving;
         self.leasing.forget_generations_but(generation);
         self.notice(Notice::Serving { generation });
-        self.write_state();
         self.reset(why, vector, now);
     }
 
@@ -200,9 +198,9 @@ impl Replica {
         if names.first() != Some(&me) || !set.is_majority(&names) {
             return;
         }
-        let number = set.number;
+        let set = set.mark(self.mutation);
         let generation = self.dice.next();
-        self.enter_beginning(Beginning { generation, set: number, members }, now);
+        self.enter_beginning(Beginning { generation, set, members }, now);
     }
 
     fn enter_beginning(&mut self, beginning: Beginning, now: Now) {

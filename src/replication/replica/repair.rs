@@ -80,12 +80,9 @@ impl Repair {
 
 impl Replica {
     pub(super) fn hear_beat(&mut self, from: &Name, beat: &Beat, now: Now) {
+        self.compare_sets(from, beat.set);
         self.changes.hear(from, beat);
-        let newest = self.witnesses().number;
-        if beat.set < newest {
-            let set = self.witnesses().clone();
-            self.send(from, Message::Witnesses(set));
-        }
+        self.answer_beat(beat);
         if beat.source != self.issuer.source {
             self.want(from, &beat.source, beat.mark.sequence, now);
         }
@@ -351,8 +348,9 @@ impl Replica {
             source: self.issuer.source.clone(),
             mark: self.vector.mark(&self.issuer.source),
             digest: half(self.vector.digest()),
-            set: self.witnesses().number,
+            set: self.witnesses().mark(self.mutation),
             serves: self.is_serving(),
+            asks: false,
         }
     }
 }

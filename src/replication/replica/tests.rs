@@ -237,3 +237,96 @@ fn a_lone_witness_is_its_own_majority() {
     let (_, actions) = purge(&mut alone, b"one", Now::at(4));
     assert!(actions.iter().any(|action| matches!(action, Action::Acknowledged(_))));
 }
+
+fn said(actions: &[Action], to: &str) -> Vec<Message> {
+    let said = actions.iter().filter_map(|action| match action {
+        Action::Send { to: other, message } if other.as_str() == to => Some(message.clone()),
+        _ => None,
+    });
+    said.collect()
+}
+
+#[test]
+fn a_burst_is_reported_at_once_and_then_with_one_word() {
+    let (mut issuer, mut other) = (node(3, |_| {}), node(4, |_| {}));
+    let records: Vec<Arc<Record>> =
+        (0..9).map(|number| purge(&mut issuer, &[number], Now::at(2)).0).collect();
+    let reports = |actions: &[Action]| {
+        let mut reports = said(actions, "n3");
+        reports.retain(|message| matches!(message, Message::Applied(_)));
+        reports
+    };
+    let at_once: Vec<Message> = records
+        .iter()
+        .flat_map(|record| reports(&hear(&mut other, "n3", spread(record))))
+        .collect();
+    assert_eq!(at_once, [Message::Applied(records[0].identity.clone())]);
+    let later = reports(&other.handle(Event::Tick, 7, Now::at(3)));
+    assert_eq!(later, [Message::Applied(records[8].identity.clone())]);
+    assert_eq!(reports(&other.handle(Event::Tick, 7, Now::at(4))), []);
+    hear(&mut issuer, "n4", later[0].clone());
+    for record in &records {
+        let receipt = issuer.receipt(&record.identity).unwrap();
+        assert!(receipt.applied.contains_key(&Name::from("n4")), "{:?}", record.identity);
+    }
+    let (last, me) = (records[8].identity.clone(), Name::from("n4"));
+    assert_eq!(issuer.heard_applied(&last, &me, Now::at(2)).count(), 9);
+    assert_eq!(issuer.heard_applied(&last, &me, Now::at(3)).count(), 0);
+}
+
+#[test]
+fn who_did_not_say_that_it_has_a_purge_is_asked() {
+    let (mut issuer, mut other) = (node(3, |_| {}), node(4, |_| {}));
+    let (record, _) = purge(&mut issuer, b"one", Now::at(2));
+    hear(&mut other, "n3", spread(&record));
+    hear(&mut issuer, "n5", Message::Applied(record.identity.clone()));
+    let asked = |issuer: &mut Replica, name: &str, second| {
+        let said = said(&issuer.handle(Event::Tick, 7, Now::at(second)), name);
+        said.into_iter().find(|message| matches!(message, Message::Beat(beat) if beat.asks))
+    };
+    let question = asked(&mut issuer, "n4", 3).expect("its word was lost");
+    let answers = said(&hear(&mut other, "n3", question), "n3");
+    let answer = Message::Applied(record.identity.clone());
+    assert!(answers.contains(&answer), "{answers:?}");
+    hear(&mut issuer, "n4", answer);
+    assert_eq!(asked(&mut issuer, "n4", 4), None);
+    assert!(asked(&mut issuer, "n0", 5).is_some());
+    assert_eq!(asked(&mut issuer, "n0", 40), None, "not for ever");
+}
+
+#[test]
+fn witnesses_of_another_set_of_the_same_number_give_no_lease() {
+    let mut fellow = node(0, |settings| settings.witnesses.members.truncate(1));
+    for second in 2..5 {
+        fellow.handle(Event::Tick, second, Now::at(second));
+    }
+    assert!(fellow.is_serving(), "alone, as it was told");
+    for (members, leased) in [(1, true), (3, false)] {
+        let mut asker = node(4, |settings| settings.witnesses.members.truncate(members));
+        for second in 5..8 {
+            let questions = said(&asker.handle(Event::Tick, 7, Now::at(second)), "n0");
+            for question in questions {
+                let from = "n4".into();
+                let event = Event::Message { from, message: question };
+                for answer in said(&fellow.handle(event, 7, Now::at(second)), "n4") {
+                    let event = Event::Message { from: "n0".into(), message: answer };
+                    asker.handle(event, 7, Now::at(second));
+                }
+            }
+        }
+        assert_eq!(asker.lease().is_some(), leased, "told {members} witnesses");
+    }
+    let actions = fellow.handle(Event::Tick, 7, Now::at(9));
+    let beat = actions.into_iter().find_map(|action| match action {
+        Action::Send { message: beat @ Message::Beat(_), .. } => Some(beat),
+        _ => None,
+    });
+    let mut told = node(1, |_| {});
+    let other = Notice::OtherWitnesses { node: "n0".into(), number: 1 };
+    let notices = |actions: &[Action]| {
+        actions.iter().filter(|action| matches!(action, Action::Notice(n) if *n == other)).count()
+    };
+    let beat = beat.expect("it beats to somebody");
+    assert_eq!(notices(&hear(&mut told, "n0", beat.clone())), 1);
+    assert_eq!(notices(&hear(&mut told, "n0", beat)), 0, "once");
+}

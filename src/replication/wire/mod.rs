@@ -98,8 +98,9 @@ fn write_body(message: &Message, to: &mut Writer) {
             to.source(&beat.source);
             to.mark(beat.mark);
             to.u64(beat.digest);
-            to.u64(beat.set);
+            to.set_mark(beat.set);
             to.bool(beat.serves);
+            to.bool(beat.asks);
         }
         Message::Vector(holding) | Message::Beyond(holding) => write_holding(holding, to),
         Message::Compare => {}
@@ -132,7 +133,7 @@ fn write_body(message: &Message, to: &mut Writer) {
         }
         Message::Recover(recover) => {
             to.standing(recover.standing);
-            to.u64(recover.set);
+            to.set_mark(recover.set);
         }
         Message::Adopt { noted, testimony, holding } => {
             to.standing(*noted);
@@ -160,8 +161,9 @@ fn read_body(kind: u8, from: &mut Reader<'_>) -> Result<Message, WireError> {
             source: from.source()?,
             mark: from.mark()?,
             digest: from.u64()?,
-            set: from.u64()?,
+            set: from.set_mark()?,
             serves: from.bool()?,
+            asks: from.bool()?,
         }),
         4 => Message::Vector(read_holding(from)?),
         5 => Message::Compare,
@@ -188,7 +190,7 @@ fn read_body(kind: u8, from: &mut Reader<'_>) -> Result<Message, WireError> {
             generation: from.u64()?,
             have: read_have(from)?,
         },
-        12 => Message::Recover(Recover { standing: from.standing()?, set: from.u64()? }),
+        12 => Message::Recover(Recover { standing: from.standing()?, set: from.set_mark()? }),
         13 => Message::Adopt {
             noted: from.standing()?,
             testimony: from.testimony()?,
@@ -231,7 +233,7 @@ fn read_have(from: &mut Reader<'_>) -> Result<Have, WireError> {
 
 fn write_beginning(beginning: &Beginning, to: &mut Writer) {
     to.u64(beginning.generation);
-    to.u64(beginning.set);
+    to.set_mark(beginning.set);
     to.list(&beginning.members, |to, (name, standing)| {
         to.name(name);
         to.standing(*standing);
@@ -241,7 +243,7 @@ fn write_beginning(beginning: &Beginning, to: &mut Writer) {
 fn read_beginning(from: &mut Reader<'_>) -> Result<Beginning, WireError> {
     Ok(Beginning {
         generation: from.u64()?,
-        set: from.u64()?,
+        set: from.set_mark()?,
         members: from.list(|from| Ok((from.name()?, from.standing()?)))?,
     })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::WireError;
 use crate::replication::identity::{Identity, Incarnation, Name, Source};
-use crate::replication::quorum::{Standing, Standings, Testimony, WitnessSet};
+use crate::replication::quorum::{SetMark, Standing, Standings, Testimony, WitnessSet};
 use crate::replication::record::{Record, Scope};
 use crate::replication::retire::Step;
 use crate::replication::vector::{Mark, Retired, Vector};
@@ -129,7 +129,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn testimony(&mut self) -> Read<Testimony> {
-        let (set, generation, standing) = (self.u64()?, self.u64()?, self.standing()?);
+        let (set, generation, standing) = (self.set_mark()?, self.u64()?, self.standing()?);
         Ok(Testimony { set, generation, standing, known: self.standings()? })
     }
 
@@ -153,6 +153,11 @@ impl<'a> Reader<'a> {
         let (from, to) = (self.retired()?, self.retired()?);
         let ended = self.list(|from| Ok((from.source()?, from.mark()?)))?;
         Ok(Step { from, to, ended })
+    }
+
+    pub(super) fn set_mark(&mut self) -> Read<SetMark> {
+        let set = SetMark { number: self.u64()?, members: self.u64()? };
+        if set.number > u64::MAX / 2 { Err(WireError::Malformed) } else { Ok(set) }
     }
 
     pub(super) fn witnesses(&mut self) -> Read<WitnessSet> {

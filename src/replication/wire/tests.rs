@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::replication::{
-    Entry, Identity, Incarnation, Mark, Name, Record, Retired, Scope, Source, Standing, Standings,
-    State, Step, Testimony, Vector, WitnessSet,
+    Entry, Identity, Incarnation, Mark, Name, Record, Retired, Scope, SetMark, Source, Standing,
+    Standings, State, Step, Testimony, Vector, WitnessSet,
 };
 
 fn names() -> impl Strategy<Value = Name> {
@@ -63,15 +63,19 @@ fn known() -> impl Strategy<Value = Standings> {
     proptest::collection::btree_map(names(), standings(), 0..4)
 }
 
+fn sets() -> impl Strategy<Value = SetMark> {
+    (0..u64::MAX / 2, any::<u64>()).prop_map(|(number, members)| SetMark { number, members })
+}
+
 fn testimonies() -> impl Strategy<Value = Testimony> {
-    (any::<u64>(), any::<u64>(), standings(), known()).prop_map(
-        |(set, generation, standing, known)| Testimony { set, generation, standing, known },
-    )
+    (sets(), any::<u64>(), standings(), known()).prop_map(|(set, generation, standing, known)| {
+        Testimony { set, generation, standing, known }
+    })
 }
 
 fn beginnings() -> impl Strategy<Value = Beginning> {
     let members = proptest::collection::vec((names(), standings()), 0..4);
-    (any::<u64>(), any::<u64>(), members).prop_map(|(generation, set, members)| Beginning {
+    (any::<u64>(), sets(), members).prop_map(|(generation, set, members)| Beginning {
         generation,
         set,
         members,
@@ -97,9 +101,9 @@ fn spread() -> impl Strategy<Value = Message> {
         (records(), any::<bool>())
             .prop_map(|(record, pass_on)| Message::Record { record, pass_on }),
         proptest::collection::vec(records(), 0..4).prop_map(Message::Records),
-        (sources(), marks(), any::<u64>(), any::<u64>(), any::<bool>()).prop_map(
-            |(source, mark, digest, set, serves)| {
-                Message::Beat(Beat { source, mark, digest, set, serves })
+        (sources(), marks(), any::<u64>(), sets(), any::<[bool; 2]>()).prop_map(
+            |(source, mark, digest, set, [serves, asks])| {
+                Message::Beat(Beat { source, mark, digest, set, serves, asks })
             }
         ),
         holdings().prop_map(Message::Vector),
@@ -133,7 +137,7 @@ fn attested() -> impl Strategy<Value = Message> {
                 Message::Relayed { question, age, lease, generation, have }
             }
         ),
-        (standings(), any::<u64>())
+        (standings(), sets())
             .prop_map(|(standing, set)| Message::Recover(Recover { standing, set })),
         (standings(), testimonies(), holdings()).prop_map(|(noted, testimony, holding)| {
             Message::Adopt { noted, testimony, holding }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::replication::identity::{Identity, Name, Source};
-use crate::replication::quorum::{Standing, Standings, Testimony, WitnessSet};
+use crate::replication::quorum::{SetMark, Standing, Standings, Testimony, WitnessSet};
 use crate::replication::record::{Record, Scope};
 use crate::replication::retire::Step;
 use crate::replication::vector::{Mark, Retired, Vector};
@@ -91,7 +91,7 @@ impl Writer {
     }
 
     pub(super) fn testimony(&mut self, testimony: &Testimony) {
-        self.u64(testimony.set);
+        self.set_mark(testimony.set);
         self.u64(testimony.generation);
         self.standing(testimony.standing);
         self.standings(&testimony.known);
@@ -121,6 +121,11 @@ impl Writer {
             to.source(source);
             to.mark(*mark);
         });
+    }
+
+    pub(super) fn set_mark(&mut self, set: SetMark) {
+        self.u64(set.number);
+        self.u64(set.members);
     }
 
     pub(super) fn witnesses(&mut self, set: &WitnessSet) {

@@ -8,6 +8,7 @@ use super::super::order::{self, Cell as _};
 use super::{Applied, Purges};
 use crate::clock::Now;
 use crate::purge::{Place, Row, RowKey, Selector, Strength};
+use crate::replication::Identity;
 
 /// Rows and URLs that are written under one lock: readers wait no longer than for these.
 const WRITTEN_AT_ONCE: usize = 1000;
@@ -18,7 +19,7 @@ pub struct Batched {
     /// Who asked for it; `None` where it is not to be remembered.
     pub by: Option<Author>,
     /// Its name in the mesh.
-    pub identity: Option<Box<str>>,
+    pub identity: Option<Identity>,
     /// What it names.
     pub selectors: Vec<Selector>,
     /// Its strength.
@@ -29,7 +30,7 @@ pub struct Batched {
 #[derive(Clone, Copy)]
 struct One<'a> {
     by: Option<&'a Author>,
-    identity: Option<&'a str>,
+    identity: Option<&'a Identity>,
     selectors: &'a [Selector],
     strength: Strength,
 }
@@ -38,7 +39,7 @@ impl Batched {
     fn borrowed(&self) -> One<'_> {
         One {
             by: self.by.as_ref(),
-            identity: self.identity.as_deref(),
+            identity: self.identity.as_ref(),
             selectors: &self.selectors,
             strength: self.strength,
         }
@@ -88,9 +89,11 @@ impl Purges {
         }
         *sequence += batch.len() as u64;
         let numbered = || (before + 1..).zip(batch);
+        // Of a long batch the last are kept: the others would be forgotten within this call.
+        let forgotten = all_but(self.history().most(), batch);
         let epoch = order::publish(&self.epoch, |epoch| {
             // Before they are in force, so that whatever they match is counted.
-            for (sequence, one) in numbered() {
+            for (sequence, one) in numbered().skip(forgotten) {
                 self.remember(Applied { sequence, epoch }, one, batch.len() > 1, now);
             }
             self.write_all(batch, epoch, now);
@@ -102,11 +105,15 @@ impl Purges {
         }
         if let Some(events) = &self.events {
             // In the order of their epochs.
-            for (sequence, one) in numbered() {
+            let untold = all_but(events.most(), batch);
+            events.pass_over(batch.iter().take(untold).filter(|one| one.by.is_some()).count());
+            for (sequence, one) in numbered().skip(untold) {
                 let Some(by) = one.by else { continue };
                 let applied = Applied { sequence, epoch };
                 let parts = parts(one.selectors);
-                events.purged(applied, by, one.identity, now.wall, one.strength, parts);
+                let identity = one.identity.map(ToString::to_string);
+                let identity = identity.as_deref();
+                events.purged(applied, by, identity, now.wall, one.strength, parts);
             }
         }
         last
@@ -115,7 +122,7 @@ impl Purges {
     fn remember(&self, applied: Applied, one: &One<'_>, shared: bool, now: Now) {
         let Some(by) = one.by else { return };
         let mut past = Past::new(applied, by.clone(), now.wall, one.strength, one.selectors);
-        past.identity = one.identity.map(Into::into);
+        past.identity = one.identity.map(|identity| identity.to_string().into());
         past.shares_epoch = shared;
         self.history().note(past);
     }
@@ -175,6 +182,15 @@ impl Purges {
     }
 }
 
+/// How many there are before the last `most` that are to be remembered.
+fn all_but(most: usize, batch: &[One<'_>]) -> usize {
+    let mut authored = batch.iter().enumerate().rev().filter(|(_, one)| one.by.is_some());
+    match most.checked_sub(1) {
+        None => batch.len(),
+        Some(before) => authored.nth(before).map_or(0, |(place, _)| place),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
@@ -182,14 +198,18 @@ mod tests {
 
     use super::*;
     use crate::purge::Secret;
-    use crate::replication::{Identity, Incarnation, Source};
-    use crate::store::{Events, What};
+    use crate::replication::{Incarnation, Source};
+    use crate::store::{Events, PurgeLimits, What};
 
-    fn batched(tag: &str, identity: Option<&str>) -> Batched {
+    fn identity(sequence: u64) -> Identity {
+        Identity { source: Source { incarnation: Incarnation(1), node: "n".into() }, sequence }
+    }
+
+    fn batched(tag: &str, number: Option<u64>) -> Batched {
         let by = Author { token: "deploy".into(), address: IpAddr::from([192, 0, 2, 1]) };
         Batched {
-            by: identity.map(|_| by),
-            identity: identity.map(Into::into),
+            by: number.map(|_| by),
+            identity: number.map(identity),
             selectors: vec![Selector::Tag { site: "s".into(), tag: tag.into() }],
             strength: Strength::Hard,
         }
@@ -199,13 +219,13 @@ mod tests {
     fn a_batch_moves_the_epoch_once_and_each_of_it_is_remembered() {
         let events = Events::new(16);
         let purges = Purges::new(Secret(1, 2), 1000).telling(Arc::clone(&events));
-        let batch = [batched("a", Some("n/1/1")), batched("b", None), batched("c", Some("n/1/2"))];
+        let batch = [batched("a", Some(1)), batched("b", None), batched("c", Some(2))];
         let applied = purges.apply_batch(&batch, Now::at(1));
         assert_eq!(applied, Applied { sequence: 3, epoch: 1 });
         assert_eq!((purges.epoch(), purges.rows()), (1, 3));
-        let past = purges.past_named("n/1/2").unwrap();
+        let past = purges.past_named(&identity(2).to_string()).unwrap();
         assert_eq!((past.applied.sequence, past.applied.epoch, past.shares_epoch), (3, 1, true));
-        assert!(purges.past_named("n/1/3").is_none());
+        assert!(purges.past_named(&identity(3).to_string()).is_none());
         let told: Vec<_> = events
             .since(0, 9)
             .events
@@ -215,11 +235,41 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(told, ["n/1/1".into(), "n/1/2".into()] as [Box<str>; 2]);
+        let named = [1, 2].map(|number| identity(number).to_string().into());
+        assert_eq!(told, named as [Box<str>; 2]);
         let lone = purges.apply_batch(&batch[..1], Now::at(2));
         assert_eq!(lone, Applied { sequence: 4, epoch: 2 });
         assert!(!purges.past_one(4).unwrap().shares_epoch);
         assert_eq!(purges.apply_batch(&[], Now::at(3)), lone, "nothing happens");
+    }
+
+    #[test]
+    fn of_a_long_batch_as_many_are_kept_as_of_single_ones() {
+        let limits = PurgeLimits { history: 5, ..PurgeLimits::default() };
+        let told = [Events::new(3), Events::new(3)];
+        let tables = told
+            .each_ref()
+            .map(|events| Purges::within(Secret(1, 2), limits).telling(Arc::clone(events)));
+        let number = |at: u64| Some(at).filter(|at| at % 4 != 0);
+        let batch: Vec<Batched> = (1..=20).map(|at| batched(&at.to_string(), number(at))).collect();
+        tables[0].apply_batch(&batch, Now::at(1));
+        for one in batch.chunks(1) {
+            tables[1].apply_batch(one, Now::at(1));
+        }
+        let past = tables.each_ref().map(|table| {
+            let past = table.past(99, |_| true).into_iter();
+            past.map(|past| (past.applied.sequence, past.identity)).collect::<Vec<_>>()
+        });
+        assert_eq!(past[0], past[1]);
+        assert_eq!(past[0].len(), 5);
+        let events = told.each_ref().map(|events| {
+            let since = events.since(0, 99);
+            assert!(since.lost);
+            since.events.iter().map(|event| event.number).collect::<Vec<_>>()
+        });
+        assert_eq!(events[0], events[1]);
+        assert_eq!((told[0].newest(), events[0].len()), (15, 3));
+        assert_eq!(tables.each_ref().map(Purges::rows), [20, 20]);
     }
 
     #[test]

@@ -286,12 +286,17 @@ const BOUNDS: &[(&str, &str, &str)] = &[
     (
         "certificate_check",
         "\"10s\"",
-        "it/reload/certificates no_handshake_fails_while_certificates_are_replaced",
+        "it/reload/certificates no_request_fails_while_certificates_are_replaced",
     ),
     (
         "drain_notice",
         "\"500ms\"",
         "it/drain readiness_goes_first_and_connections_end_by_themselves",
+    ),
+    (
+        "upgrade",
+        "\"30s\"",
+        "it/upgrade a_new_process_that_says_nothing_in_its_time_is_ended_and_the_old_one_goes_on",
     ),
     ("drain", "\"30s\"", "it/drain the_deadline_cuts_off_what_does_not_end"),
 ];

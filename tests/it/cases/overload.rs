@@ -102,23 +102,24 @@ async fn waiting(edge: &Binary, h2: &mut H2) -> Vec<Asked> {
     waiting
 }
 
-/// Lets one of them after the other grow by a MiB until the process is at that step.
+/// Lets one of them after the other grow by a MiB until the process is at that step. Steps lie
+/// farther apart than by default: what was sent and not looked at yet must not skip one.
 async fn grow(edge: &Binary, waiting: &mut impl Iterator<Item = &mut Asked>, step: f64) {
     while edge.metric("atoll_memory_pressure").await < step {
         let asked = waiting.next().unwrap_or_else(|| panic!("{} bytes", edge.resident()));
         asked.body.send_data(Bytes::from(vec![b'x'; 1 << 20]), false).unwrap();
         // What is asked for all the time is the last that the store gives back.
-        let mut client = Connection::open(edge.plain).await;
-        let _ = client.try_send(request("GET", HOST, "/hit", &[])).await;
-        let _ = client.try_head("GET").await;
-        // Slowly enough for looks at memory, and faster than the store gives back.
-        let near = edge.resident() * 100 > BUDGET * 75;
-        tokio::time::sleep(Duration::from_millis(if near { 120 } else { 20 })).await;
+        if let Ok(mut client) = Connection::try_open(edge.plain).await {
+            let _ = client.try_send(request("GET", HOST, "/hit", &[])).await;
+            let _ = client.try_head("GET").await;
+        }
+        // A few for each look at memory, and many more than the store gives back meanwhile: with
+        // nothing left in it there would be no hits to look at.
+        tokio::time::sleep(Duration::from_millis(40)).await;
     }
 }
 
 #[tokio::test]
-#[ignore = "the last step comes before the one before it was seen, on a busy machine"]
 async fn h04_memory_is_given_back_then_misses_are_shed_then_connections_refused() {
     let gate = Gate::new();
     let held = gate.clone();
@@ -130,7 +131,8 @@ async fn h04_memory_is_given_back_then_misses_are_shed_then_connections_refused(
     });
     let plan = Edge::before(&origin).plain_h2().budget("128MiB").limits(
         "origin_connections = 1\norigin_queue_wait = \"10m\"\norigin_first_byte = \"10m\"\n\
-         http2_stream_window_bytes = \"1MiB\"\nhttp2_connection_window_bytes = \"128MiB\"",
+         http2_stream_window_bytes = \"1MiB\"\nhttp2_connection_window_bytes = \"128MiB\"\n\
+         memory_evict_percent = \"60%\"\nmemory_shed_percent = \"70%\"",
     );
     let edge = Binary::start(plan, "");
     let mut kept = Connection::open(edge.plain).await;
@@ -158,9 +160,10 @@ async fn h04_memory_is_given_back_then_misses_are_shed_then_connections_refused(
     kept.closed().await;
 
     grow(&edge, &mut growing, 3.0).await;
-    let mut refused = Connection::open(edge.plain).await;
-    let _ = refused.try_send(request("GET", HOST, "/hit", &[])).await;
-    assert!(refused.try_head("GET").await.is_none(), "memory is short");
+    if let Ok(mut refused) = Connection::try_open(edge.plain).await {
+        let _ = refused.try_send(request("GET", HOST, "/hit", &[])).await;
+        assert!(refused.try_head("GET").await.is_none(), "memory is short");
+    }
     assert!(edge.resident() < BUDGET * 11 / 10, "{} bytes resident", edge.resident());
 
     drop(waiting);
@@ -339,7 +342,9 @@ async fn idle_connections_make_room_the_longest_idle_first() {
     let mut old = answered(&edge, 4).await;
     let mut h2 = H2::plain(edge.plain(), HOST).await;
     assert_eq!(h2.get("/hit", &[]).await.text(), "x");
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    // Far longer than those to come will have been idle when the bar has come so near, even where a
+    // busy machine takes seconds to open them.
+    tokio::time::sleep(Duration::from_secs(7)).await;
     assert_eq!(edge.metric("atoll_connections_idle_closed_total").await, 0.0);
     // The thirty-sixth of forty: nine in ten.
     let mut kept = answered(&edge, 31).await;

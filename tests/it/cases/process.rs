@@ -9,7 +9,7 @@ use crate::support::edge::{HOST, Plan};
 use crate::support::{Binary, Connection, Edge, Ended, Gate, H2, Origin, Piece, Reply, until};
 
 /// Case, what it is about, and the tests that prove it: file and name.
-pub(super) const PROOFS: [(&str, &str, &[&str]); 12] = [
+pub(super) const PROOFS: [(&str, &str, &[&str]); 13] = [
     (
         "I01",
         "a signal under load",
@@ -25,8 +25,8 @@ pub(super) const PROOFS: [(&str, &str, &[&str]); 12] = [
         "reloads under load",
         &[
             "it/reload/load no_request_fails_while_configurations_change_places",
-            "it/reload/load no_request_fails_for_half_a_minute",
-            "it/reload/certificates no_handshake_fails_while_certificates_are_replaced",
+            "it/reload/load no_request_fails_by_sighup_at_two_thousand_a_second",
+            "it/reload/certificates no_request_fails_while_certificates_are_replaced",
         ],
     ),
     (
@@ -43,6 +43,14 @@ pub(super) const PROOFS: [(&str, &str, &[&str]); 12] = [
         &["it/reload a_site_that_is_removed_finishes_what_it_began_and_is_gone"],
     ),
     ("I08", "killed and started again", &["it/cases/process i08_"]),
+    (
+        "I09",
+        "another process takes over",
+        &[
+            "it/upgrade twice_under_load_no_request_fails_and_no_socket_is_left_over",
+            "it/upgrade a_new_process_that_fails_leaves_the_old_one_untouched_and_says_why",
+        ],
+    ),
     (
         "I11",
         "a panic in a request",

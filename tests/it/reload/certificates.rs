@@ -1,8 +1,6 @@
 //! Certificates that are replaced under their names.
 
 use std::fs;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use atoll::clock;
@@ -12,7 +10,8 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::support::certificate::{Certificate, Folder, pem};
 use crate::support::edge::HOST;
-use crate::support::{Connection, Edge, H2, Origin, Reply, until, within};
+use crate::support::traffic::{self, Traffic};
+use crate::support::{Connection, Edge, H2, Origin, Reply, until};
 
 /// Two pairs for the same name, to be written over the one that is configured.
 struct Pairs {
@@ -41,48 +40,34 @@ impl Pairs {
     }
 }
 
-async fn replaced_under_load(times: usize) {
-    let origin = Origin::serving(Reply::fresh("x"));
+async fn replaced_under_load(times: usize, rate: u32) {
+    let origin = traffic::origin();
     let pairs = Pairs::new();
     let edge = Edge::before(&origin)
-        .listener("127.0.0.1:0", &format!("tls = true\n{}", pairs.in_use.toml()))
+        .tls(&[])
+        .certificate(&pairs.in_use)
         .limits("certificate_check = \"5ms\"")
         .start_from_file();
-    let (going, shaken) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
-    let visitors: Vec<_> = (0..2)
-        .map(|_| {
-            let (going, shaken, address) = (Arc::clone(&going), Arc::clone(&shaken), edge.tls());
-            tokio::spawn(async move {
-                while going.load(Ordering::SeqCst) {
-                    let mut client = H2::tls(address, HOST).await;
-                    assert_eq!(client.get("/a", &[]).await.status(), 200);
-                    shaken.fetch_add(1, Ordering::SeqCst);
-                }
-            })
-        })
-        .collect();
+    let traffic = Traffic::start(edge.plain(), Some(edge.tls()), rate);
+    traffic.flows().await;
     for turn in 0..times {
         pairs.replace(turn).await;
         let changed = || async { edge.metric("atoll_certificates_changed_total").await };
         until("the change", || async { changed().await > turn as f64 + 0.5 }).await;
     }
-    going.store(false, Ordering::SeqCst);
-    for visitor in visitors {
-        within("a visitor to end", visitor).await.expect("no failed handshake");
-    }
-    assert!(shaken.load(Ordering::SeqCst) > 0);
+    traffic.stop(&format!("{times} new certificates")).await;
     assert!((edge.metric("atoll_tls_handshake_failures_total").await).abs() < 0.5);
 }
 
 #[tokio::test]
-async fn no_handshake_fails_while_certificates_are_replaced() {
-    replaced_under_load(20).await;
+async fn no_request_fails_while_certificates_are_replaced() {
+    replaced_under_load(20, 300).await;
 }
 
-#[tokio::test]
-#[ignore = "a minute, to be run by hand"]
-async fn no_handshake_fails_in_a_thousand_replacements() {
-    replaced_under_load(1000).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a minute at a rate for release builds: run by .ci/long"]
+async fn no_request_fails_by_a_thousand_certificates_at_two_thousand_a_second() {
+    replaced_under_load(1000, 2000).await;
 }
 
 #[tokio::test]

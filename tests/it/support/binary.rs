@@ -25,8 +25,13 @@ impl Binary {
     /// Starts it from a plan. `shell` is run before it in the same process: `ulimit -n 64;`.
     pub(crate) fn start(mut plan: Plan, shell: &str) -> Self {
         let folder = plan.folder.take().unwrap_or_else(Folder::new);
+        Self::of_file(&plan.toml(), folder, shell)
+    }
+
+    /// Starts it from a whole file, which is written into a folder.
+    pub(crate) fn of_file(text: &str, folder: Folder, shell: &str) -> Self {
         let file = folder.path().join("atoll.toml");
-        std::fs::write(&file, plan.toml()).unwrap();
+        std::fs::write(&file, text).unwrap();
         let mut child = command(shell)
             .arg(&file)
             .stdin(Stdio::null())
@@ -121,6 +126,17 @@ impl Binary {
         let fields: Vec<&str> = text.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
         let ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
         Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+
+    /// Time of the processor that its threads of this name have had.
+    pub(crate) fn computed_by(&self, name: &str) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let of = |task: std::fs::DirEntry| {
+            let read = |file: &str| std::fs::read_to_string(task.path().join(file)).ok();
+            let nanos = read("schedstat")?.split_whitespace().next()?.parse().ok()?;
+            read("comm")?.starts_with(name).then(|| Duration::from_nanos(nanos))
+        };
+        tasks.flatten().filter_map(of).sum()
     }
 
     /// Bytes of memory that it has now.

@@ -11,7 +11,10 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion,
+};
 
 /// A folder of its own, removed at the end.
 #[derive(Debug)]
@@ -122,9 +125,14 @@ pub(crate) fn pem(label: &str, der: &[u8]) -> String {
 
 /// TLS for a client that takes any certificate; stories look at it themselves.
 pub(crate) fn trusting_client() -> ClientConfig {
+    trusting_client_of(rustls::ALL_VERSIONS)
+}
+
+/// The same of some versions.
+pub(crate) fn trusting_client_of(versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
     ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(TrustAll(provider)))

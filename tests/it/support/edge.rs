@@ -264,12 +264,7 @@ impl Plan {
     /// Starts it from a file, which [`Edge::rewrite`] can write anew.
     pub(crate) fn start_from_file(mut self) -> Edge {
         let folder = self.folder.take().unwrap_or_else(Folder::new);
-        let path = folder.path().join("edge.toml");
-        std::fs::write(&path, self.toml()).unwrap();
-        let read = move || config::read(&path, &config::Flags::default());
-        let loaded = read().unwrap_or_else(|problems| panic!("{problems}"));
-        let config::Loaded { config, written, .. } = loaded;
-        Edge::of(Source { config, written, reread: Some(Arc::new(read)) }, Some(folder))
+        Edge::from_file(&self.toml(), folder)
     }
 }
 
@@ -284,6 +279,19 @@ impl Edge {
     /// An edge from a whole file.
     pub(crate) fn of_file(text: &str) -> Self {
         Self::run(text, None)
+    }
+
+    /// An edge from a whole file in this folder, which [`Edge::rewrite`] can write anew.
+    pub(crate) fn from_file(text: &str, folder: Folder) -> Self {
+        let path = folder.path().join("edge.toml");
+        std::fs::write(&path, text).unwrap();
+        let read = move || config::read(&path, &config::Flags::default());
+        let loaded = read().unwrap_or_else(|problems| panic!("{problems}"));
+        let config::Loaded { config, written, .. } = loaded;
+        Self::of(
+            Source { config, written, reread: Some(Arc::new(read)), program: None },
+            Some(folder),
+        )
     }
 
     fn run(text: &str, folder: Option<Folder>) -> Self {
@@ -357,6 +365,11 @@ impl Edge {
     /// The watch listener.
     pub(crate) fn watch(&self) -> SocketAddr {
         self.addresses.watch.expect("a watch listener")
+    }
+
+    /// Where nodes fetch the canary's object.
+    pub(crate) fn canary(&self) -> SocketAddr {
+        self.addresses.canary.expect("a canary")
     }
 
     /// GET over a new connection.

@@ -14,7 +14,9 @@ pub(crate) mod h2;
 pub(crate) mod h2_origin;
 pub(crate) mod origin;
 pub(crate) mod program;
+pub(crate) mod relay;
 pub(crate) mod reply;
+pub(crate) mod traffic;
 pub(crate) mod websocket;
 
 use std::future::Future;
@@ -32,7 +34,7 @@ pub(crate) use origin::Origin;
 pub(crate) use reply::{Piece, Reply};
 
 /// Longest wait for one thing; far beyond what any of them takes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
 
 /// Waits for `future`, and says what was waited for if it does not come.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {

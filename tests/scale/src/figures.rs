@@ -51,6 +51,8 @@ pub struct Figures {
     pub run: Run,
     /// Until a purge is in force, over all nodes and purges.
     pub in_force: Times,
+    /// The same beyond the way from the issuer, which no protocol makes shorter.
+    pub beyond: Times,
     /// Until a purge is in force on the last node, over purges.
     pub last: Times,
     /// Until a purge is acknowledged, over purges.
@@ -112,6 +114,7 @@ pub fn run(run: &Run) -> Figures {
     Figures {
         run: *run,
         in_force: times.in_force,
+        beyond: times.beyond,
         last: times.last,
         acknowledged: times.acknowledged,
         receipts: times.receipts,
@@ -157,6 +160,7 @@ fn purge(world: &mut World, purges: usize) -> (Tally, f64) {
 
 struct Measured {
     in_force: Times,
+    beyond: Times,
     last: Times,
     acknowledged: Times,
     receipts: Times,
@@ -172,6 +176,14 @@ impl Measured {
         let of_purge: Vec<Vec<u32>> =
             world.purges.iter().map(|purge| applied((purge.issuer, &purge.applied))).collect();
         let all: Vec<u32> = of_purge.iter().flatten().copied().collect();
+        let beyond = world.purges.iter().flat_map(|purge| {
+            let others = purge.applied.iter().enumerate();
+            others.filter(|(node, _)| *node != purge.issuer).map(|(node, took)| {
+                let way = world.one_way(purge.issuer, node).try_into().unwrap_or(0);
+                if *took == NEVER { NEVER } else { took.saturating_sub(way) }
+            })
+        });
+        let beyond = Times::of(beyond.collect());
         let last = of_purge.iter().filter_map(|times| times.iter().max().copied()).collect();
         let acknowledged = world.purges.iter().map(|purge| {
             let took = purge.acknowledged.map(|at| at - purge.issued);
@@ -189,6 +201,7 @@ impl Measured {
         let missed = all.iter().filter(|took| **took == NEVER).count();
         Self {
             in_force: Times::of(all),
+            beyond,
             last: Times::of(last),
             acknowledged: Times::of(acknowledged.collect()),
             receipts: Times::of(receipts.collect()),

@@ -8,17 +8,19 @@ use crate::figures::{Figures, Times};
 #[must_use]
 pub fn tables(figures: &[Figures]) -> String {
     let mut text = String::from(
-        "| PoPs x nodes | loss | in force p50 | p99 | last node | acknowledged p50 | p99 | \
-         receipt complete |\n|---|---|---|---|---|---|---|---|\n",
+        "| PoPs x nodes | loss | in force p50 | p99 | beyond the way p50 | p99 | last node | acknowledged p50 | p99 | \
+         receipt complete |\n|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for figure in figures {
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             size(figure),
             figure.run.loss.told(),
             millis(figure.in_force.p50),
             millis(figure.in_force.p99),
+            millis(figure.beyond.p50),
+            millis(figure.beyond.p99),
             millis(figure.in_force.max),
             millis(figure.acknowledged.p50),
             millis(figure.acknowledged.p99),

@@ -47,12 +47,6 @@ impl Size {
         self.pops * self.nodes
     }
 
-    /// Whether leases are asked for through relays of the own PoP, as an operator would have it.
-    #[must_use]
-    pub fn ask_relays(&self) -> bool {
-        self.all() > 100
-    }
-
     /// Witnesses, each in another PoP.
     #[must_use]
     pub fn witnesses(&self) -> usize {
@@ -123,8 +117,7 @@ impl World {
             (0..size.witnesses()).map(|pop| names[pop * size.nodes].clone()).collect();
         let witnesses = WitnessSet { number: 1, members, joining: None };
         let nodes = names.iter().enumerate().map(|(node, name)| {
-            let mut settings = Settings::new(name.clone(), roster.clone(), witnesses.clone());
-            settings.ask_relays = size.ask_relays();
+            let settings = Settings::new(name.clone(), roster.clone(), witnesses.clone());
             let draw = dice.next();
             let replica = Replica::new(settings, Start::Forgotten, Mutation::None, draw, now(0));
             Node { replica, pop: node / size.nodes, busy: 0, said: 0, heard: 0 }
@@ -204,6 +197,11 @@ impl World {
 
     pub(crate) fn replica(&self, node: usize) -> &Replica {
         &self.nodes[node].replica
+    }
+
+    /// One way between two nodes, without jitter.
+    pub(crate) fn one_way(&self, from: usize, to: usize) -> u64 {
+        self.paths.one_way(self.nodes[from].pop, self.nodes[to].pop)
     }
 
     /// Nodes without a lease.
