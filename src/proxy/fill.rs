@@ -20,6 +20,10 @@ use crate::store::{Arrived, Claim, Fill, FillHead, FillWriter, Part, Stored, Wis
 use crate::telemetry::Record;
 
 /// What one look at the store came to.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and nearly each is an answer"
+)]
 pub(super) enum Step {
     /// An answer.
     Answer(Response),
