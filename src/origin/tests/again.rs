@@ -271,7 +271,7 @@ async fn a_hedge_takes_no_place_that_another_needs() {
     let side = tuned(&[slow.script.url(), well.script.url()], |limits, origin| {
         origin.balance = Balance::RoundRobin;
         limits.origin_connections = 1;
-        limits.origin_first_byte = Duration::from_millis(200);
+        limits.origin_first_byte = Duration::from_secs(2);
     });
     for _ in 0..60 {
         let answer = side.send(hedged(get("/"))).await.unwrap();
