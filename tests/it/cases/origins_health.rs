@@ -222,7 +222,7 @@ async fn e33_one_that_returns_takes_up_its_load_by_and_by() {
     let probe = "probe = { path = \"/health\", interval = \"100ms\", timeout = \"100ms\", rise = 1, fall = 1 }";
     let edge = Plan::before(&[returning.address, steady.address])
         .origin_too(probe)
-        .limits("slow_start = \"3s\"")
+        .limits("slow_start = \"6s\"")
         .start();
     until("it to be down", || async { states(&edge).await == ["down", "up"] }).await;
     well.store(true, Ordering::SeqCst);
