@@ -162,6 +162,11 @@ impl Interims {
         Poll::Pending
     }
 
+    /// The next interim response that is there already: asked for once no more is waited for.
+    pub fn take(&self) -> Option<ResponseHead> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).waiting.pop_front()
+    }
+
     /// Waits for the next interim response; dropping the future loses nothing.
     pub async fn next(&self) -> ResponseHead {
         std::future::poll_fn(|context| self.poll_next(context)).await

@@ -1,4 +1,7 @@
 //! The way of a request on one screen.
+//!
+//! What asks an origin, or goes another way than a plain hit, is boxed: the future of a request is copied
+//! to the heap with room for its largest part, and a hit should not pay for what it never does.
 
 use std::sync::Arc;
 
@@ -59,7 +62,7 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
     let policy = Arc::clone(worker.edge.routes.policy(site, &request.path));
     // Before all else that a method may mean: its token must not get to an origin.
     if worker.edge.purges_by(&request.method) {
-        return worker.purge(&request, site, &client, body, record, arrived).await;
+        return Box::pin(worker.purge(&request, site, &client, body, record, arrived)).await;
     }
     record = match worker.let_in_as_read(site, &policy, &request, &client, record, arrived) {
         Ok(record) => record,
@@ -134,7 +137,7 @@ async fn routed(
     });
     let grpc = ask.is_grpc();
     let mut response = match upgrade {
-        Some(upgrade) => worker.tunnel(&ask, *upgrade, record).await,
+        Some(upgrade) => Box::pin(worker.tunnel(&ask, *upgrade, record)).await,
         None => answer(worker, ask, body, arrived, record).await,
     };
     if grpc {
@@ -156,18 +159,18 @@ async fn answer(
     record: Box<Record>,
 ) -> Response {
     if ask.is_grpc() {
-        return worker.call(&ask, body, record).await;
+        return Box::pin(worker.call(&ask, body, record)).await;
     }
     // A body that belongs to no answer of ours must not be mistaken for the next request.
     if !matches!(body, Body::Empty) {
         let why = lookup_allowed(&ask.request, &ask.policy).err().unwrap_or(Forward::Bypass);
-        return worker.pass(&ask, body, CacheStatus::forward(why), record).await;
+        return Box::pin(worker.pass(&ask, body, CacheStatus::forward(why), record)).await;
     }
     if let Err(why) = lookup_allowed(&ask.request, &ask.policy) {
         if ask.request.forbids_forwarding() {
             return worker.only_if_cached(record, arrived);
         }
-        return worker.pass(&ask, body, CacheStatus::forward(why), record).await;
+        return Box::pin(worker.pass(&ask, body, CacheStatus::forward(why), record)).await;
     }
     worker.answer(&ask, arrived, record).await
 }
@@ -209,7 +212,9 @@ impl Worker {
                     }
                     match stored.body().segments() {
                         None => return self.answer_stored(ask, &stored, Outcome::Hit, now, record),
-                        Some(_) => self.hit_in_segments(ask, &stored, Outcome::Hit, record).await,
+                        Some(_) => {
+                            Box::pin(self.hit_in_segments(ask, &stored, Outcome::Hit, record)).await
+                        }
                     }
                 }
                 (Decision::HitStale, Some(stored)) => {
@@ -218,18 +223,22 @@ impl Worker {
                         None => {
                             return self.answer_stored(ask, &stored, Outcome::Stale, now, record);
                         }
-                        Some(_) => self.hit_in_segments(ask, &stored, Outcome::Stale, record).await,
+                        Some(_) => {
+                            Box::pin(self.hit_in_segments(ask, &stored, Outcome::Stale, record))
+                                .await
+                        }
                     }
                 }
                 (Decision::OnlyIfCached, _) => return self.only_if_cached(record, now),
                 (Decision::Pass(why), stale) => {
-                    return self.alone(ask, stale, CacheStatus::forward(why), record).await;
+                    return Box::pin(self.alone(ask, stale, CacheStatus::forward(why), record))
+                        .await;
                 }
                 (Decision::Revalidate(why) | Decision::Fill(why), found) => {
-                    self.fill(ask, why, found, epoch, &mut looks, record).await
+                    Box::pin(self.fill(ask, why, found, epoch, &mut looks, record)).await
                 }
                 (Decision::Hit { .. } | Decision::HitStale, None) => {
-                    self.fill(ask, Forward::Miss, None, epoch, &mut looks, record).await
+                    Box::pin(self.fill(ask, Forward::Miss, None, epoch, &mut looks, record)).await
                 }
             };
             match step {
@@ -238,7 +247,7 @@ impl Worker {
             }
             now = clock::now();
         }
-        self.pass(ask, Body::Empty, CacheStatus::forward(Forward::Miss), record).await
+        Box::pin(self.pass(ask, Body::Empty, CacheStatus::forward(Forward::Miss), record)).await
     }
 
     pub(super) fn decide(

@@ -124,7 +124,10 @@ pub fn shape_plain(request: &Request, terms: &Terms, now: Now) -> Option<Shape> 
 }
 
 fn age(terms: &Terms, now: Now) -> HeaderValue {
-    HeaderValue::from(terms.age(now).as_secs())
+    let seconds = terms.age(now).as_secs();
+    // Written aside, it takes one piece of memory instead of two.
+    let text = HeaderValue::from_str(itoa::Buffer::new().format(seconds));
+    text.unwrap_or_else(|_| HeaderValue::from(seconds))
 }
 
 /// The `Range` field that counts; for other methods than GET there is none.

@@ -127,8 +127,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
             self.move_upload(upload, context);
         }
         let polled = catch_unwind(AssertUnwindSafe(|| serving.poll(context)));
+        let waits = matches!(polled, Ok(Poll::Pending));
         if let Some(interims) = interims {
-            self.take_interims(interims, context);
+            self.take_interims(interims, waits.then_some(&mut *context));
         }
         match polled {
             Ok(Poll::Ready(response)) => Poll::Ready(Some(response)),
@@ -148,10 +149,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
         }
     }
 
-    /// Writes interim responses before the answer. 100 is ours to send, 101 nobody's.
-    fn take_interims(&mut self, interims: &Interims, context: &mut Context<'_>) {
+    /// Writes interim responses before the answer, and asks to be woken for more in a `context` only. 100
+    /// is ours to send, 101 nobody's.
+    fn take_interims(&mut self, interims: &Interims, mut context: Option<&mut Context<'_>>) {
         while self.output.head.len() < INTERIM_BYTES {
-            let Poll::Ready(head) = interims.poll_next(context) else { return };
+            let next = match &mut context {
+                None => interims.take(),
+                Some(context) => match interims.poll_next(context) {
+                    Poll::Ready(head) => Some(head),
+                    Poll::Pending => None,
+                },
+            };
+            let Some(head) = next else { return };
             if (102..=199).contains(&head.status.as_u16()) {
                 encode_interim(&head, &mut self.output.head);
             }
