@@ -49,6 +49,8 @@ pub(crate) struct Habits {
     sloppy_codings: bool,
     /// GET and its like have no body, whatever they say.
     no_body_for_get: bool,
+    /// HTTP/1.0 is taken too.
+    older: bool,
 }
 
 /// Refuses whatever is not as it should be.
@@ -62,7 +64,11 @@ pub(crate) const STRICT: Habits = Habits {
     sloppy_numbers: false,
     sloppy_codings: false,
     no_body_for_get: false,
+    older: false,
 };
+
+/// As strict, but for the version, which other servers may hand on.
+pub(crate) const STRICT_OLDER: Habits = Habits { older: true, ..STRICT };
 
 /// How much of a stream of bytes was understood.
 #[derive(Debug)]
@@ -102,7 +108,11 @@ pub(crate) fn head_bytes(bytes: &[u8]) -> Option<usize> {
 
 /// Whether all readers take `bytes` for the same requests.
 pub(crate) fn agree(bytes: &[u8]) -> Result<(), String> {
-    let all = STRICT;
+    agree_as(bytes, STRICT)
+}
+
+/// The same, where the strictest of them is this one.
+pub(crate) fn agree_as(bytes: &[u8], all: Habits) -> Result<(), String> {
     let others = [
         Habits { bare_lf: true, ..all },
         Habits { bare_lf: true, bare_cr: true, ..all },
@@ -111,7 +121,7 @@ pub(crate) fn agree(bytes: &[u8]) -> Result<(), String> {
         Habits { last_length: true, sloppy_codings: true, ..all },
         Habits { bare_lf: true, trims: true, sloppy_numbers: true, sloppy_codings: true, ..all },
     ];
-    let strict = read(bytes, STRICT);
+    let strict = read(bytes, all);
     for habits in others {
         let other = read(bytes, habits);
         let same = strict.bytes == other.bytes
@@ -135,7 +145,10 @@ fn request(bytes: &[u8], habits: Habits) -> Step<(Seen, usize)> {
     let text = String::from_utf8_lossy(first).into_owned();
     let parts: Vec<&str> =
         if habits.trims { text.split_whitespace().collect() } else { text.split(' ').collect() };
-    let [method, target, "HTTP/1.1"] = parts[..] else { return Err("request line") };
+    let [method, target, version] = parts[..] else { return Err("request line") };
+    if version != "HTTP/1.1" && !(habits.older && version == "HTTP/1.0") {
+        return Err("version");
+    }
     let mut fields: Vec<(String, Vec<u8>)> = Vec::new();
     loop {
         let Some((text, next)) = line(bytes, at, habits)? else { return Ok(None) };
