@@ -20,7 +20,8 @@ use crate::wire::{Answer, tolerance};
 const TRIES: usize = 2;
 
 /// Sends the HTTP/1 cases through the server that `PEER` names, each in one write and with a good request
-/// behind it, and prints a line of fields for each probe: group, number, title, verdict, how, message.
+/// behind it, and prints a line of fields for each probe: group, number, title, verdict, how, message. `SKIP` of
+/// them have been tried before: a server that answers nobody any more is to be started anew.
 #[test]
 fn peers() {
     if std::env::var_os("PEER").is_none() {
@@ -30,18 +31,22 @@ fn peers() {
     let mut bench = Bench::start();
     sane(&mut bench);
     let mut dice = Dice(1);
-    for case in cases.iter().filter(|case| case.over.is_none()) {
-        let probes = http1::probes(case).into_iter();
-        let chosen = probes.filter(|probe| {
-            probe.over == Over::Plain && matches!(probe.cut, Cut::Whole | Cut::Coalesced)
-        });
-        for probe in chosen {
-            let verdict = verdict(&mut bench, &probe, &mut dice);
-            let mut message = probe.message.replace(['\t', '\n'], " ");
-            message.truncate(message.floor_char_boundary(300));
-            let fields =
-                ["peer:", case.file, &case.id, &case.title, &verdict, probe.cut.name(), &message];
-            println!("{}", fields.join("\t"));
+    let only = std::env::var("ONLY").unwrap_or_default();
+    let skip = std::env::var("SKIP").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let chosen = cases.iter().filter(|case| case.over.is_none() && case.id.starts_with(&only));
+    let simple = |probe: &Probe<'_>| {
+        probe.over == Over::Plain && matches!(probe.cut, Cut::Whole | Cut::Coalesced)
+    };
+    for probe in chosen.flat_map(http1::probes).filter(simple).skip(skip) {
+        let verdict = verdict(&mut bench, &probe, &mut dice);
+        let Probe { case, message, cut, .. } = &probe;
+        let mut message = message.replace(['\t', '\n'], " ");
+        message.truncate(message.floor_char_boundary(300));
+        let fields = ["peer:", case.file, &case.id, &case.title, &verdict, cut.name(), &message];
+        println!("{}", fields.join("\t"));
+        if verdict.starts_with("client: no answer") && bench.control("/lives", 1).0.is_err() {
+            println!("peer: gone");
+            return;
         }
     }
     println!("peer: all");
