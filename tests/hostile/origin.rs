@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use crate::reader::{self, Habits, STRICT, STRICT_OLDER, Seen};
+use crate::reader::{self, BY_THE_BOOK, Habits, STRICT, Seen};
 
 /// A running origin. Its threads end with their connections.
 pub(crate) struct Origin {
@@ -177,7 +177,9 @@ fn serve(mut stream: TcpStream, number: usize, shared: &(Mutex<State>, Condvar))
                 early += 1;
             }
             if fault {
-                out.extend(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                out.extend(
+                    b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                );
                 closes = true;
             }
             shared.1.notify_all();
@@ -188,9 +190,9 @@ fn serve(mut stream: TcpStream, number: usize, shared: &(Mutex<State>, Condvar))
     }
 }
 
-/// What is read here: other servers may hand on an older version.
+/// What is read here: other servers may hand on what atoll would not.
 fn habits() -> Habits {
-    if std::env::var_os("PEER").is_some() { STRICT_OLDER } else { STRICT }
+    if std::env::var_os("PEER").is_some() { BY_THE_BOOK } else { STRICT }
 }
 
 /// Target of a request whose head is whole and whose body is not.
