@@ -241,7 +241,7 @@ impl Bench {
             Err(_) => return (Err(End::Reset), begun.elapsed()),
         };
         let sent = wire.send(&request);
-        let answer = sent.map_err(|_| End::Reset).and_then(|()| wire.answer("GET", PATIENCE));
+        let answer = sent.map_err(|_gone| End::Reset).and_then(|()| wire.answer("GET", PATIENCE));
         // Others may end a connection that is kept whenever they like: clients ask once more then.
         let peer = matches!(self.target, Target::Peer(_));
         if peer && was_kept && matches!(answer, Err(End::Fin | End::Reset)) {

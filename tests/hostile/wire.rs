@@ -181,7 +181,7 @@ impl Wire {
             }
         }
         if let Some(length) = answer.field("content-length") {
-            let length = length.parse().map_err(|_| End::Garbled)?;
+            let length = length.parse().map_err(|_no_number| End::Garbled)?;
             answer.body = self.exactly(length, deadline)?;
             return Ok(());
         }
