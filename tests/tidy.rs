@@ -9,7 +9,7 @@
     reason = "all of this file is a test; a panic is its way to fail"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -372,4 +372,43 @@ fn only_the_simulation_plants_bugs() {
         }
     }
     assert!(wrong.is_empty(), "a bug is planted in {wrong:?}");
+}
+
+/// Names and versions of packages in a lock file.
+fn locked(file: &str) -> BTreeSet<(String, String)> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let packages = text.split("[[package]]").skip(1);
+    let value = |package: &str, key: &str| {
+        let line = package.lines().find_map(|line| line.strip_prefix(&format!("{key} = ")));
+        line.unwrap().trim_matches('"').to_owned()
+    };
+    packages.map(|package| (value(package, "name"), value(package, "version"))).collect()
+}
+
+/// Another version would be compiled once more for fuzzing alone.
+#[test]
+fn fuzzing_rests_on_the_versions_that_are_shipped() {
+    let (own, shipped) = (locked("fuzz/Cargo.lock"), locked("Cargo.lock"));
+    assert!(own.len() > 100, "the lock file is read");
+    for package in &own {
+        let known = shipped.iter().any(|(name, _)| *name == package.0);
+        let same = !known || shipped.contains(package);
+        assert!(same, "{package:?}: take Cargo.lock for fuzz/Cargo.lock, and build there");
+    }
+}
+
+#[test]
+fn every_fuzz_target_is_built_and_has_seeds() {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let manifest = fs::read_to_string(place.join("Cargo.toml")).unwrap();
+    let files = fs::read_dir(place.join("fuzz_targets")).unwrap();
+    let names: Vec<String> = files
+        .map(|file| file.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert!(names.len() >= 18, "the targets are elsewhere");
+    for name in &names {
+        assert!(manifest.contains(&format!("name = \"{name}\"\n")), "{name} is not built");
+        let seeds = fs::read_dir(place.join("corpus").join(name));
+        assert!(seeds.is_ok_and(|mut seeds| seeds.next().is_some()), "{name} has no seeds");
+    }
 }

@@ -2,7 +2,7 @@
 //! when one does not hold.
 
 use super::facades::is_read;
-use super::{purge, resolve};
+use super::{explain, purge, resolve, warm};
 use crate::purge::Glob;
 
 /// Bodies of purges in every format are read or refused. A URL in one has a canonical form, which is
@@ -23,6 +23,17 @@ pub fn purge_body(bytes: &[u8]) {
     }
 }
 
+/// Bodies of the other requests are read or refused, and what they ask for keeps within its bounds.
+pub fn other_body(bytes: &[u8]) {
+    explain::is_read(bytes);
+    warm::is_read(bytes);
+}
+
+/// A sitemap, which comes from an origin: refused, or no longer than was asked for.
+pub fn sitemap(bytes: &[u8]) {
+    warm::sitemap_is_read(bytes);
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -31,6 +42,27 @@ mod tests {
         #[test]
         fn any_bytes_keep_to_the_properties(bytes: Vec<u8>) {
             super::purge_body(&bytes);
+            super::other_body(&bytes);
+            super::sitemap(&bytes);
+        }
+
+        #[test]
+        fn likely_orders_and_questions_do(
+            url in "(https?://)?[a-zA-Z0-9.\\[\\]:%@-]{0,14}[/?]([a-zA-Z%0-9.;/?#&=-]|%2[eEfF]){0,20}",
+            name in "(x|[cC]ookie|range|[a-z -]{0,8})",
+            value in "[a-z\r ]{0,8}",
+            rate in -1.0..2_000.0_f64,
+        ) {
+            let fields = serde_json::json!([[name, value]]);
+            let question = serde_json::json!({ "url": url, "headers": fields });
+            super::other_body(question.to_string().as_bytes());
+            let order = serde_json::json!({ "urls": [url], "headers": [fields], "rate": rate });
+            super::other_body(order.to_string().as_bytes());
+        }
+
+        #[test]
+        fn likely_sitemaps_do(text in "(<loc>|</loc>|<!\\[CDATA\\[|]]>|&|;|#x|http://a\n|\\PC){0,60}") {
+            super::sitemap(text.as_bytes());
         }
 
         #[test]

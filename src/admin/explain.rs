@@ -72,18 +72,37 @@ impl<'de> Deserialize<'de> for Lines {
 
 /// `POST /v1/explain`
 pub(super) fn explain(admin: &Admin, call: &Call<'_>) -> Result<Reply, Problem> {
-    // The deserialiser would take an array for an object without names.
-    if call.body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Problem::bad("body", "the body must be a JSON object"));
-    }
-    let written: Written = serde_json::from_slice(call.body)
-        .map_err(|error| Problem::bad("body", format!("the body cannot be read: {error}")))?;
+    let written = written(call.body)?;
     let place = place(&*admin.control, call.token, "url", &written.url)?;
     let method = Method::from_bytes(written.method.as_bytes())
         .map_err(|_not_a_token| Problem::field("value", "method", "`method` is no HTTP method"))?;
     let headers = fields(&written.headers, admin.fields)?;
     let head = place.request(method, headers)?;
     Ok(json(StatusCode::OK, &admin.control.explain(head, call.now)))
+}
+
+fn written(body: &[u8]) -> Result<Written, Problem> {
+    // The deserialiser would take an array for an object without names.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::bad("body", "the body must be a JSON object"));
+    }
+    serde_json::from_slice(body)
+        .map_err(|error| Problem::bad("body", format!("the body cannot be read: {error}")))
+}
+
+/// What holds of all bodies: their URL is one that a client could send, and no more fields are taken than a
+/// request may have.
+pub(super) fn is_read(body: &[u8]) {
+    const MOST: usize = 20;
+    let Ok(written) = written(body) else { return };
+    if let Ok((scheme, authority, target)) = url(&written.url) {
+        assert!(target.starts_with('/'), "{target:?} of {:?}", written.url);
+        let again = url(&format!("{}://{authority}{target}", scheme.as_str()));
+        assert_eq!(again, Ok((scheme, authority, target)), "{:?}", written.url);
+    }
+    if let Ok(fields) = fields(&written.headers, MOST) {
+        assert!(fields.len() <= MOST, "{} fields", fields.len());
+    }
 }
 
 /// Where a request would go: what an absolute URL says, as a client would send it.

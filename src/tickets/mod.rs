@@ -8,6 +8,7 @@
 //!
 //! Keys are in memory only. A node that has heard of none makes tickets with one of its own.
 
+pub mod check;
 mod set;
 mod wire;
 

@@ -63,6 +63,7 @@ fn one(bytes: &[u8; KEY_BYTES]) -> Option<Key> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::check;
     use super::*;
 
     fn key() -> impl Strategy<Value = Key> {
@@ -90,9 +91,19 @@ mod tests {
 
         #[test]
         fn any_bytes_are_keys_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            if let Ok(keys) = decode(&bytes) {
-                prop_assert_eq!(encode(&keys), bytes);
-            }
+            check::told(&bytes);
+        }
+
+        #[test]
+        fn keys_that_are_told_keep_to_the_properties(
+            keys in prop::collection::vec((0_u8..6, 0_u8..3, 0_u64..4_000_000), 0..=MOST),
+        ) {
+            let key = |(name, secret, age): (u8, u8, u64)| Key {
+                name: [name; 16],
+                secret: [secret; 32],
+                age: Duration::from_millis(age),
+            };
+            check::told(&encode(&keys.into_iter().map(key).collect::<Vec<_>>()));
         }
     }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use crate::data::{self, Case};
 use crate::dice::Dice;
 use crate::edge::Edge;
-use crate::origin::{Origin, Script, Since};
+use crate::origin::{Mark, Origin, Script, Since};
 use crate::wire::{Answer, End, PATIENCE, Wire, tolerance};
 
 /// Ways to cut the same bytes up.
@@ -142,7 +142,9 @@ pub(crate) struct Observed {
     pub(crate) control_time: Duration,
     /// Moves of reason counters.
     pub(crate) refusals: f64,
-    number: u32,
+    pub(crate) number: u32,
+    /// The origin's record before the probe.
+    pub(crate) mark: Mark,
 }
 
 impl Observed {
@@ -190,9 +192,9 @@ pub(crate) enum Target {
 impl Bench {
     pub(crate) fn start() -> Self {
         let origin = Origin::start();
-        let target = match std::env::var("PEER") {
-            Ok(peer) => Target::Peer(peer.parse().expect("PEER is an address")),
-            Err(_) => Target::Edge(Box::new(Edge::start(origin.address))),
+        let target = match std::env::var("PEER").ok().and_then(|peer| peer.parse().ok()) {
+            Some(peer) => Target::Peer(peer),
+            None => Target::Edge(Box::new(Edge::start(origin.address))),
         };
         Self {
             target,
@@ -232,17 +234,19 @@ impl Bench {
         let request =
             format!("GET {target} HTTP/1.1\r\nHost: h\r\nX-Nonce: {nonce}\r\n\r\n").into_bytes();
         let begun = Instant::now();
-        let mut wire = match self.control.take() {
-            Some(wire) => wire,
-            None => match self.connect(Over::Plain) {
-                Ok(wire) => wire,
-                Err(_) => return (Err(End::Reset), begun.elapsed()),
-            },
+        let kept = self.control.take();
+        let was_kept = kept.is_some();
+        let mut wire = match kept.map_or_else(|| self.connect(Over::Plain), Ok) {
+            Ok(wire) => wire,
+            Err(_) => return (Err(End::Reset), begun.elapsed()),
         };
-        if wire.send(&request).is_err() {
-            return (Err(End::Reset), begun.elapsed());
+        let sent = wire.send(&request);
+        let answer = sent.map_err(|_gone| End::Reset).and_then(|()| wire.answer("GET", PATIENCE));
+        // Others may end a connection that is kept whenever they like: clients ask once more then.
+        let peer = matches!(self.target, Target::Peer(_));
+        if peer && was_kept && matches!(answer, Err(End::Fin | End::Reset)) {
+            return self.control(target, nonce);
         }
-        let answer = wire.answer("GET", PATIENCE);
         let keeps = answer
             .as_ref()
             .is_ok_and(|answer| !answer.until_close && answer.field("connection") != Some("close"));
@@ -279,7 +283,7 @@ impl Bench {
         // Others may wait for more where they should refuse; that is not what is counted.
         let patience = match &self.target {
             Target::Edge(_) => PATIENCE,
-            Target::Peer(_) => Duration::from_millis(300),
+            Target::Peer(_) => Duration::from_millis(400),
         };
         if let Ok(mut wire) = self.connect(probe.over) {
             for piece in probe.cut.pieces(&bytes, dice) {
@@ -343,6 +347,7 @@ impl Bench {
             control_time,
             refusals,
             number,
+            mark,
         }
     }
 
@@ -443,13 +448,8 @@ pub(crate) fn judge(bench: &mut Bench, probe: &Probe<'_>, dice: &mut Dice) -> Re
     }
 }
 
-/// Requests of the probe at the origin, and whether one was begun there.
-pub(crate) fn seen(observed: &Observed) -> (Vec<String>, bool) {
-    (own(observed), !observed.since.unfinished.is_empty())
-}
-
 /// Requests of the probe at the origin.
-fn own(observed: &Observed) -> Vec<String> {
+pub(crate) fn own(observed: &Observed) -> Vec<String> {
     let nonce = observed.number.to_string();
     let control =
         |seen: &crate::reader::Seen| seen.values("x-nonce").any(|own| own == nonce.as_bytes());

@@ -17,6 +17,7 @@ mod http1;
 mod http2;
 mod mutants;
 mod origin;
+mod peers;
 mod reader;
 mod report;
 mod wire;

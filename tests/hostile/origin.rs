@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use crate::reader::{self, STRICT, Seen};
+use crate::reader::{self, BY_THE_BOOK, Habits, STRICT, Seen};
 
 /// A running origin. Its threads end with their connections.
 pub(crate) struct Origin {
@@ -42,11 +42,13 @@ struct Recorded {
 }
 
 /// A moment in the record.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Mark {
     requests: usize,
     /// Unfinished bytes per connection.
     open: Vec<usize>,
+    /// Understood bytes per connection, and all of them.
+    understood: Vec<(usize, usize)>,
 }
 
 /// What has come since a mark.
@@ -89,7 +91,9 @@ impl Origin {
     pub(crate) fn mark(&self) -> Mark {
         let state = self.state.0.lock().unwrap();
         let open = state.connections.iter().map(|own| own.bytes.len() - own.understood).collect();
-        Mark { requests: state.requests.len(), open }
+        let understood =
+            state.connections.iter().map(|own| (own.understood, own.bytes.len())).collect();
+        Mark { requests: state.requests.len(), open, understood }
     }
 
     pub(crate) fn since(&self, mark: &Mark) -> Since {
@@ -105,6 +109,17 @@ impl Origin {
             }
         }
         Since { requests, unfinished, faults }
+    }
+
+    /// Whether all readers understand all that came since a mark in the same way, what has no end or none
+    /// of them can read included.
+    pub(crate) fn agree_since(&self, mark: &Mark) -> Result<(), String> {
+        let state = self.state.0.lock().unwrap();
+        state.connections.iter().enumerate().try_for_each(|(number, own)| {
+            let (from, all) = mark.understood.get(number).copied().unwrap_or_default();
+            let new = own.bytes.len() > all;
+            if new { reader::agree_as(&own.bytes[from..], habits()) } else { Ok(()) }
+        })
     }
 
     /// Waits until these connections have been closed by the other side.
@@ -142,10 +157,11 @@ fn serve(mut stream: TcpStream, number: usize, shared: &(Mutex<State>, Condvar))
             let own = &mut state.connections[number];
             own.bytes.extend_from_slice(&buffer[..read]);
             let open = &own.bytes[own.understood..];
-            let reading = reader::read(open, STRICT);
+            let reading = reader::read(open, habits());
             let target = target_of(&open[reading.bytes..]);
             own.understood += reading.bytes;
             own.fault = reading.fault;
+            let fault = reading.fault.is_some();
             for seen in reading.requests {
                 if early > 0 {
                     early -= 1;
@@ -160,12 +176,23 @@ fn serve(mut stream: TcpStream, number: usize, shared: &(Mutex<State>, Condvar))
                 closes |= script.closes;
                 early += 1;
             }
+            if fault {
+                out.extend(
+                    b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                );
+                closes = true;
+            }
             shared.1.notify_all();
         }
         if stream.write_all(&out).is_ok() && closes {
             let _ = stream.shutdown(std::net::Shutdown::Write);
         }
     }
+}
+
+/// What is read here: other servers may hand on what atoll would not.
+fn habits() -> Habits {
+    if std::env::var_os("PEER").is_some() { BY_THE_BOOK } else { STRICT }
 }
 
 /// Target of a request whose head is whole and whose body is not.

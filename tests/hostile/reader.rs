@@ -49,6 +49,8 @@ pub(crate) struct Habits {
     sloppy_codings: bool,
     /// GET and its like have no body, whatever they say.
     no_body_for_get: bool,
+    /// All that RFC 9112 allows is taken: HTTP/1.0, zeros before a number, blanks before an extension.
+    by_the_book: bool,
 }
 
 /// Refuses whatever is not as it should be.
@@ -62,7 +64,11 @@ pub(crate) const STRICT: Habits = Habits {
     sloppy_numbers: false,
     sloppy_codings: false,
     no_body_for_get: false,
+    by_the_book: false,
 };
+
+/// Refuses only what breaks a rule: other servers may hand on whatever keeps them.
+pub(crate) const BY_THE_BOOK: Habits = Habits { by_the_book: true, ..STRICT };
 
 /// How much of a stream of bytes was understood.
 #[derive(Debug)]
@@ -102,7 +108,11 @@ pub(crate) fn head_bytes(bytes: &[u8]) -> Option<usize> {
 
 /// Whether all readers take `bytes` for the same requests.
 pub(crate) fn agree(bytes: &[u8]) -> Result<(), String> {
-    let all = STRICT;
+    agree_as(bytes, STRICT)
+}
+
+/// The same, where the strictest of them is this one.
+pub(crate) fn agree_as(bytes: &[u8], all: Habits) -> Result<(), String> {
     let others = [
         Habits { bare_lf: true, ..all },
         Habits { bare_lf: true, bare_cr: true, ..all },
@@ -111,7 +121,7 @@ pub(crate) fn agree(bytes: &[u8]) -> Result<(), String> {
         Habits { last_length: true, sloppy_codings: true, ..all },
         Habits { bare_lf: true, trims: true, sloppy_numbers: true, sloppy_codings: true, ..all },
     ];
-    let strict = read(bytes, STRICT);
+    let strict = read(bytes, all);
     for habits in others {
         let other = read(bytes, habits);
         let same = strict.bytes == other.bytes
@@ -135,7 +145,10 @@ fn request(bytes: &[u8], habits: Habits) -> Step<(Seen, usize)> {
     let text = String::from_utf8_lossy(first).into_owned();
     let parts: Vec<&str> =
         if habits.trims { text.split_whitespace().collect() } else { text.split(' ').collect() };
-    let [method, target, "HTTP/1.1"] = parts[..] else { return Err("request line") };
+    let [method, target, version] = parts[..] else { return Err("request line") };
+    if version != "HTTP/1.1" && !(habits.by_the_book && version == "HTTP/1.0") {
+        return Err("version");
+    }
     let mut fields: Vec<(String, Vec<u8>)> = Vec::new();
     loop {
         let Some((text, next)) = line(bytes, at, habits)? else { return Ok(None) };
@@ -237,7 +250,10 @@ fn chunks(bytes: &[u8], seen: &mut Seen, habits: Habits) -> Step<usize> {
     let mut at = 0;
     loop {
         let Some((text, next)) = line(bytes, at, habits)? else { return Ok(None) };
-        let digits = text.split(|byte| *byte == b';').next().unwrap_or_default();
+        let mut digits = text.split(|byte| *byte == b';').next().unwrap_or_default();
+        if habits.by_the_book && digits.len() < text.len() {
+            digits = digits.trim_ascii_end();
+        }
         let size = number(digits, 16, habits).ok_or("chunk size")?;
         at = next;
         if size == 0 {
@@ -261,7 +277,12 @@ fn chunks(bytes: &[u8], seen: &mut Seen, habits: Habits) -> Step<usize> {
 }
 
 fn number(text: &[u8], radix: u32, habits: Habits) -> Option<usize> {
-    let text = str::from_utf8(text).ok()?;
+    let mut text = str::from_utf8(text).ok()?;
+    let more = text.len().saturating_sub(16);
+    let zeros = |text: &str| text.bytes().all(|byte| byte == b'0');
+    if habits.by_the_book && text.get(..more).is_some_and(zeros) {
+        text = &text[more..];
+    }
     if habits.sloppy_numbers {
         let text = text.trim().trim_start_matches('+');
         let end = text.find(|c: char| !c.is_digit(radix)).unwrap_or(text.len());
@@ -274,6 +295,29 @@ fn number(text: &[u8], radix: u32, habits: Habits) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_book_allows_what_atoll_does_not_send() {
+        let post = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let rows = [
+            ("GET /a HTTP/1.0\r\n\r\n".to_owned(), true),
+            (format!("{post}{}1\r\nx\r\n0\r\n\r\n", "0".repeat(99)), true),
+            (format!("{post}1 ; a\r\nx\r\n0\r\n\r\n"), true),
+            (format!("{post}1 \r\nx\r\n0\r\n\r\n"), false),
+            (format!("{post}10000000000000001\r\nx\r\n0\r\n\r\n"), false),
+            (format!("{post}1\nx\r\n0\r\n\r\n"), false),
+        ];
+        for (text, sound) in rows {
+            let bytes = text.as_bytes();
+            assert!(read(bytes, STRICT).requests.is_empty(), "{text}");
+            assert_eq!(read(bytes, BY_THE_BOOK).requests.len() == 1, sound, "{text}");
+            assert_eq!(
+                agree_as(bytes, BY_THE_BOOK).is_ok(),
+                sound || text.contains("1000"),
+                "{text}"
+            );
+        }
+    }
 
     #[test]
     fn readers_disagree_about_what_smuggles_and_agree_about_what_does_not() {

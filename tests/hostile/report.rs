@@ -1,10 +1,9 @@
-//! Counts for `docs/robustness.md`, and what other servers make of the same probes.
+//! Counts for `docs/robustness.md`.
 
 use std::collections::BTreeMap;
 
-use crate::data::{self, Case};
-use crate::dice::Dice;
-use crate::http1::{self, Bench, Observed, Probe};
+use crate::data;
+use crate::http1;
 use crate::http2;
 
 /// Cases beside the data: the mutants, the second client of every probe, and a test of protocols.
@@ -66,59 +65,4 @@ fn every_case_of_the_catalogue_is_here() {
     once.sort();
     once.dedup();
     assert_eq!(once.len(), ids.len(), "a number stands for one case");
-}
-
-/// What another server did with a probe.
-fn verdict(case: &Case, observed: &Observed) -> &'static str {
-    let (requests, unfinished) = http1::seen(observed);
-    let wanted = case.expect.starts_with("REJ") || case.expect.starts_with("BODY");
-    match () {
-        () if http1::harmless(observed).is_err() => "harmful",
-        () if wanted && !requests.is_empty() => "forwarded",
-        () if wanted && unfinished => "begun",
-        () => "refused or sound",
-    }
-}
-
-/// Sends the HTTP/1 cases that are to be refused through another server, one write each, and
-/// prints a line of counts; see `peers`.
-#[test]
-fn peers() {
-    if std::env::var_os("PEER").is_none() {
-        return;
-    }
-    let cases = data::load();
-    let mut bench = Bench::start();
-    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    let mut dice = Dice(1);
-    for (group, case) in grouped(&cases) {
-        for message in case.messages() {
-            let cut = http1::Cut::Whole;
-            let probe = Probe { case, message, cut, over: http1::Over::Plain };
-            let observed = bench.observe(&probe, &mut dice);
-            let verdict = verdict(case, &observed);
-            *counts.entry((group, verdict)).or_default() += 1;
-            if std::env::var_os("VERBOSE").is_some() {
-                println!("{verdict}: {}", probe.name());
-            }
-        }
-    }
-    for group in ["framing", "chunks", "lines", "fields"] {
-        let count = |verdict| counts.get(&(group, verdict)).copied().unwrap_or(0);
-        println!(
-            "peer: {group} {} refused, {} begun, {} forwarded, {} harmful",
-            count("refused or sound"),
-            count("begun"),
-            count("forwarded"),
-            count("harmful"),
-        );
-    }
-}
-
-/// The cases that are to be refused, by the file that they stand in.
-fn grouped(cases: &[Case]) -> Vec<(&'static str, &Case)> {
-    let refused = |case: &&Case| {
-        (case.expect.starts_with("REJ") || case.expect.starts_with("BODY")) && case.over.is_none()
-    };
-    cases.iter().filter(refused).map(|case| (case.file, case)).collect()
 }

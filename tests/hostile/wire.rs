@@ -45,6 +45,8 @@ pub(crate) enum End {
     Reset,
     /// It has not.
     Open,
+    /// It has not, but nobody can say where the answer's body ends.
+    Garbled,
 }
 
 /// An answer.
@@ -169,15 +171,17 @@ impl Wire {
             loop {
                 let size = self.until(b"\r\n", deadline)?;
                 let size = str::from_utf8(&size[..size.len() - 2]).ok();
-                let size = size.and_then(|text| usize::from_str_radix(text, 16).ok()).unwrap();
-                let data = self.exactly(size + 2, deadline)?;
+                let size = size.and_then(|text| usize::from_str_radix(text, 16).ok());
+                let size = size.ok_or(End::Garbled)?;
+                let data = self.exactly(size.saturating_add(2), deadline)?;
                 if size == 0 {
                     return Ok(());
                 }
                 answer.body.extend_from_slice(&data[..size]);
             }
         }
-        if let Some(length) = answer.field("content-length").map(|text| text.parse().unwrap()) {
+        if let Some(length) = answer.field("content-length") {
+            let length = length.parse().map_err(|_no_number| End::Garbled)?;
             answer.body = self.exactly(length, deadline)?;
             return Ok(());
         }

@@ -260,16 +260,8 @@ pub(super) fn stop(admin: &Admin, call: &Call<'_>) -> Result<Reply, Problem> {
 }
 
 fn order(admin: &Admin, call: &Call<'_>) -> Result<Order, Problem> {
-    if call.body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Problem::bad("body", "the body must be a JSON object"));
-    }
-    let written: Written = serde_json::from_slice(call.body)
-        .map_err(|error| Problem::bad("body", format!("the body cannot be read: {error}")))?;
+    let written = written(call.body)?;
     let rate = written.rate.unwrap_or(RATE);
-    if !RATES.contains(&rate) {
-        let detail = format!("`rate` is from {} to {}", RATES.start(), RATES.end());
-        return Err(Problem::field("value", "rate", detail));
-    }
     let variants = variants(&written.headers, admin.fields)?;
     let most = admin.warm.most_urls;
     let source = match (written.urls, written.sitemap) {
@@ -280,6 +272,41 @@ fn order(admin: &Admin, call: &Call<'_>) -> Result<Order, Problem> {
         }
     };
     Ok(Order { token: call.token.clone(), source, variants, rate, most, purge: None })
+}
+
+fn written(body: &[u8]) -> Result<Written, Problem> {
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::bad("body", "the body must be a JSON object"));
+    }
+    let written: Written = serde_json::from_slice(body)
+        .map_err(|error| Problem::bad("body", format!("the body cannot be read: {error}")))?;
+    if written.rate.is_some_and(|rate| !RATES.contains(&rate)) {
+        let detail = format!("`rate` is from {} to {}", RATES.start(), RATES.end());
+        return Err(Problem::field("value", "rate", detail));
+    }
+    Ok(written)
+}
+
+/// What holds of all bodies: the pace and the fields of what is asked for keep within their bounds.
+pub(super) fn is_read(body: &[u8]) {
+    const MOST: usize = 20;
+    let Ok(written) = written(body) else { return };
+    assert!(written.rate.is_none_or(|rate| RATES.contains(&rate)), "{:?}", written.rate);
+    let Ok(variants) = variants(&written.headers, MOST) else { return };
+    assert!((1..=VARIANTS).contains(&variants.len()), "{} variants", variants.len());
+    for fields in &variants {
+        assert!(fields.len() <= MOST, "{} fields", fields.len());
+        assert!(!REFUSED.iter().any(|name| fields.contains_key(*name)), "{fields:?}");
+    }
+}
+
+/// What holds of all sitemaps: no more is read than was asked for.
+pub(super) fn sitemap_is_read(bytes: &[u8]) {
+    const MOST: usize = 10;
+    if let Ok(read) = sitemap::parse(bytes, MOST) {
+        assert!((1..=MOST).contains(&read.urls.len()), "{} URLs", read.urls.len());
+        assert!(!read.more || read.urls.len() == MOST, "more than {}", read.urls.len());
+    }
 }
 
 fn places(
