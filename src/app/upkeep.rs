@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Shared, pressure, supervise};
 use crate::clock;
-use crate::listener::{Context, Pressure, PressureGauge, Thinner};
+use crate::listener::{Context, Lingerer, Pressure, PressureGauge, Thinner};
 use crate::store::{CLASSES, sweep};
 
 /// Time between two rounds of the store's upkeep.
@@ -20,6 +20,9 @@ const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// Time until memory that was given back shows in what is resident.
 const SETTLE: Duration = Duration::from_secs(3);
+
+/// Share of the memory budget that slow readers alone may keep, in percent.
+const LINGERING_PERCENT: u64 = 5;
 
 /// How far the thread that codes stands back behind those that answer.
 const CODINGS_NICE: i32 = 10;
@@ -39,6 +42,7 @@ pub(super) fn start(shared: &Arc<Shared>, context: &Arc<Context>) -> io::Result<
     let mut rests_until = Duration::ZERO;
     let mut given_back = Duration::ZERO;
     let mut thinner = Thinner::new(&context.limits);
+    let mut lingerer = Lingerer::default();
     supervise::thread("sweep", &shared.metrics, move || {
         while !*state.stop.borrow() {
             let begun = clock::now();
@@ -55,6 +59,9 @@ pub(super) fn start(shared: &Arc<Shared>, context: &Arc<Context>) -> io::Result<
             measure(&state);
             press(&state, &context.pressure, &mut given_back);
             make_room(&context, &mut thinner);
+            let most = state.config.memory.budget_bytes / 100 * LINGERING_PERCENT;
+            let kept = state.store.kept_by_readers();
+            lingerer.look(&context.thinning.lingering, kept, most, clock::now().boot);
             std::thread::sleep(LOOK);
         }
     })?;

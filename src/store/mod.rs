@@ -356,6 +356,12 @@ impl Store {
         (0..CLASSES).map(|index| self.class(index).1).sum()
     }
 
+    /// Bytes of what is no longer in the store, or never was, and is still being sent.
+    #[must_use]
+    pub fn kept_by_readers(&self) -> u64 {
+        self.bytes().saturating_sub(self.classes.iter().map(Class::weighted_size).sum())
+    }
+
     /// Responses that had to make room since the start.
     #[must_use]
     pub fn evictions(&self) -> u64 {

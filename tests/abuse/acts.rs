@@ -38,6 +38,10 @@ pub(crate) enum Act {
     SlowBody,
     /// Large answers of which hardly anything is read.
     SlowReader,
+    /// Streams of HTTP/2 whose windows stay shut, and large answers to all of them.
+    ShutWindows,
+    /// Huge pages that come slowly, several at once, each asked for once.
+    Hoard,
     /// Connections that say nothing, a crowd of them.
     Idle,
     /// Handshakes that stall, are garbage, or are cut.
@@ -59,7 +63,7 @@ pub(crate) enum Act {
 }
 
 /// All of them; the more often one stands here, the more often it is done.
-const ACTS: [Act; 20] = [
+const ACTS: [Act; 22] = [
     Act::Malformed,
     Act::Malformed,
     Act::Mutant,
@@ -70,6 +74,8 @@ const ACTS: [Act; 20] = [
     Act::LargeHead,
     Act::SlowBody,
     Act::SlowReader,
+    Act::ShutWindows,
+    Act::Hoard,
     Act::Idle,
     Act::Handshake,
     Act::Ranges,
@@ -171,6 +177,8 @@ pub(crate) fn abuse(act: Act, stranger: &mut Stranger<'_>) {
         Act::LargeHead => large_head(stranger),
         Act::SlowBody => slow_body(stranger),
         Act::SlowReader => slow_reader(stranger),
+        Act::ShutWindows => shut_windows(stranger),
+        Act::Hoard => hoard(stranger),
         Act::Idle => idle(stranger),
         Act::Handshake => handshake(stranger),
         Act::Ranges => ranges(stranger),
@@ -191,14 +199,14 @@ pub(crate) fn behave(act: Act, stranger: &mut Stranger<'_>) {
             secured(stranger, &hot)
         }
         Act::Malformed | Act::Mutant | Act::Poison | Act::Leave => whole(stranger, &hot),
-        Act::Frames => streams(stranger, &hot),
+        Act::Frames | Act::ShutWindows => streams(stranger, &hot),
         Act::Handshake => secured(stranger, &hot),
         Act::SlowHead | Act::LargeHead | Act::SlowBody => kept(stranger, &hot, 1),
         Act::Idle => kept(stranger, &hot, CROWD),
         Act::Storm => {
             (0..STORM).try_for_each(|_| whole(stranger, &hot))
         }
-        Act::SlowReader | Act::Ranges | Act::Scan => {
+        Act::SlowReader | Act::Ranges | Act::Scan | Act::Hoard => {
             let film = format!("/film/{}", stranger.dice.below(FILMS));
             whole(stranger, &film)
         }
@@ -211,7 +219,7 @@ pub(crate) fn behave(act: Act, stranger: &mut Stranger<'_>) {
 }
 
 /// Connections of a crowd, and of a storm.
-const CROWD: usize = 25;
+const CROWD: usize = 60;
 const STORM: usize = 6;
 
 fn get(target: &str, more: &str) -> String {
@@ -371,6 +379,45 @@ fn slow_reader(stranger: &mut Stranger<'_>) -> Option<()> {
     Some(())
 }
 
+fn shut_windows(stranger: &mut Stranger<'_>) -> Option<()> {
+    let stream = stranger.connect(stranger.abuse.edge.tls)?;
+    let kept = stream.try_clone().ok()?;
+    let mut frames = Frames::on(stream, Arc::clone(&stranger.abuse.cases.h2)).ok()?;
+    let mut writer = Writer::new(0);
+    frames.send(&Writer::hello(), false);
+    // A window of nothing, or of a byte.
+    let window = stranger.dice.below(2);
+    let film = stranger.dice.below(FILMS);
+    let once = stranger.dice.roll();
+    for step in [
+        format!("settings 4={window}"),
+        format!("40 x get /film/{film}"),
+        format!("40 x get /scan/{once:016x}"),
+        format!("20 x get /once/{film}"),
+    ] {
+        for piece in writer.step(&step) {
+            if let Piece::Bytes(bytes) = piece {
+                frames.send(&bytes, false);
+            }
+        }
+    }
+    stranger.hold(kept, Habit::Still);
+    Some(())
+}
+
+fn hoard(stranger: &mut Stranger<'_>) -> Option<()> {
+    if stranger.dice.below(3) > 0 {
+        return Some(());
+    }
+    for _ in 0..3 {
+        let mut stream = stranger.connect_narrow(stranger.abuse.edge.plain)?;
+        let target = format!("/huge/{:016x}", stranger.dice.roll());
+        stream.write_all(get(&target, "").as_bytes()).ok()?;
+        stranger.hold(stream, Habit::Sips);
+    }
+    Some(())
+}
+
 fn idle(stranger: &mut Stranger<'_>) -> Option<()> {
     let edge = &stranger.abuse.edge;
     let to = if stranger.dice.below(4) == 0 { edge.tls } else { edge.plain };
@@ -481,7 +528,7 @@ fn purge(stranger: &mut Stranger<'_>) -> Option<()> {
         1 => format!("{{\"urls\":[\"http://{HOST}/film/{other}\"]}}"),
         2 => format!("{{\"urls\":[{}]}}", many.join(",")),
         3 => "{\"tags\":[\"film\"]}".to_owned(),
-        4 => format!("{{\"prefixes\":[\"{HOST}/scan/\"]}}"),
+        4 => format!("{{\"prefixes\":[\"{HOST}/once/\"]}}"),
         5 => format!("{{\"globs\":[\"{HOST}/*a*b*c*d*{one}\"]}}"),
         // In no form, or without the right to it.
         6 => "{\"all\":true}".to_owned(),

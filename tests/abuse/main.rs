@@ -56,7 +56,7 @@ use wire::{PATIENCE, Wire};
 /// Threads of strangers, and what all of them do in a second: as much as leaves a machine of two cores
 /// something to spare, for what is measured is the edge and not the want of a processor.
 const STRANGERS: usize = 8;
-const ACTS_A_SECOND: u32 = if cfg!(debug_assertions) { 40 } else { 100 };
+const ACTS_A_SECOND: u32 = if cfg!(debug_assertions) { 60 } else { 120 };
 
 /// Below that an answer counts as quick, however quick it is otherwise: the noise of a busy machine.
 const QUICK: Duration = Duration::from_millis(25);
@@ -144,7 +144,7 @@ struct Plan {
 #[test]
 fn mixed_abuse_is_not_noticed() {
     let long = std::env::var("CI").is_ok_and(|text| text == "true");
-    let (rounds, seconds) = if long { (6, 10) } else { (3, 3) };
+    let (rounds, seconds) = if long { (6, 10) } else { (2, 4) };
     run(&Plan { rounds, length: Duration::from_secs(seconds), slower: 4 });
 }
 
@@ -199,8 +199,7 @@ fn warm(abuse: &Abuse) {
     let mut wire = Wire::plain(abuse.edge.plain).unwrap();
     let hot = (0..2 * HOT).map(|turn| format!("/hot/{}", turn % HOT));
     let films = (0..FILMS).map(|film| format!("/film/{film}"));
-    let rest = (0..400).map(|number| format!("/scan/warm-{number}"));
-    for target in hot.chain(films).chain(rest) {
+    for target in hot.chain(films).chain(pages::filling(BUDGET as usize / 10 * 7)) {
         let head = format!("GET {target} HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
         wire.send(head.as_bytes()).unwrap();
         let answer = wire.answer("GET", PATIENCE).unwrap();
@@ -323,7 +322,7 @@ fn tell(abuse: &Abuse, origin: &Origin) {
         abuse.done.iter().map(done).sum::<usize>(),
         done(&abuse.behaved),
         done(answers),
-        abuse.tally.refused(),
+        abuse.tally.refused().len(),
         done(again),
         done(purged),
         origin.requests(),
@@ -377,8 +376,9 @@ fn judge(plan: &Plan, abuse: &Abuse, origin: &Origin) -> Vec<String> {
     if !failed.is_empty() {
         findings.push(format!("{} without an answer:\n{}", failed.len(), few(&failed)));
     }
-    if abuse.tally.refused() > 0 {
-        findings.push(format!("{} visitors refused", abuse.tally.refused()));
+    let refused = abuse.tally.refused();
+    if !refused.is_empty() {
+        findings.push(format!("{} refusals:\n{}", refused.len(), few(&refused)));
     }
     if origin.unreadable() > 0 {
         findings.push(format!("{} unreadable requests at an origin", origin.unreadable()));

@@ -195,6 +195,15 @@ impl Request {
         cookie.or(token).unwrap_or(NOBODY)
     }
 
+    /// First and last byte of the one range that is asked for of a film.
+    fn range(&self, length: usize) -> Option<(usize, usize)> {
+        let film = self.method == "GET" && self.target.starts_with("/film/");
+        let range = self.field("range")?.strip_prefix("bytes=")?;
+        let (first, last) = range.split_once('-')?;
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        (film && first <= last && last < length).then_some((first, last))
+    }
+
     /// Whether a site would be misled.
     fn evil(&self) -> bool {
         let reflected = |name: &str| REFLECTED.contains(&name);
@@ -264,23 +273,71 @@ fn personal(number: usize) -> &'static str {
     }
 }
 
+/// Pieces in which a huge page comes, and the time between two of them.
+const PIECE: usize = 256 << 10;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A page that takes its time.
+fn huge(stream: &mut TcpStream, target: &str) -> std::io::Result<bool> {
+    let length = pages::length(target);
+    let fields = shared_fields(target, 0);
+    stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{fields}\r\n").as_bytes())?;
+    let piece = vec![b'x'; PIECE];
+    for _ in 0..length / PIECE {
+        stream.write_all(&piece)?;
+        std::thread::sleep(PAUSE);
+    }
+    Ok(true)
+}
+
 fn well(stream: &mut TcpStream, request: &Request, shared: &Shared) -> std::io::Result<bool> {
     let target = request.target.as_str();
+    if target.starts_with("/huge/") && request.method == "GET" {
+        return huge(stream, target);
+    }
     let own = target.strip_prefix("/me/").map(|text| text.parse().unwrap_or(0));
     let user = if own.is_some() { request.user() } else { NOBODY };
     let host = request.field("host").unwrap_or_default();
     let version = shared.versions.of(target);
     let body = pages::body(host, target, user, version, request.evil());
+    if own.is_none() && let Some((first, last)) = request.range(body.len()) {
+        return part(stream, request, &body, first, last);
+    }
     let fields = match (own, target) {
         (Some(number), _) => personal(number).to_owned(),
         (None, target) if target.starts_with("/once/") => "Cache-Control: no-store\r\n".to_owned(),
-        (None, target) => format!("Cache-Control: max-age=3600\r\nSurrogate-Key: {}\r\n", tag(target)),
+        (None, target) => shared_fields(target, version),
     };
     send(stream, request, &fields, &body)
 }
 
-fn tag(target: &str) -> &str {
-    target.split('/').nth(1).filter(|kind| !kind.is_empty()).unwrap_or("top")
+/// Of a page that may be shared.
+fn shared_fields(target: &str, version: u64) -> String {
+    let tag = target.split('/').nth(1).filter(|kind| !kind.is_empty()).unwrap_or("top");
+    format!("Cache-Control: max-age=3600\r\nETag: \"{version}\"\r\nSurrogate-Key: {tag}\r\n")
+}
+
+/// A part of one: there are servers who send it, and servers who do not.
+fn part(
+    stream: &mut TcpStream,
+    request: &Request,
+    body: &[u8],
+    first: usize,
+    last: usize,
+) -> std::io::Result<bool> {
+    let (length, own) = (body.len(), &body[first..=last]);
+    let head = format!(
+        "HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\n\
+         Content-Range: bytes {first}-{last}/{length}\r\n{}\r\n",
+        own.len(),
+        shared_fields(&request.target, 0),
+    );
+    let mut out = head.into_bytes();
+    if request.method != "HEAD" {
+        out.extend_from_slice(own);
+    }
+    stream.write_all(&out)?;
+    Ok(true)
 }
 
 /// Ends a connection by RST.

@@ -22,6 +22,9 @@ pub(crate) const EVIL: &str = "evil.test";
 
 const KIB: usize = 1024;
 
+/// Sizes of what is asked for once: each of the store's classes gets its part.
+const SCANNED: [usize; 3] = [48 * KIB, 640 * KIB, 4096 * KIB];
+
 /// Versions of the pages that change: what the origin shows, and what a purge has made the oldest that may
 /// be shown.
 #[derive(Default)]
@@ -64,11 +67,28 @@ pub(crate) fn length(target: &str) -> usize {
     match kind {
         "hot" => (number % 16 + 1) * 2 * KIB,
         "film" => (number % 4 + 1) * 256 * KIB,
-        "scan" => KIB * KIB,
+        "huge" => 20 * KIB * KIB,
+        "scan" => SCANNED[target.bytes().map(usize::from).sum::<usize>() % SCANNED.len()],
         "me" => KIB,
         _ if kind.starts_with('a') => 16 * KIB,
         _ => 3 * KIB,
     }
+}
+
+/// Pages by which so many bytes of a store are filled, each class with its part.
+pub(crate) fn filling(bytes: usize) -> impl Iterator<Item = String> {
+    let mut left = SCANNED.map(|_| bytes / 3);
+    (0..usize::MAX)
+        .map_while(move |number| {
+            let target = format!("/scan/warm-{number}");
+            let length = length(&target);
+            let place = SCANNED.iter().position(|own| *own == length).unwrap_or(0);
+            let wanted = left[place] > 0;
+            left[place] = left[place].saturating_sub(length);
+            let goes_on = wanted || left.iter().any(|left| *left > 0);
+            goes_on.then_some(wanted.then_some(target))
+        })
+        .flatten()
 }
 
 /// The whole of a page. `evil` says that the origin took something to heart that a stranger had said.

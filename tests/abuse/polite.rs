@@ -25,7 +25,7 @@ pub(crate) struct Tally {
     /// Of those, what was somebody else's, too old, or changed; the first few in words.
     wrong: Mutex<Vec<String>>,
     /// Answers that say that there is no answer now.
-    refused: AtomicUsize,
+    refused: Mutex<Vec<String>>,
     /// Requests that were not answered.
     failed: Mutex<Vec<String>>,
     /// Requests that were sent again, since a kept connection had ended before them.
@@ -62,8 +62,8 @@ impl Tally {
         self.failed.lock().unwrap().clone()
     }
 
-    pub(crate) fn refused(&self) -> usize {
-        self.refused.load(Ordering::SeqCst)
+    pub(crate) fn refused(&self) -> Vec<String> {
+        self.refused.lock().unwrap().clone()
     }
 
     fn note(&self, took: Duration, before: Phase, after: Phase) {
@@ -132,7 +132,8 @@ impl Ask {
     fn judge(&self, status: u16, body: &[u8], tally: &Tally) {
         tally.answers.fetch_add(1, Ordering::SeqCst);
         if matches!(status, 429 | 503 | 504) {
-            tally.refused.fetch_add(1, Ordering::SeqCst);
+            let told = String::from_utf8_lossy(body).into_owned();
+            tally.refused.lock().unwrap().push(format!("{}: {status} {told}", self.target));
             return;
         }
         if let Err(why) = self.right(status, body) {
@@ -144,11 +145,12 @@ impl Ask {
     }
 
     fn right(&self, status: u16, body: &[u8]) -> Result<(), String> {
-        let expected = if self.range.is_some() { 206 } else { 200 };
-        if status != expected {
-            return Err(format!("{expected} was to come"));
+        // Who asks for a part may be given the whole.
+        let range = self.range.filter(|_| status == 206);
+        if status != 200 && range.is_none() {
+            return Err("no such answer was to come".to_owned());
         }
-        let version = match self.range {
+        let version = match range {
             Some(_) => 0,
             None => pages::version(body).ok_or("no page")?,
         };
@@ -157,7 +159,7 @@ impl Ask {
         }
         let user = self.user.as_deref().unwrap_or(NOBODY);
         let whole = pages::body(HOST, &self.target, user, version, false);
-        let own = match self.range {
+        let own = match range {
             Some((first, last)) => &whole[first..=last],
             None => &whole[..],
         };

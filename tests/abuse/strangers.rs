@@ -18,6 +18,8 @@ use crate::{Abuse, Phase};
 
 /// Networks that strangers come from: each is a client of its own.
 const NETWORKS: usize = 64;
+/// More of them, with so many connections that their cap is reached.
+const CROWDED: usize = 8;
 
 /// Connections that a thread holds at most; the oldest makes room.
 const HELD: usize = 500;
@@ -166,9 +168,9 @@ impl Stranger<'_> {
         connect_from(network, to, Some(4096)).ok()
     }
 
-    /// Many from one network.
+    /// Several from one network, of a few that have many.
     pub(crate) fn crowd(&mut self, to: SocketAddr, count: usize) -> Vec<TcpStream> {
-        let network = self.dice.below(NETWORKS);
+        let network = NETWORKS + self.dice.below(CROWDED);
         (0..count).filter_map(|_| connect_from(network, to, None).ok()).collect()
     }
 }
