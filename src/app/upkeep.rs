@@ -24,6 +24,10 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// Share of the memory budget that slow readers alone may keep, in percent.
 const LINGERING_PERCENT: u64 = 5;
 
+/// Share of the memory budget that bodies may take in all: stored, arriving, and kept by slow readers.
+/// A little more than the store alone, so that what usually arrives pushes nothing out.
+const BODIES_PERCENT: u64 = 72;
+
 /// How far the thread that codes stands back behind those that answer.
 const CODINGS_NICE: i32 = 10;
 
@@ -57,11 +61,10 @@ pub(super) fn start(shared: &Arc<Shared>, context: &Arc<Context>) -> io::Result<
                 rests_until = ended.boot + LONGEST_REST.min(ended.since(begun) * 4);
             }
             measure(&state);
+            yield_to_fills(&state);
             press(&state, &context.pressure, &mut given_back);
             make_room(&context, &mut thinner);
-            let most = state.config.memory.budget_bytes / 100 * LINGERING_PERCENT;
-            let kept = state.store.kept_by_readers();
-            lingerer.look(&context.thinning.lingering, kept, most, clock::now().boot);
+            hurry(&state, &context, &mut lingerer);
             std::thread::sleep(LOOK);
         }
     })?;
@@ -116,6 +119,25 @@ fn make_room(context: &Context, thinner: &mut Thinner) {
     );
 }
 
+/// What is arriving, and what slow readers keep, has its place in the share that all of these have
+/// together with what is stored: the store makes room before memory is short. Else a full store and
+/// busy fills would look like overload.
+fn yield_to_fills(shared: &Shared) {
+    let all = shared.config.memory.budget_bytes / 100 * BODIES_PERCENT;
+    let others = shared.fills.bytes() + shared.store.kept_by_readers();
+    let over = shared.store.shelved_bytes().saturating_sub(all.saturating_sub(others));
+    if over > 0 {
+        shared.store.give_back(over);
+    }
+}
+
+/// Cuts off the slowest readers where what they keep is too much.
+fn hurry(shared: &Shared, context: &Context, lingerer: &mut Lingerer) {
+    let most = shared.config.memory.budget_bytes / 100 * LINGERING_PERCENT;
+    let kept = shared.store.kept_by_readers();
+    lingerer.look(&context.thinning.lingering, kept, most, clock::now().boot);
+}
+
 /// Publishes the step of memory pressure, and gives memory back where there is some.
 fn press(shared: &Shared, gauge: &PressureGauge, given_back: &mut Duration) {
     let Some(resident) = pressure::resident_bytes() else { return };
@@ -128,7 +150,9 @@ fn press(shared: &Shared, gauge: &PressureGauge, given_back: &mut Duration) {
     gauge.set(step);
     shared.metrics.strain.memory_pressure.set(step as i64);
     let now = clock::now().boot;
-    if step >= Pressure::Evict && now.saturating_sub(*given_back) >= SETTLE {
+    // What was given back for a lower step was too little.
+    let worse = step > before;
+    if step >= Pressure::Evict && (worse || now.saturating_sub(*given_back) >= SETTLE) {
         *given_back = now;
         shared.store.give_back(pressure::excess(percent, budget, limits));
     }

@@ -359,7 +359,13 @@ impl Store {
     /// Bytes of what is no longer in the store, or never was, and is still being sent.
     #[must_use]
     pub fn kept_by_readers(&self) -> u64 {
-        self.bytes().saturating_sub(self.classes.iter().map(Class::weighted_size).sum())
+        self.bytes().saturating_sub(self.shelved_bytes())
+    }
+
+    /// Bytes of what is in the store.
+    #[must_use]
+    pub fn shelved_bytes(&self) -> u64 {
+        self.classes.iter().map(Class::weighted_size).sum()
     }
 
     /// Responses that had to make room since the start.

