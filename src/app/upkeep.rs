@@ -127,7 +127,7 @@ fn yield_to_fills(shared: &Shared) {
     let others = shared.fills.bytes() + shared.store.kept_by_readers();
     let over = shared.store.shelved_bytes().saturating_sub(all.saturating_sub(others));
     if over > 0 {
-        shared.store.give_back(over);
+        shared.store.make_room(over);
     }
 }
 

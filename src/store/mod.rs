@@ -332,14 +332,17 @@ impl Store {
     pub fn give_back(&self, bytes: u64) {
         let mut left = bytes;
         for class in self.classes.iter().rev() {
-            for (hash, slot) in class {
-                if left == 0 {
-                    return;
-                }
-                left = left.saturating_sub(u64::from(slot.weight()));
-                slot.unshelve();
-                class.invalidate(&*hash);
-            }
+            left = remove_from(class, left);
+        }
+    }
+
+    /// Removes about `bytes` of what is stored, of each size class as much as its part of the whole: others
+    /// need the memory, and no class is to pay for all.
+    pub fn make_room(&self, bytes: u64) {
+        let all = self.shelved_bytes().max(1);
+        for class in &self.classes {
+            let part = u128::from(bytes) * u128::from(class.weighted_size()) / u128::from(all);
+            remove_from(class, u64::try_from(part).unwrap_or(bytes));
         }
     }
 
@@ -548,6 +551,20 @@ impl Store {
         }
         Some(slot)
     }
+}
+
+/// Removes responses from a class until about `bytes` are given back; what is left of that.
+fn remove_from(class: &Class, bytes: u64) -> u64 {
+    let mut left = bytes;
+    for (hash, slot) in class {
+        if left == 0 {
+            break;
+        }
+        left = left.saturating_sub(u64::from(slot.weight()));
+        slot.unshelve();
+        class.invalidate(&*hash);
+    }
+    left
 }
 
 fn class_of(body_bytes: u64) -> usize {

@@ -406,11 +406,11 @@ fn shut_windows(stranger: &mut Stranger<'_>) -> Option<()> {
 }
 
 fn hoard(stranger: &mut Stranger<'_>) -> Option<()> {
-    // Hundreds of megabytes a minute that nobody wants again are many as it is.
     if stranger.dice.below(3) > 0 {
         return Some(());
     }
-    for _ in 0..2 {
+    // What is not optimised has forty megabytes of its own in memory, and no room for as many.
+    for _ in 0..if cfg!(debug_assertions) { 1 } else { 3 } {
         let mut stream = stranger.connect_narrow(stranger.abuse.edge.plain)?;
         let target = format!("/huge/{:016x}", stranger.dice.roll());
         stream.write_all(get(&target, "").as_bytes()).ok()?;
