@@ -203,9 +203,7 @@ pub(crate) fn behave(act: Act, stranger: &mut Stranger<'_>) {
         Act::Handshake => secured(stranger, &hot),
         Act::SlowHead | Act::LargeHead | Act::SlowBody => kept(stranger, &hot, 1),
         Act::Idle => kept(stranger, &hot, CROWD),
-        Act::Storm => {
-            (0..STORM).try_for_each(|_| whole(stranger, &hot))
-        }
+        Act::Storm => (0..STORM).try_for_each(|_| whole(stranger, &hot)),
         Act::SlowReader | Act::Ranges | Act::Scan | Act::Hoard => {
             let film = format!("/film/{}", stranger.dice.below(FILMS));
             whole(stranger, &film)

@@ -281,7 +281,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 fn huge(stream: &mut TcpStream, target: &str) -> std::io::Result<bool> {
     let length = pages::length(target);
     let fields = shared_fields(target, 0);
-    stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{fields}\r\n").as_bytes())?;
+    stream.write_all(
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{fields}\r\n").as_bytes(),
+    )?;
     let piece = vec![b'x'; PIECE];
     for _ in 0..length / PIECE {
         stream.write_all(&piece)?;
@@ -300,7 +302,9 @@ fn well(stream: &mut TcpStream, request: &Request, shared: &Shared) -> std::io::
     let host = request.field("host").unwrap_or_default();
     let version = shared.versions.of(target);
     let body = pages::body(host, target, user, version, request.evil());
-    if own.is_none() && let Some((first, last)) = request.range(body.len()) {
+    if own.is_none()
+        && let Some((first, last)) = request.range(body.len())
+    {
         return part(stream, request, &body, first, last);
     }
     let fields = match (own, target) {
@@ -358,7 +362,9 @@ fn broken(stream: &mut TcpStream, request: &Request, shared: &Shared) -> std::io
             return send(stream, request, "Cache-Control: max-age=60\r\n", b"late");
         }
         "cut" => say(stream, &format!("{KEPT}Content-Length: 100000\r\n\r\n{}", "x".repeat(5000)))?,
-        "chunks" => say(stream, &format!("{KEPT}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\nhe"))?,
+        "chunks" => {
+            say(stream, &format!("{KEPT}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\nhe"))?
+        }
         "reset" => {
             say(stream, &format!("{KEPT}\r\n{}", "x".repeat(5000)))?;
             reset(stream);

@@ -91,7 +91,8 @@ struct Ask {
 
 impl Ask {
     fn draw(dice: &mut Dice, number: usize, abuse: &Abuse) -> Self {
-        let mut ask = Self { target: String::new(), user: None, range: None, by_token: false, least: 0 };
+        let mut ask =
+            Self { target: String::new(), user: None, range: None, by_token: false, least: 0 };
         match dice.below(20) {
             0..=9 => ask.target = format!("/hot/{}", dice.below(HOT)),
             10..=12 => {
@@ -334,7 +335,8 @@ pub(crate) fn publisher(abuse: &Abuse) {
         let page = dice.below(NEWS);
         let version = abuse.versions.publish(page);
         let body = format!("{{\"urls\":[\"http://{HOST}/news/{page}\"]}}");
-        if abuse.edge.manage("POST", "/v1/purge", &body).is_some_and(|answer| answer.status == 200) {
+        if abuse.edge.manage("POST", "/v1/purge", &body).is_some_and(|answer| answer.status == 200)
+        {
             abuse.versions.purged(page, version);
             abuse.tally.purged.fetch_add(1, Ordering::SeqCst);
         }

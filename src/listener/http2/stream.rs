@@ -370,7 +370,8 @@ impl Sender {
                 shared.wire.gave_up();
                 return Err(Some(Reason::CANCEL));
             };
-            let unsent = self.length.map_or(UNKNOWN_REST, |length| length.saturating_sub(self.sent));
+            let unsent =
+                self.length.map_or(UNKNOWN_REST, |length| length.saturating_sub(self.sent));
             if shared.context.thinning.lingering.ends(self.pace.needs(unsent, clock::now())) {
                 shared.context.metrics.doors.timeouts.inc();
                 return Err(Some(Reason::CANCEL));
