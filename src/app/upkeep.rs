@@ -150,9 +150,7 @@ fn press(shared: &Shared, gauge: &PressureGauge, given_back: &mut Duration) {
     gauge.set(step);
     shared.metrics.strain.memory_pressure.set(step as i64);
     let now = clock::now().boot;
-    // What was given back for a lower step was too little.
-    let worse = step > before;
-    if step >= Pressure::Evict && (worse || now.saturating_sub(*given_back) >= SETTLE) {
+    if step >= Pressure::Evict && now.saturating_sub(*given_back) >= SETTLE {
         *given_back = now;
         shared.store.give_back(pressure::excess(percent, budget, limits));
     }
