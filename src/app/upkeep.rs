@@ -24,10 +24,6 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// Share of the memory budget that slow readers alone may keep, in percent.
 const LINGERING_PERCENT: u64 = 5;
 
-/// Share of the memory budget that bodies may take in all: stored, arriving, and kept by slow readers.
-/// A little more than the store alone, so that what usually arrives pushes nothing out.
-const BODIES_PERCENT: u64 = 72;
-
 /// How far the thread that codes stands back behind those that answer.
 const CODINGS_NICE: i32 = 10;
 
@@ -47,6 +43,7 @@ pub(super) fn start(shared: &Arc<Shared>, context: &Arc<Context>) -> io::Result<
     let mut given_back = Duration::ZERO;
     let mut thinner = Thinner::new(&context.limits);
     let mut lingerer = Lingerer::default();
+    let mut share = pressure::Share::default();
     supervise::thread("sweep", &shared.metrics, move || {
         while !*state.stop.borrow() {
             let begun = clock::now();
@@ -61,8 +58,8 @@ pub(super) fn start(shared: &Arc<Shared>, context: &Arc<Context>) -> io::Result<
                 rests_until = ended.boot + LONGEST_REST.min(ended.since(begun) * 4);
             }
             measure(&state);
-            yield_to_fills(&state);
-            press(&state, &context.pressure, &mut given_back);
+            yield_to_fills(&state, share.percent());
+            press(&state, &context.pressure, &mut given_back, &mut share);
             make_room(&context, &mut thinner);
             hurry(&state, &context, &mut lingerer);
             std::thread::sleep(LOOK);
@@ -122,8 +119,8 @@ fn make_room(context: &Context, thinner: &mut Thinner) {
 /// What is arriving, and what slow readers keep, has its place in the share that all of these have
 /// together with what is stored: the store makes room before memory is short. Else a full store and
 /// busy fills would look like overload.
-fn yield_to_fills(shared: &Shared) {
-    let all = shared.config.memory.budget_bytes / 100 * BODIES_PERCENT;
+fn yield_to_fills(shared: &Shared, percent: u64) {
+    let all = shared.config.memory.budget_bytes / 100 * percent;
     let others = shared.fills.bytes() + shared.store.kept_by_readers();
     let over = shared.store.shelved_bytes().saturating_sub(all.saturating_sub(others));
     if over > 0 {
@@ -139,7 +136,12 @@ fn hurry(shared: &Shared, context: &Context, lingerer: &mut Lingerer) {
 }
 
 /// Publishes the step of memory pressure, and gives memory back where there is some.
-fn press(shared: &Shared, gauge: &PressureGauge, given_back: &mut Duration) {
+fn press(
+    shared: &Shared,
+    gauge: &PressureGauge,
+    given_back: &mut Duration,
+    share: &mut pressure::Share,
+) {
     let Some(resident) = pressure::resident_bytes() else { return };
     let (limits, budget) = (&shared.config.limits, shared.config.memory.budget_bytes);
     let before = gauge.step();
@@ -152,6 +154,13 @@ fn press(shared: &Shared, gauge: &PressureGauge, given_back: &mut Duration) {
     let now = clock::now().boot;
     if step >= Pressure::Evict && now.saturating_sub(*given_back) >= SETTLE {
         *given_back = now;
-        shared.store.give_back(pressure::excess(percent, budget, limits));
+        let excess = pressure::excess(percent, budget, limits);
+        let hundredth = (budget / 100).max(1);
+        let taken = (shared.store.bytes() + shared.fills.bytes()) / hundredth;
+        share.shrink(taken, excess / hundredth, now);
+        shared.store.give_back(excess);
+    }
+    if step == Pressure::None {
+        share.grow(now);
     }
 }

@@ -58,8 +58,8 @@ impl Origin {
             requests: AtomicUsize::new(0),
             unreadable: AtomicUsize::new(0),
         });
-        let well = listen(&shared, |stream, request, shared| well(stream, request, shared));
-        let broken = listen(&shared, |stream, request, shared| broken(stream, request, shared));
+        let well = listen(&shared, well);
+        let broken = listen(&shared, broken);
         Self { well, broken, shared }
     }
 
