@@ -9,6 +9,8 @@
 //!   95 %  newcomers are refused         ends below 90 %
 //! ```
 
+use std::time::Duration;
+
 use crate::config::Limits;
 use crate::listener::Pressure;
 
@@ -44,6 +46,51 @@ pub(super) fn excess(percent: u32, budget: u64, limits: &Limits) -> u64 {
     budget / 100 * u64::from(over)
 }
 
+/// Share of the budget that bodies may take in all: stored, arriving, and kept by slow readers. A little
+/// more than the store alone, so that what usually arrives pushes nothing out.
+const MOST_PERCENT: u64 = 72;
+/// They are never denied more than leaves them this.
+const LEAST_PERCENT: u64 = 20;
+/// Time in which the share grows by one percent.
+const GROWS: Duration = Duration::from_secs(1);
+
+/// What bodies may take now, in percent of the budget: where memory has run short, what they gave back is
+/// not theirs again before there is room for it. Else the store would fill up again, and memory run short
+/// again, as long as others need what they need.
+#[derive(Debug)]
+pub(super) struct Share {
+    percent: u64,
+    moved: Duration,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self { percent: MOST_PERCENT, moved: Duration::ZERO }
+    }
+}
+
+impl Share {
+    /// In percent of the budget.
+    pub(super) fn percent(&self) -> u64 {
+        self.percent
+    }
+
+    /// Bodies take so many percent and give back so many, at `boot`.
+    pub(super) fn shrink(&mut self, taken: u64, given_back: u64, boot: Duration) {
+        let left = taken.saturating_sub(given_back).max(LEAST_PERCENT);
+        self.percent = self.percent.min(left);
+        self.moved = boot;
+    }
+
+    /// There is room at `boot`.
+    pub(super) fn grow(&mut self, boot: Duration) {
+        if boot.saturating_sub(self.moved) >= GROWS {
+            self.percent = (self.percent + 1).min(MOST_PERCENT);
+            self.moved = boot;
+        }
+    }
+}
+
 /// Resident memory of this process in bytes.
 pub(super) fn resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
@@ -54,6 +101,24 @@ pub(super) fn resident_bytes() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bodies_get_back_what_they_gave_by_and_by() {
+        let second = Duration::from_secs;
+        let mut share = Share::default();
+        share.shrink(70, 10, second(10));
+        assert_eq!(share.percent(), 60);
+        share.grow(second(10));
+        assert_eq!(share.percent(), 60);
+        share.grow(second(11));
+        assert_eq!(share.percent(), 61);
+        share.shrink(61, 100, second(12));
+        assert_eq!(share.percent(), LEAST_PERCENT);
+        for at in 13..1000 {
+            share.grow(second(at));
+        }
+        assert_eq!(share.percent(), MOST_PERCENT);
+    }
 
     #[test]
     fn a_step_ends_only_well_below_where_it_began() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Shared, pressure, supervise};
 use crate::clock;
-use crate::listener::{Context, Pressure, PressureGauge, Thinner};
+use crate::listener::{Context, Lingerer, Pressure, PressureGauge, Thinner};
 use crate::store::{CLASSES, sweep};
 
 /// Time between two rounds of the store's upkeep.
@@ -20,6 +20,9 @@ const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// Time until memory that was given back shows in what is resident.
 const SETTLE: Duration = Duration::from_secs(3);
+
+/// Share of the memory budget that slow readers alone may keep, in percent.
+const LINGERING_PERCENT: u64 = 5;
 
 /// How far the thread that codes stands back behind those that answer.
 const CODINGS_NICE: i32 = 10;
@@ -39,6 +42,8 @@ pub(super) fn start(shared: &Arc<Shared>, context: &Arc<Context>) -> io::Result<
     let mut rests_until = Duration::ZERO;
     let mut given_back = Duration::ZERO;
     let mut thinner = Thinner::new(&context.limits);
+    let mut lingerer = Lingerer::default();
+    let mut share = pressure::Share::default();
     supervise::thread("sweep", &shared.metrics, move || {
         while !*state.stop.borrow() {
             let begun = clock::now();
@@ -53,8 +58,10 @@ pub(super) fn start(shared: &Arc<Shared>, context: &Arc<Context>) -> io::Result<
                 rests_until = ended.boot + LONGEST_REST.min(ended.since(begun) * 4);
             }
             measure(&state);
-            press(&state, &context.pressure, &mut given_back);
+            yield_to_fills(&state, share.percent());
+            press(&state, &context.pressure, &mut given_back, &mut share);
             make_room(&context, &mut thinner);
+            hurry(&state, &context, &mut lingerer);
             std::thread::sleep(LOOK);
         }
     })?;
@@ -109,8 +116,32 @@ fn make_room(context: &Context, thinner: &mut Thinner) {
     );
 }
 
+/// What is arriving, and what slow readers keep, has its place in the share that all of these have
+/// together with what is stored: the store makes room before memory is short. Else a full store and
+/// busy fills would look like overload.
+fn yield_to_fills(shared: &Shared, percent: u64) {
+    let all = shared.config.memory.budget_bytes / 100 * percent;
+    let others = shared.fills.bytes() + shared.store.kept_by_readers();
+    let over = shared.store.shelved_bytes().saturating_sub(all.saturating_sub(others));
+    if over > 0 {
+        shared.store.make_room(over);
+    }
+}
+
+/// Cuts off the slowest readers where what they keep is too much.
+fn hurry(shared: &Shared, context: &Context, lingerer: &mut Lingerer) {
+    let most = shared.config.memory.budget_bytes / 100 * LINGERING_PERCENT;
+    let kept = shared.store.kept_by_readers();
+    lingerer.look(&context.thinning.lingering, kept, most, clock::now().boot);
+}
+
 /// Publishes the step of memory pressure, and gives memory back where there is some.
-fn press(shared: &Shared, gauge: &PressureGauge, given_back: &mut Duration) {
+fn press(
+    shared: &Shared,
+    gauge: &PressureGauge,
+    given_back: &mut Duration,
+    share: &mut pressure::Share,
+) {
     let Some(resident) = pressure::resident_bytes() else { return };
     let (limits, budget) = (&shared.config.limits, shared.config.memory.budget_bytes);
     let before = gauge.step();
@@ -123,6 +154,13 @@ fn press(shared: &Shared, gauge: &PressureGauge, given_back: &mut Duration) {
     let now = clock::now().boot;
     if step >= Pressure::Evict && now.saturating_sub(*given_back) >= SETTLE {
         *given_back = now;
-        shared.store.give_back(pressure::excess(percent, budget, limits));
+        let excess = pressure::excess(percent, budget, limits);
+        let hundredth = (budget / 100).max(1);
+        let taken = (shared.store.bytes() + shared.fills.bytes()) / hundredth;
+        share.shrink(taken, excess / hundredth, now);
+        shared.store.give_back(excess);
+    }
+    if step == Pressure::None {
+        share.grow(now);
     }
 }

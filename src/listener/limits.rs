@@ -32,7 +32,14 @@ pub struct Pace {
     waited: Duration,
     /// Bytes in the present window.
     bytes: u64,
+    /// Boot clock at which the peer first let us wait.
+    begun: Option<Duration>,
+    /// Bytes since then.
+    since_begun: u64,
 }
+
+/// A peer is not judged by what it did in less.
+const JUDGED_AFTER: Duration = Duration::from_secs(1);
 
 impl Pace {
     /// For a request body: `body_gap`, `minimum_rate` after `rate_grace`.
@@ -68,7 +75,22 @@ impl Pace {
             counted_from: Duration::ZERO,
             waited: Duration::ZERO,
             bytes: 0,
+            begun: None,
+            since_begun: 0,
         }
+    }
+
+    /// How long the peer needs for `left` bytes more, at the pace at which it has moved what it moved
+    /// since it first let us wait. No time at all where it may be silent for long.
+    #[must_use]
+    pub fn needs(&self, left: u64, now: Now) -> Duration {
+        let Some(begun) = self.begun.filter(|_| self.rate > 0) else { return Duration::ZERO };
+        let took = now.boot.saturating_sub(begun);
+        if took < JUDGED_AFTER {
+            return Duration::ZERO;
+        }
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(millis.saturating_mul(left) / self.since_begun.max(1))
     }
 
     /// Begins or continues a wait for the peer. Returns after how long to ask again if nothing
@@ -78,6 +100,7 @@ impl Pace {
     ///
     /// When the gap is over, or a window is and too little moved in it.
     pub fn wait(&mut self, now: Now) -> Result<Duration, TooSlow> {
+        self.begun.get_or_insert(now.boot);
         let since = *self.silent_since.get_or_insert_with(|| {
             self.counted_from = now.boot;
             now.boot
@@ -109,6 +132,7 @@ impl Pace {
             self.waited += now.boot.saturating_sub(self.counted_from);
         }
         self.bytes = self.bytes.saturating_add(bytes as u64);
+        self.since_begun = self.since_begun.saturating_add(bytes as u64);
     }
 
     /// Whether a wait for the peer has begun and not ended.
@@ -169,6 +193,21 @@ mod tests {
             pace.wait(now).unwrap();
             pace.moved(10, now.plus(Duration::from_millis(100)));
         }
+    }
+
+    #[test]
+    fn what_is_left_takes_as_long_as_the_pace_so_far_says() {
+        let mut pace = Pace::of_answer(&Limits::default());
+        pace.moved(1_000_000, Now::at(9));
+        assert_eq!(pace.needs(1000, Now::at(9)), Duration::ZERO, "nobody waited for it yet");
+        let mut pace = Pace::of_answer(&Limits::default());
+        pace.wait(Now::at(10)).unwrap();
+        assert_eq!(pace.needs(1000, Now::at(10)), Duration::ZERO, "too soon to tell");
+        pace.moved(500, Now::at(12));
+        assert_eq!(pace.needs(1000, Now::at(12)), Duration::from_secs(4));
+        let mut silent = Pace::of_tunnel(&Limits::default());
+        silent.wait(Now::at(10)).unwrap();
+        assert_eq!(silent.needs(1 << 40, Now::at(100)), Duration::ZERO);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::lingering::Lingering;
 use crate::config::Limits;
 
 /// Who has been idle for less is never closed for others.
@@ -32,6 +33,8 @@ pub struct Thinning {
     /// Somebody at the door had no descriptor for a newcomer.
     wanted: AtomicBool,
     moved: Notify,
+    /// How long those may need who are being answered.
+    pub lingering: Lingering,
 }
 
 impl Thinning {

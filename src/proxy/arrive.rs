@@ -305,6 +305,7 @@ impl Worker {
         match writer.body() {
             Some(body) => {
                 let stored = self.edge.store.stored(head, body);
+                writer.rests_in(&stored);
                 if self.edge.store.insert(&stored, &self.edge.purges) {
                     self.forget_part(ask);
                 } else {

@@ -33,7 +33,7 @@ pub use read::FillBody;
 use read::Slot;
 pub use room::Room;
 
-use super::stored::{Head, StoredBody};
+use super::stored::{Head, Stored, StoredBody};
 use crate::message::BodyError;
 
 use crate::semantics::{NotStored, Segments};
@@ -159,6 +159,8 @@ struct State {
     read_bytes: u64,
     outgrown: bool,
     end: Option<FillEnd>,
+    /// What it has brought into the store: accounted for as long as somebody reads along.
+    stored: Option<Arc<Stored>>,
     readers: usize,
     wakers: Vec<Option<Waker>>,
     /// Places in `wakers` whose readers have left.
@@ -447,6 +449,12 @@ impl FillWriter {
             // Its bytes have fills of their own.
             StoredBody::Segmented(_) => {}
         }
+    }
+
+    /// Notes what its bytes are part of now: whoever still reads along keeps that in memory, and on
+    /// the account of the store.
+    pub fn rests_in(&self, stored: &Arc<Stored>) {
+        lock(&self.fill.state).stored = Some(Arc::clone(stored));
     }
 
     /// Ends cleanly. Call it after the response is in the store, so that nobody looks for it in

@@ -332,14 +332,20 @@ impl Store {
     pub fn give_back(&self, bytes: u64) {
         let mut left = bytes;
         for class in self.classes.iter().rev() {
-            for (hash, slot) in class {
-                if left == 0 {
-                    return;
-                }
-                left = left.saturating_sub(u64::from(slot.weight()));
-                slot.unshelve();
-                class.invalidate(&*hash);
-            }
+            left = remove_from(class, left, |left, _weight| left == 0);
+        }
+    }
+
+    /// Removes about `bytes` of what is stored, of each size class as much as its part of the whole: others
+    /// need the memory, and no class is to pay for all.
+    pub fn make_room(&self, bytes: u64) {
+        let all = u128::from(self.shelved_bytes().max(1));
+        let mut left = 0_u64;
+        for class in &self.classes {
+            let part = u128::from(bytes) * u128::from(class.weighted_size()) / all;
+            // Not the one response of a class for the few bytes that are its part.
+            let enough = |left, weight| left < weight;
+            left = remove_from(class, left + u64::try_from(part).unwrap_or(bytes), enough);
         }
     }
 
@@ -354,6 +360,18 @@ impl Store {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         (0..CLASSES).map(|index| self.class(index).1).sum()
+    }
+
+    /// Bytes of what is no longer in the store, or never was, and is still being sent.
+    #[must_use]
+    pub fn kept_by_readers(&self) -> u64 {
+        self.bytes().saturating_sub(self.shelved_bytes())
+    }
+
+    /// Bytes of what is in the store.
+    #[must_use]
+    pub fn shelved_bytes(&self) -> u64 {
+        self.classes.iter().map(Class::weighted_size).sum()
     }
 
     /// Responses that had to make room since the start.
@@ -536,6 +554,22 @@ impl Store {
         }
         Some(slot)
     }
+}
+
+/// Removes responses from a class until about `bytes` are given back, or `enough` of that for the next; what is
+/// left of it.
+fn remove_from(class: &Class, bytes: u64, enough: impl Fn(u64, u64) -> bool) -> u64 {
+    let mut left = bytes;
+    for (hash, slot) in class {
+        let weight = u64::from(slot.weight());
+        if enough(left, weight) {
+            break;
+        }
+        left = left.saturating_sub(weight);
+        slot.unshelve();
+        class.invalidate(&*hash);
+    }
+    left
 }
 
 fn class_of(body_bytes: u64) -> usize {

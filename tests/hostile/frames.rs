@@ -215,7 +215,11 @@ pub(crate) struct Frames {
 
 impl Frames {
     pub(crate) fn connect(address: SocketAddr, config: Arc<ClientConfig>) -> std::io::Result<Self> {
-        let socket = TcpStream::connect(address)?;
+        Self::on(TcpStream::connect(address)?, config)
+    }
+
+    /// Over this socket.
+    pub(crate) fn on(socket: TcpStream, config: Arc<ClientConfig>) -> std::io::Result<Self> {
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(wire::PATIENCE))?;
         let stream = wire::handshake(config, socket)?;

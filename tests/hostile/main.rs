@@ -16,6 +16,7 @@ mod frames;
 mod http1;
 mod http2;
 mod mutants;
+mod mutate;
 mod origin;
 mod peers;
 mod reader;

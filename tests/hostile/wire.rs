@@ -70,7 +70,11 @@ impl Answer {
 
 impl Wire {
     pub(crate) fn plain(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+        Self::on(TcpStream::connect(address)?)
+    }
+
+    /// Over this socket.
+    pub(crate) fn on(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -86,7 +90,12 @@ impl Wire {
 
     /// Over TLS with this configuration.
     pub(crate) fn with(address: SocketAddr, config: Arc<ClientConfig>) -> io::Result<Self> {
-        let Stream::Plain(stream) = Self::plain(address)?.stream else { unreachable!() };
+        Self::tls_on(TcpStream::connect(address)?, config)
+    }
+
+    /// Over TLS with this configuration over this socket.
+    pub(crate) fn tls_on(stream: TcpStream, config: Arc<ClientConfig>) -> io::Result<Self> {
+        let Stream::Plain(stream) = Self::on(stream)?.stream else { unreachable!() };
         let stream = handshake(config, stream)?;
         Ok(Self { stream: Stream::Tls(Box::new(stream)), buffer: Vec::new() })
     }

@@ -84,6 +84,11 @@ impl Answer {
         self.taken
     }
 
+    /// Body bytes that are still to come into the output, where that is known.
+    pub(super) fn left(&self) -> Option<u64> {
+        self.body.exact_size()
+    }
+
     /// Puts the next piece of the body into `output`.
     pub(super) fn poll_fill(
         &mut self,

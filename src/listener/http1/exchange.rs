@@ -15,6 +15,7 @@ use super::upload::Upload;
 use super::{Connection, Flow};
 use crate::clock::Now;
 use crate::http1::{Chunk, ParsedRequest, encode_interim, upgrade_protocol};
+use crate::listener::lingering::{LOOK, UNKNOWN_REST};
 use crate::listener::{Handler, Interim, Interims, Pace, Request, Response, Upgrade};
 use crate::message::Body;
 
@@ -254,7 +255,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
             // The client does not take what lies ready.
             let now = crate::clock::now();
             let Ok(left) = pace.wait(now) else { return Poll::Ready(Err(Cut::Slow)) };
-            ready!(self.timer.poll(context, now.boot.saturating_add(left)));
+            let unsent = answer.left().unwrap_or(UNKNOWN_REST) + self.output.data_bytes() as u64;
+            if self.context.thinning.lingering.ends(pace.needs(unsent, now)) {
+                return Poll::Ready(Err(Cut::Slow));
+            }
+            ready!(self.timer.poll(context, now.boot.saturating_add(left.min(LOOK))));
         }
     }
 

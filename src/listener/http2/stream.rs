@@ -25,6 +25,7 @@ use super::tunnel;
 use super::wire::WireState;
 use crate::clock;
 use crate::listener::clients::StreamSeat;
+use crate::listener::lingering::{LOOK, UNKNOWN_REST};
 use crate::listener::{
     Client, Context, Handler, Interim, Interims, Pace, Request, Response, Upgrade,
 };
@@ -225,7 +226,7 @@ async fn answer<H>(
     if ends {
         return finish(record, 0, true);
     }
-    let mut sender = Sender { stream, pace, sent: 0 };
+    let mut sender = Sender { stream, pace, sent: 0, length };
     let complete = match sender.send(&mut body, length, shared).await {
         Ok(()) => true,
         Err(reason) => {
@@ -260,6 +261,8 @@ struct Sender {
     stream: SendStream<Bytes>,
     pace: Pace,
     sent: u64,
+    /// All of it, where that is known.
+    length: Option<u64>,
 }
 
 /// What comes next of a body.
@@ -367,7 +370,13 @@ impl Sender {
                 shared.wire.gave_up();
                 return Err(Some(Reason::CANCEL));
             };
-            let due = Instant::now() + patience;
+            let unsent =
+                self.length.map_or(UNKNOWN_REST, |length| length.saturating_sub(self.sent));
+            if shared.context.thinning.lingering.ends(self.pace.needs(unsent, clock::now())) {
+                shared.context.metrics.doors.timeouts.inc();
+                return Err(Some(Reason::CANCEL));
+            }
+            let due = Instant::now() + patience.min(LOOK);
             let more = std::future::poll_fn(|task| self.stream.poll_capacity(task));
             match tokio::time::timeout_at(due, more).await {
                 Ok(Some(Ok(0))) | Err(_) => {}

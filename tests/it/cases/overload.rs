@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 /// Case, what it is about, and the tests that prove it: file and name.
-pub(super) const PROOFS: [(&str, &str, &[&str]); 11] = [
+pub(super) const PROOFS: [(&str, &str, &[&str]); 13] = [
     (
         "H02",
         "what is accounted is what memory loses",
@@ -78,6 +78,22 @@ pub(super) const PROOFS: [(&str, &str, &[&str]); 11] = [
         &[
             "it/cases/overload idle_connections_make_room_the_longest_idle_first",
             "src/listener/thinning the_longest_idle_go_first_and_nobody_while_there_is_room",
+        ],
+    ),
+    (
+        "H-lingering",
+        "slow readers of what the store has pushed out",
+        &[
+            "it/cases/overload who_takes_large_answers_slowly_cannot_keep_what_the_store_has_pushed_out",
+            "src/listener/lingering the_slowest_go_first_and_nobody_while_there_is_room",
+        ],
+    ),
+    (
+        "H-mixed",
+        "all of it at once",
+        &[
+            "abuse/main mixed_abuse_is_not_noticed",
+            "abuse/main ten_minutes_of_mixed_abuse_are_not_noticed",
         ],
     ),
 ];
@@ -357,4 +373,32 @@ async fn idle_connections_make_room_the_longest_idle_first() {
     }
     assert_eq!(edge.metric("atoll_connections_idle_closed_total").await, 5.0);
     assert_eq!(edge.metric("atoll_connections_refused_total").await, 0.0);
+}
+
+#[tokio::test]
+async fn who_takes_large_answers_slowly_cannot_keep_what_the_store_has_pushed_out() {
+    let large = Bytes::from(pattern(8 << 20));
+    let origin = Origin::start(move |seen| match seen.target.as_str() {
+        "/hit" => Reply::fresh("kept"),
+        target if target.starts_with("/large/") => Reply::fresh(large.clone()),
+        _ => Reply::ok("asked"),
+    });
+    let edge = Binary::start(Edge::before(&origin).plain_h2().budget("256MiB"), "");
+    assert_eq!(edge.get(HOST, "/hit").await.text(), "kept");
+    // Each is asked for once, by somebody who takes the first part and then nothing. In all it is more than
+    // the process may have.
+    let mut readers = Vec::new();
+    for number in 0..45 {
+        let mut h2 = H2::plain(edge.plain, HOST).await;
+        let head = h2.head("GET", &format!("/large/{number}"), &[]);
+        let asked = h2.ask(head, false).await;
+        readers.push((asked, h2));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let pressure = edge.metric("atoll_memory_pressure").await;
+        assert!(pressure < 2.0, "{number}: step {pressure}, {} bytes", edge.resident());
+    }
+    edge.metric_within("atoll_client_timeouts_total", 10.0..=f64::MAX).await;
+    let hit = edge.get(HOST, "/hit").await;
+    assert_eq!((hit.status(), hit.text()), (200, "kept"));
+    assert_eq!(edge.get(HOST, "/miss").await.text(), "asked");
 }
