@@ -60,7 +60,7 @@ const ACTS_A_SECOND: u32 = if cfg!(debug_assertions) { 60 } else { 120 };
 
 /// Below that an answer counts as quick, however quick it is otherwise: the noise of a busy machine, and what
 /// others must wait for a worker that reads a flood without any optimisation.
-const QUICK: Duration = Duration::from_millis(if cfg!(debug_assertions) { 60 } else { 25 });
+const QUICK: Duration = Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 25 });
 
 /// One of so many visitors may be told to come again: a machine that is busy otherwise makes somebody wait
 /// too long for a place at the origin.
