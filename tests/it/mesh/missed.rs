@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use atoll::clock;
 use atoll::config::{self, Config};
-use atoll::mesh::{AUTHORITY_FILE, Authority, Local, Mesh, Surroundings};
+use atoll::mesh::{AUTHORITY_FILE, Authority, LinkState, Local, Mesh, Surroundings};
 use atoll::purge::{Secret, Selector, Strength};
 use atoll::store::{Author, Events, Purges};
 use atoll::telemetry::Metrics;
@@ -68,6 +68,12 @@ impl Peer {
         Self { mesh, links: Some(links) }
     }
 
+    /// Whether the link to the node is up.
+    fn is_linked(&self) -> bool {
+        let nodes = self.mesh.view(clock::now()).nodes;
+        nodes.iter().any(|node| node.name == "b" && node.link == LinkState::Up)
+    }
+
     /// Purges so many times.
     fn purge(&self, count: u64) {
         let token = "all".into();
@@ -102,7 +108,7 @@ fn file(folder: &Path, name: &str, origin: &Origin, seeds: &[String]) -> String 
          [[site]]\nname = \"main\"\nhosts = [\"*\"]\norigin = \"main\"\n\
          lifetime = \"1h\"\nwithout_lease = \"serve\"\n\
          [mesh]\nlisten = \"127.0.0.1:0\"\ncertificate = {:?}\nkey = {:?}\nca = [{:?}]\n\
-         seeds = {seeds:?}\nwitnesses = [\"a\"]\n\
+         seeds = {seeds:?}\nwitnesses = [\"a\"]\nidle = \"1s\"\n\
          log_records = 1_100_000\nlog_bytes = \"1GiB\"\n\
          purge_rate = 1_000_000\npurge_burst = 10_000_000\n",
         origin.address,
@@ -216,6 +222,8 @@ async fn story(count: u64) -> Told {
     }
     let epoch = view(&node).await["epoch"].as_u64().unwrap();
     node.signal("STOP");
+    // Else thousands of them would wait for the node in its sockets, and come one by one.
+    until("the link to be given up", || async { !peer.is_linked() }).await;
     let issuer = Arc::clone(&peer);
     tokio::task::spawn_blocking(move || issuer.purge(count)).await.unwrap();
     let (resident, load) = (node.resident(), Load::start(&node));
