@@ -7,6 +7,7 @@ import heapq
 import itertools
 import os
 import queue
+import re
 import select
 import struct
 import subprocess
@@ -105,13 +106,24 @@ class Pop:
         return tun
 
     def lose(self, percent):
-        """Drops that share of what leaves for other points of presence; 0 for none, 100 for a cut."""
+        """Drops that share of what comes from other points of presence; 0 for none, 100 for a cut, both ways.
+
+        On arrival, as a network does: of a packet that is dropped before it leaves the sender knows.
+        """
         self.filter("flush ruleset")
-        if percent:
-            self.filter("add table ip loss")
-            self.filter("add chain ip loss out { type filter hook output priority 0; }")
-            chance = "" if percent == 100 else f"numgen random mod 100 < {percent}"
-            self.filter(f"add rule ip loss out oifname tun0 {chance} drop")
+        if percent == 0:
+            return
+        self.filter("add table ip loss")
+        ways = {"input": "iifname", "output": "oifname"} if percent == 100 else {"input": "iifname"}
+        chance = "" if percent == 100 else f"numgen random mod 100 < {percent}"
+        for way, name in ways.items():
+            self.filter(f"add chain ip loss {way} {{ type filter hook {way} priority 0; }}")
+            self.filter(f"add rule ip loss {way} {name} tun0 {chance} counter drop")
+
+    def lost(self):
+        """Packets that were dropped since the last change."""
+        told = run("ip", "netns", "exec", self.space, "nft", "list", "ruleset")
+        return sum(int(count) for count in re.findall(r"counter packets (\d+)", told.stdout))
 
     def filter(self, rule):
         run("ip", "netns", "exec", self.space, "nft", rule)

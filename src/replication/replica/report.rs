@@ -90,9 +90,10 @@ impl Replica {
     fn ask_silent(&mut self, now: Now) {
         let Some(receipt) = self.issuer.due(ASK_EVERY, ASK_FOR, now) else { return };
         let roster = &self.settings.roster;
-        if receipt.applied.len() >= roster.len() || self.mutation == Mutation::AppliedOnce {
+        if self.mutation == Mutation::AppliedOnce {
             return;
         }
+        // By name and not by number: one that has left the roster may have said that it had it.
         let silent = |name: &&Name| !receipt.applied.contains_key(*name);
         let silent: Vec<Name> = roster.names().filter(silent).cloned().collect();
         if silent.is_empty() {

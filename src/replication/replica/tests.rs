@@ -295,6 +295,20 @@ fn who_did_not_say_that_it_has_a_purge_is_asked() {
 }
 
 #[test]
+fn one_that_has_left_stands_for_nobody_who_is_silent() {
+    let mut issuer = node(3, |_| {});
+    let (record, _) = purge(&mut issuer, b"one", Now::at(2));
+    for node in ["n0", "n1", "n2", "n5"] {
+        hear(&mut issuer, node, Message::Applied(record.identity.clone()));
+    }
+    let stay = (0..5).map(|number| (Name::from(format!("n{number}").as_str()), "fra".into()));
+    let roster: BTreeMap<Name, Name> = stay.collect();
+    issuer.handle(Event::Roster(roster.into()), 7, Now::at(2));
+    let said = said(&issuer.handle(Event::Tick, 7, Now::at(3)), "n4");
+    assert!(said.iter().any(|message| matches!(message, Message::Beat(beat) if beat.asks)));
+}
+
+#[test]
 fn witnesses_of_another_set_of_the_same_number_give_no_lease() {
     let mut fellow = node(0, |settings| settings.witnesses.members.truncate(1));
     for second in 2..5 {

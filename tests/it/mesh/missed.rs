@@ -100,7 +100,7 @@ fn file(folder: &Path, name: &str, origin: &Origin, seeds: &[String]) -> String 
     let hash = config::format_hash(&config::hash_token(TOKEN));
     let mut text = format!(
         "[node]\nname = \"{name}\"\npop = \"fra\"\nworkers = 1\nseed = 7\n\
-         [memory]\nbudget = \"256MiB\"\n[log]\naccess = \"none\"\nlevel = \"error\"\n\
+         [memory]\nbudget = \"2GiB\"\n[log]\naccess = \"none\"\nlevel = \"error\"\n\
          [admin]\naddress = \"127.0.0.1:0\"\n\
          [[admin.token]]\nname = \"all\"\nhash = \"{hash}\"\nscopes = [\"read\"]\n\
          [[listener]]\naddress = \"127.0.0.1:0\"\n\
