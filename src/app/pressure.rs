@@ -46,9 +46,6 @@ pub(super) fn excess(percent: u32, budget: u64, limits: &Limits) -> u64 {
     budget / 100 * u64::from(over)
 }
 
-/// Share of the budget that bodies may take in all: stored, arriving, and kept by slow readers. A little
-/// more than the store alone, so that what usually arrives pushes nothing out.
-const MOST_PERCENT: u64 = 72;
 /// They are never denied more than leaves them this.
 const LEAST_PERCENT: u64 = 20;
 /// Time in which the share grows by one percent.
@@ -60,16 +57,17 @@ const GROWS: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Share {
     percent: u64,
+    /// Where nothing runs short.
+    most: u64,
     moved: Duration,
 }
 
-impl Default for Share {
-    fn default() -> Self {
-        Self { percent: MOST_PERCENT, moved: Duration::ZERO }
-    }
-}
-
 impl Share {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let most = limits.memory_bodies_percent.min(limits.memory_evict_percent).into();
+        Self { percent: most, most, moved: Duration::ZERO }
+    }
+
     /// In percent of the budget.
     pub(super) fn percent(&self) -> u64 {
         self.percent
@@ -85,7 +83,7 @@ impl Share {
     /// There is room at `boot`.
     pub(super) fn grow(&mut self, boot: Duration) {
         if boot.saturating_sub(self.moved) >= GROWS {
-            self.percent = (self.percent + 1).min(MOST_PERCENT);
+            self.percent = (self.percent + 1).min(self.most);
             self.moved = boot;
         }
     }
@@ -105,7 +103,7 @@ mod tests {
     #[test]
     fn bodies_get_back_what_they_gave_by_and_by() {
         let second = Duration::from_secs;
-        let mut share = Share::default();
+        let mut share = Share::new(&Limits::default());
         share.shrink(70, 10, second(10));
         assert_eq!(share.percent(), 60);
         share.grow(second(10));
@@ -117,7 +115,7 @@ mod tests {
         for at in 13..1000 {
             share.grow(second(at));
         }
-        assert_eq!(share.percent(), MOST_PERCENT);
+        assert_eq!(share.percent(), 72);
     }
 
     #[test]

@@ -21,9 +21,6 @@ const LONGEST_REST: Duration = Duration::from_secs(5);
 /// Time until memory that was given back shows in what is resident.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// Share of the memory budget that slow readers alone may keep, in percent.
-const LINGERING_PERCENT: u64 = 5;
-
 /// How far the thread that codes stands back behind those that answer.
 const CODINGS_NICE: i32 = 10;
 
@@ -43,7 +40,7 @@ pub(super) fn start(shared: &Arc<Shared>, context: &Arc<Context>) -> io::Result<
     let mut given_back = Duration::ZERO;
     let mut thinner = Thinner::new(&context.limits);
     let mut lingerer = Lingerer::default();
-    let mut share = pressure::Share::default();
+    let mut share = pressure::Share::new(&shared.config.limits);
     supervise::thread("sweep", &shared.metrics, move || {
         while !*state.stop.borrow() {
             let begun = clock::now();
@@ -130,7 +127,8 @@ fn yield_to_fills(shared: &Shared, percent: u64) {
 
 /// Cuts off the slowest readers where what they keep is too much.
 fn hurry(shared: &Shared, context: &Context, lingerer: &mut Lingerer) {
-    let most = shared.config.memory.budget_bytes / 100 * LINGERING_PERCENT;
+    let percent = u64::from(shared.config.limits.memory_slow_readers_percent);
+    let most = shared.config.memory.budget_bytes / 100 * percent;
     let kept = shared.store.kept_by_readers();
     lingerer.look(&context.thinning.lingering, kept, most, clock::now().boot);
 }

@@ -27,7 +27,7 @@ const LARGEST: u64 = 1 << 20;
 
 /// Keys, and beginnings of keys that end in a dot, that wait for a restart. Names of tables in a row
 /// are left out.
-pub(super) const WAITS: [&str; 39] = [
+pub(super) const WAITS: [&str; 41] = [
     "node.name",
     "node.pop",
     "node.workers",
@@ -55,10 +55,12 @@ pub(super) const WAITS: [&str; 39] = [
     "limits.fills",
     "limits.handshakes_per_client",
     "limits.http2_streams_per_client",
+    "limits.memory_bodies_percent",
     "limits.memory_evict_percent",
     "limits.memory_hysteresis_percent",
     "limits.memory_refuse_percent",
     "limits.memory_shed_percent",
+    "limits.memory_slow_readers_percent",
     "limits.purge_globs",
     "limits.purge_rows",
     "limits.stored_bytes",
@@ -367,10 +369,12 @@ impl Config {
         new.fills = old.fills;
         new.handshakes_per_client = old.handshakes_per_client;
         new.http2_streams_per_client = old.http2_streams_per_client;
+        new.memory_bodies_percent = old.memory_bodies_percent;
         new.memory_evict_percent = old.memory_evict_percent;
         new.memory_hysteresis_percent = old.memory_hysteresis_percent;
         new.memory_refuse_percent = old.memory_refuse_percent;
         new.memory_shed_percent = old.memory_shed_percent;
+        new.memory_slow_readers_percent = old.memory_slow_readers_percent;
         new.purge_globs = old.purge_globs;
         new.purge_rows = old.purge_rows;
         new.stored_bytes = old.stored_bytes;

@@ -46,7 +46,7 @@ pub struct Limits {
     pub handshakes_per_client: u32,
     /// New connections per second from one IPv4 address or IPv6 /64.
     pub accepts_per_client: u32,
-    /// Networks whose addresses have no cap of their own: balancers and load testers.
+    /// Networks whose addresses have no cap and no share of their own: balancers and load testers.
     pub exempt_networks: Vec<IpNet>,
     /// Requests on one connection; 0 means any number.
     pub connection_requests: u64,
@@ -140,7 +140,7 @@ pub struct Limits {
     pub origin_fields: usize,
     /// Interim responses before the final one.
     pub origin_interims: u32,
-    /// Requests under way to one origin at once.
+    /// Requests under way to one origin at once. One client network holds no more than are free.
     pub origin_connections: usize,
     /// Requests that may wait for one of those places.
     pub origin_queue: usize,
@@ -217,6 +217,11 @@ pub struct Limits {
     pub uncacheable_keys: u64,
     /// Codings that wait to be made.
     pub coding_jobs: usize,
+    /// Share of the budget that bodies may take in all: stored, arriving, and kept by slow readers. A
+    /// little more than the store alone, so that what usually arrives pushes nothing out.
+    pub memory_bodies_percent: u32,
+    /// Share that slow readers alone may keep: beyond, those who need longest are cut off.
+    pub memory_slow_readers_percent: u32,
     /// Share of the budget at which the store gives memory back.
     pub memory_evict_percent: u32,
     /// Share at which keep-alive ends and misses get 503.
@@ -345,6 +350,8 @@ impl Default for Limits {
             uncacheable_memory: Duration::from_secs(120),
             uncacheable_keys: 100_000,
             coding_jobs: 1_000,
+            memory_bodies_percent: 72,
+            memory_slow_readers_percent: 5,
             memory_evict_percent: 85,
             memory_shed_percent: 90,
             memory_refuse_percent: 95,

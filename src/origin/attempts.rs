@@ -28,7 +28,7 @@ use super::dice::Dice;
 use super::endpoint::Endpoint;
 use super::place::Place;
 use super::set::Origin;
-use super::transport::{Failure, Reached};
+use super::transport::{Attempt, Failure, Reached};
 use super::{Head, Manner, SendError};
 
 /// The attempts at one request.
@@ -140,12 +140,12 @@ impl<'a> Attempts<'a> {
             && !request.headers.contains_key(header::UPGRADE)
     }
 
-    /// Endpoint and place for a second attempt while the first one at `first` is under way. There
+    /// Endpoint and place for a second attempt while the `first` one is under way. There
     /// is none without a free place: a hedge waits in no queue, and takes nobody's turn.
-    pub(super) fn hedge(&mut self, first: &Endpoint) -> Option<(Arc<Endpoint>, Arc<Place>)> {
-        self.tried.push(first.id);
+    pub(super) fn hedge(&mut self, first: &Attempt<'_>) -> Option<(Arc<Endpoint>, Arc<Place>)> {
+        self.tried.push(first.endpoint.id);
         let endpoint = self.pick_other()?;
-        let place = Place::take_spare(self.origin)?;
+        let place = Place::take_spare(self.origin, first.request.hop)?;
         if !self.withdraw() {
             return None;
         }

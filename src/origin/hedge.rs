@@ -58,7 +58,7 @@ pub(super) async fn hedged(
     if let Some(outcome) = early {
         return noted(origin, outcome, began);
     }
-    let Some((endpoint, place)) = attempts.hedge(first.endpoint) else {
+    let Some((endpoint, place)) = attempts.hedge(first) else {
         return noted(origin, running.await, began);
     };
     // Interim responses of one attempt are enough; two may not agree.

@@ -3,13 +3,14 @@
 //!
 //! ```text
 //! origins.rs   all origins; background tasks        send.rs       place, attempts.rs, connection
-//! set.rs       one origin: endpoints; place.rs      roundtrip.rs  request out, final head in
-//! endpoint.rs  one address and what is known of it  upload.rs     the request as it goes, pieces.rs
-//! resolve.rs   names: dns.rs asks, kept.rs          download.rs   the answer's body, pace.rs
-//! services.rs  SRV records; address.rs              race.rs       happy eyeballs; proxy_header.rs
-//! probe.rs     active health, observe.rs passive    connect.rs    TCP and tls.rs;  pool.rs
-//! breaker.rs   whether the origin is asked at all   memory.rs     what is known of absent addresses
-//! choose.rs    which of them takes a request        transport.rs  one attempt: connection, exchange
+//! set.rs       one origin: endpoints                roundtrip.rs  request out, final head in
+//! place.rs     its places, shared out by turns.rs   upload.rs     the request as it goes, pieces.rs
+//! endpoint.rs  one address and what is known of it  download.rs   the answer's body, pace.rs
+//! resolve.rs   names: dns.rs asks, kept.rs          race.rs       happy eyeballs; proxy_header.rs
+//! services.rs  SRV records; address.rs              connect.rs    TCP and tls.rs;  pool.rs
+//! probe.rs     active health, observe.rs passive    memory.rs     what is known of absent addresses
+//! breaker.rs   whether the origin is asked at all   transport.rs  one attempt: connection, exchange
+//! choose.rs    which of them takes a request
 //! ```
 //!
 //! `http2/` has streams that share a connection. What endpoints are worth and which is chosen is
@@ -53,6 +54,7 @@ mod tests;
 mod tls;
 mod transport;
 mod tunnel;
+mod turns;
 mod upload;
 
 pub use error::SendError;

@@ -72,7 +72,7 @@ impl WorkerOrigins {
             true => body,
             false => begun(body).await.map_err(SendError::RequestBody)?,
         };
-        let place = Arc::new(Place::take(origin).await?);
+        let place = Arc::new(Place::take(origin, request.hop).await?);
         let mut attempts = Attempts::new(origin, self.origins.dice(), manner);
         // An answer that policy does not want stands until there is another one.
         let mut unwanted = None;

@@ -43,7 +43,7 @@ pub(super) struct Origin {
     /// Of addresses that are not in use.
     pub(super) memory: Lock<Memory>,
     changed: watch::Sender<()>,
-    pub(super) places: Places,
+    pub(super) places: Arc<Places>,
     pub(super) breaker: Breaker,
     pub(super) panic: AtomicBool,
     /// Of round robin, as `balance` reckons it.
@@ -100,7 +100,7 @@ impl Origin {
             },
             budget: Lock::new(RetryBudget::new(limits.retry_budget_percent)),
             latencies: Lock::default(),
-            places: Places::new(limits.origin_connections),
+            places: Places::new(&limits),
             breaker: Breaker::new(&limits),
             config,
             limits,

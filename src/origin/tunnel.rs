@@ -107,7 +107,7 @@ impl WorkerOrigins {
     ) -> Result<Upgraded, SendError> {
         let origin = asking.origin;
         origin.ready().await?;
-        let place = Arc::new(Place::take(origin).await?);
+        let place = Arc::new(Place::take(origin, asking.request.hop).await?);
         let mut attempts = Attempts::new(origin, self.origins.dice(), manner);
         loop {
             let endpoint = attempts.choose()?;

@@ -132,6 +132,8 @@ pub(super) fn read(mut table: Table<'_>, limits: &mut Limits) {
         uncacheable_memory: time(0..=DAY),
         uncacheable_keys: count(0..=100_000_000),
         coding_jobs: count(1..=1_000_000),
+        memory_bodies_percent: percent(20..=100),
+        memory_slow_readers_percent: percent(1..=50),
         memory_evict_percent: percent(10..=100),
         memory_shed_percent: percent(10..=100),
         memory_refuse_percent: percent(10..=100),

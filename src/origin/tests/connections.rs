@@ -1,6 +1,7 @@
 //! Connections: kept, checked, capped, aged; places and the queue before them; TLS.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::support::*;
 use crate::message::Body;
-use crate::origin::SendError;
+use crate::origin::{Hop, Outgoing, SendError};
 
 #[tokio::test]
 async fn a_connection_is_used_again_and_again() {
@@ -139,6 +140,45 @@ async fn places_are_capped_with_a_queue_before_them() {
     go.notify_one();
     assert_eq!(second.await.unwrap().unwrap(), "ok");
     assert_eq!(side.measured().in_flight.get(), 0);
+}
+
+#[tokio::test]
+async fn who_asks_for_what_hangs_leaves_places_to_others() {
+    let origin = Script::new(|_, mut stream| async move {
+        while let Some(head) = read_head(&mut stream).await {
+            if head.contains("/hangs") {
+                std::future::pending::<()>().await;
+            }
+            answer(&mut stream, "ok").await;
+        }
+    })
+    .await;
+    let side = Arc::new(tuned(&[origin.url()], |limits, _| {
+        limits.origin_connections = 8;
+        limits.origin_queue = 8;
+        limits.origin_queue_wait = Duration::from_millis(50);
+    }));
+    let hanging: Vec<_> = (0..8)
+        .map(|_| {
+            let side = Arc::clone(&side);
+            tokio::spawn(async move { side.send(from("192.0.2.1", "/hangs")).await })
+        })
+        .collect();
+    let refused = || hanging.iter().filter(|one| one.is_finished()).count();
+    until(|| refused() == 3).await;
+    assert_eq!(side.origins.status()[0].in_flight, 5, "the others are at the origin");
+    for other in ["192.0.2.2", "2001:db8::2", "127.0.0.1"] {
+        let answer = side.send(from(other, "/")).await.unwrap();
+        assert_eq!(collect(answer.body).await.unwrap(), b"ok", "{other}");
+    }
+    let outcome = side.send(from("192.0.2.1", "/")).await;
+    assert_eq!(outcome.unwrap_err(), SendError::ConnectionLimitReached, "has its share");
+}
+
+/// A request of the client at `address`.
+fn from(address: &str, target: &str) -> Outgoing {
+    let end = SocketAddr::new(address.parse().unwrap(), 1);
+    Outgoing { hop: Some(Hop { from: end, to: end }), ..get(target) }
 }
 
 #[tokio::test]

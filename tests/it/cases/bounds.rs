@@ -269,6 +269,12 @@ const BOUNDS: &[(&str, &str, &str)] = &[
         "it/lease/position one_client_cannot_have_the_origin_asked_as_often_as_it_likes",
     ),
     // The process.
+    ("memory_bodies_percent", "\"72%\"", "src/app/pressure bodies_get_back_what_they_gave_by_and_by"),
+    (
+        "memory_slow_readers_percent",
+        "\"5%\"",
+        "it/cases/overload who_takes_large_answers_slowly_cannot_keep_what_the_store_has_pushed_out",
+    ),
     ("memory_evict_percent", "\"85%\"", "it/cases/overload h04_"),
     ("memory_shed_percent", "\"90%\"", "it/cases/overload h04_"),
     ("memory_refuse_percent", "\"95%\"", "it/cases/overload h04_"),
