@@ -269,7 +269,11 @@ const BOUNDS: &[(&str, &str, &str)] = &[
         "it/lease/position one_client_cannot_have_the_origin_asked_as_often_as_it_likes",
     ),
     // The process.
-    ("memory_bodies_percent", "\"72%\"", "src/app/pressure bodies_get_back_what_they_gave_by_and_by"),
+    (
+        "memory_bodies_percent",
+        "\"72%\"",
+        "src/app/pressure bodies_get_back_what_they_gave_by_and_by",
+    ),
     (
         "memory_slow_readers_percent",
         "\"5%\"",
