@@ -6,7 +6,7 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use super::request::RequestFraming;
-use crate::message::{Fields, ResponseHead};
+use crate::message::{Added, Fields, ResponseHead};
 
 /// Last chunk and empty trailer section: the end of a chunked body.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -71,23 +71,25 @@ pub(super) fn encode_request_fields(
     }
 }
 
-/// Writes the head of the answer to a request of `version`; its fields are those at rest, if there
-/// are any, then those in the map. Fields of framing and connection among them are passed over. We
+/// Writes the head of the answer to a request of `version`; its fields are those at rest and what is
+/// added to them, if there are any, then those in the map. Fields of framing and connection among them are passed over. We
 /// always answer as HTTP/1.1 (RFC 9110 section 2.5).
 pub fn encode_response(
     version: Version,
     status: StatusCode,
-    (stored, headers): (Option<&Fields>, &HeaderMap),
+    (stored, headers): (Option<&(Fields, Added)>, &HeaderMap),
     framing: BodyFraming,
     keep_alive: bool,
     out: &mut BytesMut,
 ) {
     // A usual name at rest is a byte, and is written in some fifteen.
-    let stored_bytes = stored.map_or(0, |fields| fields.bytes() + fields.len() * 18);
+    let stored_bytes = stored
+        .map_or(0, |(fields, added)| fields.bytes() + fields.len() * 18 + added.as_bytes().len());
     out.reserve(160 + stored_bytes + headers.len() * 48);
     encode_status(status, out);
-    if let Some(stored) = stored {
+    if let Some((stored, added)) = stored {
         encode_stored(stored, out);
+        out.put_slice(added.as_bytes());
     }
     encode_fields(headers, out);
     match framing {

@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::tunnel::{Tunnel, Upgrade};
 use crate::clock::Now;
-use crate::message::{Body, Fields, Refusal, RequestHead, ResponseHead};
+use crate::message::{Added, Body, Fields, Refusal, RequestHead, ResponseHead};
 use crate::semantics::ToldBy;
 use crate::telemetry::Record;
 
@@ -178,8 +178,9 @@ impl Interims {
 pub struct Response {
     /// Status code, never 1xx but 101 with a tunnel.
     pub status: StatusCode,
-    /// Fields as they lie in the store, which come before `headers`; none of them is there, too.
-    pub stored: Option<Fields>,
+    /// Fields as they lie in the store, and those that are added to them; both come before `headers`,
+    /// and none of them is there, too.
+    pub stored: Option<(Fields, Added)>,
     /// End-to-end fields only: the door adds framing and connection fields of its own.
     pub headers: HeaderMap,
     /// Body; the door derives the framing from its size and sends none where the request or the
@@ -213,8 +214,11 @@ impl Response {
 
     /// All fields in one map, for whoever changes them or needs them so.
     pub fn join_fields(&mut self) {
-        let Some(stored) = self.stored.take() else { return };
+        let Some((stored, added)) = self.stored.take() else { return };
         let own = std::mem::replace(&mut self.headers, stored.map());
+        for (name, value) in added.fields() {
+            self.headers.append(name, value);
+        }
         for (name, value) in &own {
             self.headers.append(name.clone(), value.clone());
         }

@@ -3,11 +3,13 @@
 //!
 //! Every HTTP version ends in these types; nothing above the doors knows which one it was.
 
+mod added;
 mod body;
 mod fields;
 mod head;
 mod refusal;
 
+pub use added::Added;
 pub use body::{Blocks, Body, BodyError};
 pub use fields::Fields;
 pub use head::{RequestHead, ResponseHead, Scheme};

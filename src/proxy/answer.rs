@@ -3,24 +3,27 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use http::header::{HeaderName, HeaderValue, VIA};
+use http::header::{AGE, HeaderName, HeaderValue, VIA};
 use http::{HeaderMap, Method, StatusCode};
 
 use super::body::Chain;
-use super::fields::{X_REQUEST_ID, add_cache_status, add_date};
+use super::fields::{CACHE_STATUS, X_REQUEST_ID, add_cache_status, add_date};
 use super::segments::Reading;
 use super::{Ask, Worker};
 use crate::clock::{self, Now};
 use crate::listener::Response;
-use crate::message::Body;
+use crate::message::{Added, Body};
 use crate::origin::{Answer, Framing};
 use crate::semantics::{
-    CacheStatus, Forward, Outcome, Part, Shape, TAG_FIELDS, Trust, add_vary, shape, shape_plain,
+    CacheStatus, Forward, Outcome, Part, Shape, TAG_FIELDS, Trust, add_vary, asks_plainly, shape,
 };
 use crate::store::{Fill, FillHead, Stored, StoredBody};
 use crate::telemetry::Record;
 
 const ATOLL_CACHE_CONTROL: HeaderName = HeaderName::from_static("atoll-cache-control");
+
+/// Usual size of what is added to a plain hit.
+const ADDED_BYTES: usize = 160;
 
 impl Worker {
     /// Answers from the store.
@@ -71,13 +74,10 @@ impl Worker {
         if offer.is_none()
             && head.is_plain
             && ask.policy.rules.is_none()
-            && let (Some(shape), None) =
-                (shape_plain(&ask.request, &head.terms, now), stored.body().segments())
+            && asks_plainly(&ask.request)
+            && stored.body().segments().is_none()
         {
-            let body = stored.whole();
-            let mut response = self.finish(ask, shape, body, &status, outcome, now, record);
-            response.stored = Some(head.fields.clone());
-            return response;
+            return self.finish_plain(ask, stored, &status, outcome, now, record);
         }
         let coded = offer.as_deref();
         let copy = coded.and_then(|offer| offer.body.as_ref());
@@ -182,6 +182,32 @@ impl Worker {
         headers
     }
 
+    /// All of what is stored, with its fields as they are and ours behind them: what [`Worker::finish`]
+    /// makes of the same, but for the map.
+    fn finish_plain(
+        &self,
+        ask: &Ask,
+        stored: &Arc<Stored>,
+        status: &CacheStatus,
+        outcome: Outcome,
+        now: Now,
+        mut record: Box<Record>,
+    ) -> Response {
+        let status = note(&mut record, StatusCode::OK, status, outcome, ask, now);
+        let head = stored.head();
+        let key = ask.request.asks.key.then(|| ask.readable_key());
+        let mut added = Added::with_capacity(ADDED_BYTES);
+        let age = head.terms.age(now).as_secs();
+        added.add(&AGE, |out| out.push_str(itoa::Buffer::new().format(age)));
+        added.add(&VIA, |out| out.push_str(self.edge.via.to_str().unwrap_or_default()));
+        added.add(&CACHE_STATUS, |out| status.write(key.as_deref(), out));
+        added.add(&X_REQUEST_ID, |out| out.push_str(ask.id.as_str()));
+        let mut response = Response::new(StatusCode::OK, stored.whole());
+        response.stored = Some((head.fields.clone(), added));
+        response.record = Some(record);
+        response
+    }
+
     #[expect(clippy::too_many_arguments, reason = "each is one independent part of an answer")]
     pub(super) fn finish(
         &self,
@@ -193,18 +219,11 @@ impl Worker {
         now: Now,
         mut record: Box<Record>,
     ) -> Response {
-        record.status = shape.status.as_u16();
-        record.outcome = outcome;
-        record.forward = status.forward;
-        record.ttl = status.ttl;
-        record.stored = status.stored;
-        let status = &with_trust(*status, ask.moment.trust);
-        record.detail = status.detail;
-        record.first_byte = Some(now.since(record.started));
+        let status = note(&mut record, shape.status, status, outcome, ask, now);
         let mut headers = shape.headers;
         headers.append(VIA, self.edge.via.clone());
         let key = ask.request.asks.key.then(|| ask.readable_key());
-        add_cache_status(&mut headers, status, key.as_deref());
+        add_cache_status(&mut headers, &status, key.as_deref());
         if let Ok(id) = HeaderValue::from_str(ask.id.as_str()) {
             headers.insert(X_REQUEST_ID, id);
         }
@@ -221,6 +240,26 @@ impl Worker {
             tunnel: None,
         }
     }
+}
+
+/// Notes what the answer is; gives what is said of it.
+fn note(
+    record: &mut Record,
+    status: StatusCode,
+    cache: &CacheStatus,
+    outcome: Outcome,
+    ask: &Ask,
+    now: Now,
+) -> CacheStatus {
+    record.status = status.as_u16();
+    record.outcome = outcome;
+    record.forward = cache.forward;
+    record.ttl = cache.ttl;
+    record.stored = cache.stored;
+    let told = with_trust(*cache, ask.moment.trust);
+    record.detail = told.detail;
+    record.first_byte = Some(now.since(record.started));
+    told
 }
 
 /// Says where memory was not trusted, or was all the same, unless something else is to be said.

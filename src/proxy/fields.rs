@@ -8,7 +8,7 @@ use crate::semantics::CacheStatus;
 /// Identifier of a request, sent on and returned.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// Adds our member at the end of `Cache-Status`, behind those of caches nearer to the origin.
 pub(super) fn add_cache_status(headers: &mut HeaderMap, status: &CacheStatus, key: Option<&str>) {

@@ -1,7 +1,6 @@
 //! How the cache handled a request, in the words of RFC 9211: one value from which the
 //! `Cache-Status` field, the access log and the metric label come.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 /// Why a request went forward to the origin (RFC 9211 section 2.2).
@@ -132,6 +131,12 @@ impl CacheStatus {
     #[must_use]
     pub fn value(&self, key: Option<&str>) -> String {
         let mut out = String::with_capacity(48);
+        self.write(key, &mut out);
+        out
+    }
+
+    /// Appends the same.
+    pub fn write(&self, key: Option<&str>, out: &mut String) {
         out.push_str("atoll");
         if self.hit {
             out.push_str("; hit");
@@ -141,10 +146,12 @@ impl CacheStatus {
             out.push_str(why.as_str());
         }
         if let Some(status) = self.forward_status {
-            let _ = write!(out, "; fwd-status={status}");
+            out.push_str("; fwd-status=");
+            out.push_str(itoa::Buffer::new().format(status));
         }
         if let Some(ttl) = self.ttl {
-            let _ = write!(out, "; ttl={ttl}");
+            out.push_str("; ttl=");
+            out.push_str(itoa::Buffer::new().format(ttl));
         }
         if self.stored {
             out.push_str("; stored");
@@ -154,13 +161,12 @@ impl CacheStatus {
         }
         if let Some(key) = key {
             out.push_str("; key=");
-            sfv_string(key, &mut out);
+            sfv_string(key, out);
         }
         if let Some(detail) = self.detail {
             out.push_str("; detail=");
             out.push_str(detail);
         }
-        out
     }
 }
 

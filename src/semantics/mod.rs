@@ -80,7 +80,7 @@ pub use segment::{
     continuation, make_whole, opening, precondition,
 };
 pub use selecting::{readable, selecting_values};
-pub use shape::{Part, Shape, is_plain, shape, shape_plain, stored_fields};
+pub use shape::{Part, Shape, asks_plainly, is_plain, shape, stored_fields};
 pub use status_lifetime::StatusLifetimes;
 pub use storable::{NotStored, storable, strip_set_cookie};
 pub use tags::{TAG_FIELDS, TagLimits, first_tags, invalidated_groups, tags};

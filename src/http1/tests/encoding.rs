@@ -5,6 +5,7 @@ use http::{Method, StatusCode, Version};
 
 use super::super::*;
 use super::requests::{accepted, post};
+use crate::message::{Added, Fields};
 
 #[test]
 fn what_means_one_connection_goes_no_further() {
@@ -97,16 +98,19 @@ fn fields_at_rest_are_written_like_others_and_before_them() {
         ("http2-settings", "a"),
         ("etag", ""),
     ]);
-    let own = map(&[("age", "5"), ("upgrade", "x")]);
+    let own = map(&[("x-more", "6"), ("upgrade", "x")]);
+    let mut added = Added::default();
+    added.add(&http::header::AGE, |out| out.push('5'));
     let mut both = stored.clone();
+    both.extend(added.fields());
     both.extend(own.clone());
-    let write = |fields: (Option<&crate::message::Fields>, &http::HeaderMap)| {
+    let write = |fields: (Option<&(Fields, Added)>, &http::HeaderMap)| {
         let mut out = BytesMut::new();
         let length = BodyFraming::Length(3);
         encode_response(Version::HTTP_11, StatusCode::OK, fields, length, true, &mut out);
         out
     };
-    let stored = crate::message::Fields::of(&stored);
+    let stored = (Fields::of(&stored), added);
     assert_eq!(write((Some(&stored), &own)), write((None, &both)));
     assert!(
         write((Some(&stored), &own)).starts_with(b"HTTP/1.1 200 OK\r\ndate: today\r\nx-own: 1\r\n")

@@ -49,10 +49,7 @@ impl Output {
 
     /// Adds a piece of a body, not empty.
     pub(super) fn push(&mut self, piece: Bytes) {
-        if self.data.is_empty()
-            && !self.head.is_empty()
-            && self.head.len() + piece.len() <= KEPT
-        {
+        if self.data.is_empty() && !self.head.is_empty() && self.head.len() + piece.len() <= KEPT {
             self.copied += piece.len();
             self.head.extend_from_slice(&piece);
             return;

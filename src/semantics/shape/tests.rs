@@ -282,17 +282,10 @@ mod plain {
         let status = StatusCode::from_u16(status).unwrap();
         let now = Now::at(ARRIVAL + seconds);
         let stored = stored_fields(&fields(stored), &policy);
-        let short = if is_plain(status, &stored, &terms) {
-            shape_plain(&request, &terms, now)
-        } else {
-            None
-        };
-        let short = short.map(|mut short| {
-            let own = std::mem::replace(&mut short.headers, stored.clone());
-            for (name, value) in &own {
-                short.headers.append(name.clone(), value.clone());
-            }
-            short
+        let short = (is_plain(status, &stored, &terms) && asks_plainly(&request)).then(|| {
+            let mut headers = stored.clone();
+            headers.append(header::AGE, HeaderValue::from(terms.age(now).as_secs()));
+            Shape { status, headers, part: Part::Whole, head_length: None }
         });
         (short, shape(&request, status, stored, Some(10), Some(&terms), &policy, now))
     }
