@@ -64,7 +64,7 @@ pub(super) struct Share {
 
 impl Share {
     pub(super) fn new(limits: &Limits) -> Self {
-        let most = limits.memory_bodies_percent.min(limits.memory_evict_percent).into();
+        let most = limits.memory_bodies_percent.into();
         Self { percent: most, most, moved: Duration::ZERO }
     }
 

@@ -81,10 +81,10 @@ impl Worker {
 }
 
 /// An answer of ours as gRPC says it; one of the origin stays as it is.
-pub(super) fn in_its_words(mut response: Response) -> Response {
-    let Some(record) = &mut response.record else { return response };
+pub(super) fn in_its_words(response: &mut Response) {
+    let Some(record) = &mut response.record else { return };
     if record.outcome != Outcome::Refused {
-        return response;
+        return;
     }
     let status = response.status;
     let word = record.origin_error.or(record.refusal.map(Refusal::label)).unwrap_or_default();
@@ -102,7 +102,6 @@ pub(super) fn in_its_words(mut response: Response) -> Response {
     if let Ok(message) = HeaderValue::try_from(message) {
         response.headers.insert(GRPC_MESSAGE, message);
     }
-    response
 }
 
 /// The code of gRPC for an answer of ours.

@@ -1,13 +1,16 @@
 //! The way of a request on one screen.
 //!
-//! What asks an origin, or goes another way than a plain hit, is boxed: the future of a request is copied
-//! to the heap with room for its largest part, and a hit should not pay for what it never does.
+//! What memory answers is answered at once; all else is a future of its own, on the heap. So the future of a
+//! request is small, for it is copied where it is made, and a hit does not pay for what it never does.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use super::explain::ATOLL_EXPLAIN;
 use super::fill::{Looks, Step};
 use super::rules::Asker;
+use super::trust::Moment;
 use super::tunnel::granted;
 use super::{Ask, Edge, Worker, grpc};
 use crate::clock::{self, Now};
@@ -26,6 +29,45 @@ const LOOKS: usize = 3;
 
 /// Answers one request.
 pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
+    begin(worker, incoming).wait().await
+}
+
+/// What comes of a step: an answer, or what has to be waited for.
+enum Next<'a> {
+    Answer(Response),
+    Later(Pin<Box<dyn Future<Output = Response> + Send + 'a>>),
+}
+
+impl<'a> Next<'a> {
+    fn later(later: impl Future<Output = Response> + Send + 'a) -> Self {
+        Self::Later(Box::pin(later))
+    }
+
+    /// The same with a change to the answer.
+    fn with(self, change: impl FnOnce(&mut Response) + Send + 'a) -> Self {
+        match self {
+            Self::Answer(mut response) => {
+                change(&mut response);
+                Self::Answer(response)
+            }
+            Self::Later(later) => Self::later(async move {
+                let mut response = later.await;
+                change(&mut response);
+                response
+            }),
+        }
+    }
+
+    async fn wait(self) -> Response {
+        match self {
+            Self::Answer(response) => response,
+            Self::Later(later) => later.await,
+        }
+    }
+}
+
+/// Reads what is asked, of whom, and by whom; lets in or not.
+fn begin(worker: &Arc<Worker>, incoming: Request) -> Next<'_> {
     let Request { mut head, body, mut client, interim, arrived, upgrade } = incoming;
     let believed = worker.edge.believed(&client, &mut head);
     let id = worker.ids.choose(head.headers.get("x-request-id"));
@@ -43,43 +85,44 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
             record.client = known.address;
             (client, hops) = (known, Some(way));
         }
-        Err(refusal) => return worker.refusal(refusal, record, arrived),
+        Err(refusal) => return Next::Answer(worker.refusal(refusal, record, arrived)),
     }
     let request = match normalise(head) {
         Ok(request) => request,
-        Err(refusal) => return worker.refusal(refusal, record, arrived),
+        Err(refusal) => return Next::Answer(worker.refusal(refusal, record, arrived)),
     };
     let Some(site) = worker.edge.routes.site(&request.host) else {
-        return worker.refusal(Refusal::UnknownHost, record, arrived);
+        return Next::Answer(worker.refusal(Refusal::UnknownHost, record, arrived));
     };
     record.site = Some(site);
     // A connection opened for one site's name must not ask for another's content (421).
     if let Some(name) = client.tls.as_ref().and_then(|tls| tls.server_name.as_deref())
         && worker.edge.routes.site(name).is_some_and(|named| named != site)
     {
-        return worker.refusal(Refusal::UnknownHost, record, arrived);
+        return Next::Answer(worker.refusal(Refusal::UnknownHost, record, arrived));
     }
     let policy = Arc::clone(worker.edge.routes.policy(site, &request.path));
     // Before all else that a method may mean: its token must not get to an origin.
     if worker.edge.purges_by(&request.method) {
-        return Box::pin(worker.purge(&request, site, &client, body, record, arrived)).await;
+        return Next::later(async move {
+            worker.purge(&request, site, &client, body, record, arrived).await
+        });
     }
     record = match worker.let_in_as_read(site, &policy, &request, &client, record, arrived) {
         Ok(record) => record,
-        Err(response) => return *response,
+        Err(response) => return Next::Answer(*response),
     };
     let ask = Routed { request, site, policy, client, hops, interim, id, upgrade };
     let Some(rules) = ask.policy.rules.clone() else {
-        return routed(worker, ask, body, arrived, record).await;
+        return routed(worker, ask, body, arrived, record);
     };
     let asker = Asker::of(&ask.request);
     let admitted = worker.admit(&rules, &ask.request, &ask.client, record, arrived);
-    let mut response = match admitted {
-        Ok(record) => routed(worker, ask, body, arrived, record).await,
-        Err(response) => *response,
+    let next = match admitted {
+        Ok(record) => routed(worker, ask, body, arrived, record),
+        Err(response) => Next::Answer(*response),
     };
-    asker.dress(&rules, &mut response);
-    response
+    next.with(move |response| asker.dress(&rules, response))
 }
 
 /// A request that is let in, before it has its key.
@@ -95,159 +138,212 @@ struct Routed {
 }
 
 /// Answers a request that found its site and its rule, and is let in.
-async fn routed(
+fn routed(
     worker: &Arc<Worker>,
-    ask: Routed,
+    mut ask: Routed,
     body: Body,
     arrived: Now,
     record: Box<Record>,
-) -> Response {
-    let Routed { mut request, site, policy, client, hops, interim, id, upgrade } = ask;
+) -> Next<'_> {
+    let Routed { request, policy, .. } = &ask;
     if !policy.forwards(&request.method) {
-        return worker.method_not_allowed(&policy, record, arrived);
+        return Next::Answer(worker.method_not_allowed(policy, record, arrived));
     }
     if body.exact_size().is_some_and(|size| size > policy.body_bytes) {
-        return worker.refusal(Refusal::BodyTooLarge, record, arrived);
+        return Next::Answer(worker.refusal(Refusal::BodyTooLarge, record, arrived));
     }
     if worker.edge.loops(&request.headers) {
-        return worker.loop_detected(record, arrived);
+        return Next::Answer(worker.loop_detected(record, arrived));
     }
     if request.path == "*" {
-        return worker.options(&policy, record, arrived);
+        return Next::Answer(worker.options(policy, record, arrived));
     }
-    let upgrade = match granted(upgrade, &policy) {
-        Ok(upgrade) => upgrade,
-        Err(refusal) => return worker.refusal(refusal, record, arrived),
-    };
+    match granted(ask.upgrade.take(), &ask.policy) {
+        Ok(upgrade) => ask.upgrade = upgrade,
+        Err(refusal) => return Next::Answer(worker.refusal(refusal, record, arrived)),
+    }
+    let Routed { request, policy, .. } = &ask;
+    if request.asks.positions.is_empty() {
+        let moment = worker.edge.moment(policy, arrived);
+        return judged(worker, ask, moment, body, arrived, record);
+    }
+    Next::later(async move {
+        let Routed { request, policy, client, .. } = &ask;
+        match worker.moment_named(request, policy, client, arrived).await {
+            Ok(moment) => judged(worker, ask, moment, body, arrived, record).wait().await,
+            Err(wait) => worker.too_many_positions(wait, record, arrived),
+        }
+    })
+}
+
+/// Answers a request of which it is known how far memory may answer it.
+fn judged(
+    worker: &Arc<Worker>,
+    ask: Routed,
+    moment: Moment,
+    body: Body,
+    arrived: Now,
+    record: Box<Record>,
+) -> Next<'_> {
+    let Routed { mut request, site, policy, client, hops, interim, id, upgrade } = ask;
     let name = worker.edge.config.sites.get(site).map_or("", |site| &*site.name);
     apply_key_policy(&mut request, &policy);
     let key = CacheKey::of(worker.edge.store.secret(), name, &request, &policy);
     let token = request.asks.explain.take();
-    let moment = match request.asks.positions.is_empty() {
-        true => worker.edge.moment(&policy, arrived),
-        false => match Box::pin(worker.moment_named(&request, &policy, &client, arrived)).await {
-            Ok(moment) => moment,
-            Err(wait) => return worker.too_many_positions(wait, record, arrived),
-        },
-    };
     let ask = Arc::new(Ask { request, site, policy, key, client, hops, interim, id, moment });
     // Told before it is done: what is done changes what there is to tell.
     let told = token.and_then(|token| {
         worker.edge.explain_to(&token, &ask, !matches!(body, Body::Empty), arrived)
     });
     let grpc = ask.is_grpc();
-    let mut response = match upgrade {
-        Some(upgrade) => Box::pin(worker.tunnel(&ask, *upgrade, record)).await,
-        None => answer(worker, ask, body, arrived, record).await,
+    let next = match upgrade {
+        Some(upgrade) => Next::later(async move { worker.tunnel(&ask, *upgrade, record).await }),
+        None => answer(worker, ask, body, arrived, record),
     };
-    if grpc {
-        response = grpc::in_its_words(response);
+    if !grpc && told.is_none() {
+        return next;
     }
-    if let Some(told) = told {
-        response.join_fields();
-        response.headers.insert(ATOLL_EXPLAIN, told);
-    }
-    response
+    next.with(move |response| {
+        if grpc {
+            grpc::in_its_words(response);
+        }
+        if let Some(told) = told {
+            response.join_fields();
+            response.headers.insert(ATOLL_EXPLAIN, told);
+        }
+    })
 }
 
 /// Answers a request that is routed: passes it on, or looks what is stored.
-async fn answer(
+fn answer(
     worker: &Arc<Worker>,
     ask: Arc<Ask>,
     body: Body,
     arrived: Now,
     record: Box<Record>,
-) -> Response {
+) -> Next<'_> {
     if ask.is_grpc() {
-        return Box::pin(worker.call(&ask, body, record)).await;
+        return Next::later(async move { worker.call(&ask, body, record).await });
     }
+    let pass = |ask: Arc<Ask>, why, body, record| {
+        let status = CacheStatus::forward(why);
+        Next::later(async move { worker.pass(&ask, body, status, record).await })
+    };
+    let allowed = lookup_allowed(&ask.request, &ask.policy);
     // A body that belongs to no answer of ours must not be mistaken for the next request.
     if !matches!(body, Body::Empty) {
-        let why = lookup_allowed(&ask.request, &ask.policy).err().unwrap_or(Forward::Bypass);
-        return Box::pin(worker.pass(&ask, body, CacheStatus::forward(why), record)).await;
+        return pass(ask, allowed.err().unwrap_or(Forward::Bypass), body, record);
     }
-    if let Err(why) = lookup_allowed(&ask.request, &ask.policy) {
+    if let Err(why) = allowed {
         if ask.request.forbids_forwarding() {
-            return worker.only_if_cached(record, arrived);
+            return Next::Answer(worker.only_if_cached(record, arrived));
         }
-        return Box::pin(worker.pass(&ask, body, CacheStatus::forward(why), record)).await;
+        return pass(ask, why, body, record);
     }
-    worker.answer(&ask, arrived, record).await
+    worker.edge.count_trust(&ask);
+    match worker.look(&ask, arrived, record) {
+        Looked::Answer(response) => Next::Answer(response),
+        Looked::Else(found) => {
+            Next::later(async move { worker.answer_else(&ask, *found, arrived).await })
+        }
+    }
+}
+
+/// What a look into the store came to.
+enum Looked {
+    Answer(Response),
+    Else(Box<Found>),
+}
+
+/// What was found where that alone is no answer.
+struct Found {
+    stored: Option<Arc<Stored>>,
+    decision: Decision,
+    /// Of the look.
+    epoch: u64,
+    record: Box<Record>,
 }
 
 impl Worker {
-    /// Answers from the store, by a fill, or by passing on.
-    async fn answer(
-        self: &Arc<Self>,
-        ask: &Arc<Ask>,
-        arrived: Now,
-        mut record: Box<Record>,
-    ) -> Response {
-        let mut now = arrived;
-        self.edge.count_trust(ask);
-        let mut looks = Looks::default();
-        for _ in 0..LOOKS {
-            // In this order: the clock and the lease (both when the request had come), the epoch,
-            // the store and the rows.
-            let epoch = self.edge.purges.epoch();
-            let lookup =
-                self.edge.store.lookup(&ask.key, &ask.request.headers, &self.edge.purges, epoch);
-            let exact = self.decide(ask, lookup, now);
-            let (found, mut decision) = self.or_elsewhere(ask, exact, epoch, now);
-            if let Decision::Pass(_) | Decision::Fill(_) | Decision::OnlyIfCached = decision {
-                match self.answer_partly(ask, found.as_deref(), epoch, now, record) {
-                    Ok(response) => return response,
-                    Err((back, better)) => {
-                        record = back;
-                        if let (Decision::Pass(why), Some(better)) = (&mut decision, better) {
-                            *why = better;
-                        }
+    /// Looks once into the store, and answers from it where it can.
+    fn look(self: &Arc<Self>, ask: &Arc<Ask>, now: Now, mut record: Box<Record>) -> Looked {
+        // In this order: the clock and the lease (both when the request had come), the epoch,
+        // the store and the rows.
+        let epoch = self.edge.purges.epoch();
+        let lookup =
+            self.edge.store.lookup(&ask.key, &ask.request.headers, &self.edge.purges, epoch);
+        let exact = self.decide(ask, lookup, now);
+        let (stored, mut decision) = self.or_elsewhere(ask, exact, epoch, now);
+        if let Decision::Pass(_) | Decision::Fill(_) | Decision::OnlyIfCached = decision {
+            match self.answer_partly(ask, stored.as_deref(), epoch, now, record) {
+                Ok(response) => return Looked::Answer(response),
+                Err((back, better)) => {
+                    record = back;
+                    if let (Decision::Pass(why), Some(better)) = (&mut decision, better) {
+                        *why = better;
                     }
                 }
             }
-            let step = match (decision, found) {
-                (Decision::Hit { refresh_early }, Some(stored)) => {
-                    if refresh_early {
-                        self.refresh(ask, &stored, epoch);
-                    }
-                    match stored.body().segments() {
-                        None => return self.answer_stored(ask, &stored, Outcome::Hit, now, record),
-                        Some(_) => {
-                            Box::pin(self.hit_in_segments(ask, &stored, Outcome::Hit, record)).await
-                        }
-                    }
+        }
+        let (outcome, refresh) = match decision {
+            Decision::Hit { refresh_early } => (Outcome::Hit, refresh_early),
+            Decision::HitStale => (Outcome::Stale, true),
+            Decision::OnlyIfCached => return Looked::Answer(self.only_if_cached(record, now)),
+            Decision::Pass(_) | Decision::Revalidate(_) | Decision::Fill(_) => {
+                return Looked::Else(Box::new(Found { stored, decision, epoch, record }));
+            }
+        };
+        if let Some(found) = &stored {
+            if refresh {
+                self.refresh(ask, found, epoch);
+            }
+            if found.body().segments().is_none() {
+                return Looked::Answer(self.answer_stored(ask, found, outcome, now, record));
+            }
+        }
+        Looked::Else(Box::new(Found { stored, decision, epoch, record }))
+    }
+
+    /// Answers by segments, by a fill, or by passing on, after the first look.
+    async fn answer_else(self: &Arc<Self>, ask: &Arc<Ask>, first: Found, arrived: Now) -> Response {
+        let (mut found, mut now) = (first, arrived);
+        let mut looks = Looks::default();
+        let mut left = LOOKS;
+        loop {
+            let Found { stored, decision, epoch, record } = found;
+            let step = match (decision, stored) {
+                (Decision::Hit { .. }, Some(stored)) => {
+                    self.hit_in_segments(ask, &stored, Outcome::Hit, record).await
                 }
                 (Decision::HitStale, Some(stored)) => {
-                    self.refresh(ask, &stored, epoch);
-                    match stored.body().segments() {
-                        None => {
-                            return self.answer_stored(ask, &stored, Outcome::Stale, now, record);
-                        }
-                        Some(_) => {
-                            Box::pin(self.hit_in_segments(ask, &stored, Outcome::Stale, record))
-                                .await
-                        }
-                    }
+                    self.hit_in_segments(ask, &stored, Outcome::Stale, record).await
                 }
                 (Decision::OnlyIfCached, _) => return self.only_if_cached(record, now),
                 (Decision::Pass(why), stale) => {
-                    return Box::pin(self.alone(ask, stale, CacheStatus::forward(why), record))
-                        .await;
+                    return self.alone(ask, stale, CacheStatus::forward(why), record).await;
                 }
-                (Decision::Revalidate(why) | Decision::Fill(why), found) => {
-                    Box::pin(self.fill(ask, why, found, epoch, &mut looks, record)).await
+                (Decision::Revalidate(why) | Decision::Fill(why), stored) => {
+                    self.fill(ask, why, stored, epoch, &mut looks, record).await
                 }
                 (Decision::Hit { .. } | Decision::HitStale, None) => {
-                    Box::pin(self.fill(ask, Forward::Miss, None, epoch, &mut looks, record)).await
+                    self.fill(ask, Forward::Miss, None, epoch, &mut looks, record).await
                 }
             };
-            match step {
+            let back = match step {
                 Step::Answer(response) => return response,
-                Step::Again(back) => record = back,
+                Step::Again(back) => back,
+            };
+            left -= 1;
+            if left == 0 {
+                let status = CacheStatus::forward(Forward::Miss);
+                return self.pass(ask, Body::Empty, status, back).await;
             }
             now = clock::now();
+            found = match self.look(ask, now, back) {
+                Looked::Answer(response) => return response,
+                Looked::Else(next) => *next,
+            };
         }
-        Box::pin(self.pass(ask, Body::Empty, CacheStatus::forward(Forward::Miss), record)).await
     }
 
     pub(super) fn decide(
