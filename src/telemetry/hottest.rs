@@ -29,6 +29,8 @@ const LATELY: Duration = Duration::from_secs(60);
 const FADE: Duration = Duration::from_secs(1);
 /// URLs, and tags, that are kept by name.
 const KEPT: usize = 200;
+/// Newcomers beyond that, until the lightest of all go: one by one each would cost a sorting.
+const NEWCOMERS: usize = 50;
 /// Longest URL that is kept, in bytes.
 const URL_BYTES: usize = 1024;
 /// Rows and cells of a sketch.
@@ -314,7 +316,7 @@ struct Sketch {
 impl Sketch {
     fn new(by: Weight) -> Self {
         let rows = std::array::from_fn(|_| vec![0.0; CELLS].into_boxed_slice());
-        Self { by, rows, kept: HashMap::with_capacity(KEPT + 1), least: 0.0 }
+        Self { by, rows, kept: HashMap::with_capacity(KEPT + NEWCOMERS), least: 0.0 }
     }
 
     fn note(&mut self, hash: u64, load: Load, named: impl Fn() -> Hot) {
@@ -349,20 +351,19 @@ impl Sketch {
         least
     }
 
-    /// Lets the lightest go where there are too many.
+    /// Lets the lightest go where there are too many newcomers.
     fn shrink(&mut self) {
-        if self.kept.len() <= KEPT {
+        if self.kept.len() < KEPT + NEWCOMERS {
             return;
         }
         let weight = |hot: &Hot| hot.load.weight(self.by);
         let mut rows: Vec<(u64, f64)> =
             self.kept.iter().map(|(hash, hot)| (*hash, weight(hot))).collect();
-        rows.sort_by(|a, b| a.1.total_cmp(&b.1));
-        let mut rows = rows.into_iter();
-        if let Some((hash, _)) = rows.next() {
+        rows.sort_by(|a, b| b.1.total_cmp(&a.1));
+        for (hash, _) in rows.drain(KEPT..) {
             self.kept.remove(&hash);
         }
-        self.least = rows.next().map_or(0.0, |(_, weight)| weight);
+        self.least = rows.last().map_or(0.0, |(_, weight)| *weight);
     }
 
     fn fade(&mut self, left: f64) {
