@@ -140,8 +140,10 @@ pub struct Limits {
     pub origin_fields: usize,
     /// Interim responses before the final one.
     pub origin_interims: u32,
-    /// Requests under way to one origin at once. One client network holds no more than are free.
+    /// Requests under way to one origin at once.
     pub origin_connections: usize,
+    /// Share of those that one client network alone may have, and of the queue; less where many ask.
+    pub origin_client_percent: u32,
     /// Requests that may wait for one of those places.
     pub origin_queue: usize,
     /// Time that a request may wait for a place.
@@ -313,6 +315,7 @@ impl Default for Limits {
             origin_fields: 100,
             origin_interims: 8,
             origin_connections: 256,
+            origin_client_percent: 20,
             origin_queue: 512,
             origin_queue_wait: Duration::from_secs(1),
             origin_idle: Duration::from_secs(30),

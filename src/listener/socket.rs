@@ -4,16 +4,21 @@
 //! from a fast one, and to keep memory small. But with a small hold every few kilobytes of a large
 //! body cost a wake-up. So the hold is small at first and grows once the client has shown that it
 //! takes a megabyte a second; it shrinks again when the client keeps us waiting.
+//!
+//! HTTP/2 sends large bodies in frames of 16 KiB, each a write of its own beneath TLS. Who takes them fast
+//! gets them in bursts: a large write tells the kernel that more follows, so that it makes packets of up
+//! to 64 KiB of several, and what it holds back for that is pushed out by the flush at the end.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::clock;
@@ -24,6 +29,8 @@ const SMALL_HOLD: u32 = 32 * 1024;
 const LARGE_HOLD: u32 = 256 * 1024;
 /// A client that takes `LARGE_HOLD` bytes within this time is fast.
 const FAST: Duration = Duration::from_millis(250);
+/// Bytes from which on a write is part of a burst: most of a full frame.
+const LARGE_WRITE: usize = 12 * 1024;
 /// A client that keeps us waiting this long is not.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -32,16 +39,28 @@ const SLOW: Duration = Duration::from_secs(1);
 /// TLS takes up to 64 KiB more than it has written. Whoever judges a client by what TLS took
 /// sees no progress while those trickle out.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Taken(Arc<AtomicU64>);
+pub(super) struct Taken(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    bytes: AtomicU64,
+    bursts: AtomicBool,
+}
 
 impl Taken {
     /// Counts `bytes` more.
     pub(super) fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.0.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// From now on whoever writes flushes when nothing more follows, and only then; so large writes may be
+    /// held back until then.
+    pub(super) fn in_bursts(&self) {
+        self.0.bursts.store(true, Ordering::Relaxed);
     }
 }
 
@@ -78,13 +97,23 @@ pub(super) struct Socket {
     since: Duration,
     /// When a write had to wait, on the boot clock.
     waiting: Option<Duration>,
+    /// Whether the kernel holds back something of a burst.
+    held: bool,
 }
 
 impl Socket {
     pub(super) fn new(stream: TcpStream) -> Self {
         hold(&stream, SMALL_HOLD);
         let taken = Taken::default();
-        Self { stream, taken, fast: false, moved: 0, since: clock::now().boot, waiting: None }
+        Self {
+            stream,
+            taken,
+            fast: false,
+            moved: 0,
+            since: clock::now().boot,
+            waiting: None,
+            held: false,
+        }
     }
 
     /// What the kernel takes from now on is counted here.
@@ -98,7 +127,51 @@ impl Socket {
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
-    fn wrote(&mut self, outcome: &Poll<io::Result<usize>>) {
+    /// Whether to tell the kernel that more follows.
+    fn is_burst(&self, parts: &[IoSlice<'_>]) -> bool {
+        self.fast
+            && self.taken.0.bursts.load(Ordering::Relaxed)
+            && parts.iter().map(|part| part.len()).sum::<usize>() >= LARGE_WRITE
+    }
+
+    fn poll_burst(
+        &mut self,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = loop {
+            match self.stream.poll_write_ready(context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Pending => break Poll::Pending,
+            }
+            let sent = self.stream.try_io(Interest::WRITABLE, || {
+                let mut none = SendAncillaryBuffer::default();
+                let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+                Ok(sendmsg(&self.stream, parts, &mut none, flags)?)
+            });
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => break Poll::Ready(sent),
+            }
+        };
+        self.wrote(&outcome, true);
+        outcome
+    }
+
+    /// Has the kernel send what it holds back.
+    fn push(&mut self) {
+        if std::mem::take(&mut self.held) {
+            let _ = SockRef::from(&self.stream).set_tcp_nodelay(true);
+        }
+    }
+
+    fn wrote(&mut self, outcome: &Poll<io::Result<usize>>, held: bool) {
+        match outcome {
+            // It might wait for what it holds back itself.
+            Poll::Pending => self.push(),
+            Poll::Ready(_) => self.held = held,
+        }
         match outcome {
             Poll::Pending => {
                 self.waiting.get_or_insert_with(|| clock::now().boot);
@@ -157,19 +230,26 @@ impl AsyncWrite for Socket {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        let parts = [IoSlice::new(bytes)];
+        if this.is_burst(&parts) {
+            return this.poll_burst(context, &parts);
+        }
         let outcome = Pin::new(&mut this.stream).poll_write(context, bytes);
-        this.wrote(&outcome);
+        this.wrote(&outcome, false);
         outcome
     }
 
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
+        parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.is_burst(parts) {
+            return this.poll_burst(context, parts);
+        }
         let outcome = Pin::new(&mut this.stream).poll_write_vectored(context, parts);
-        this.wrote(&outcome);
+        this.wrote(&outcome, false);
         outcome
     }
 
@@ -178,17 +258,21 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+        let this = self.get_mut();
+        this.push();
+        Pin::new(&mut this.stream).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        let this = self.get_mut();
+        this.push();
+        Pin::new(&mut this.stream).poll_shutdown(context)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -205,5 +289,58 @@ mod tests {
         assert_eq!(socket.write_vectored(&parts).await.unwrap(), 6);
         assert_eq!(progress.look(), 11);
         assert_eq!(progress.look(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_burst_is_held_back_until_somebody_flushes_or_writes_little() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut peer, _) = listener.accept().await.unwrap();
+        let mut socket = Socket::new(client);
+        let piece = vec![7; LARGE_WRITE];
+        socket.fast = true;
+        socket.write_all(&piece).await.unwrap();
+        assert!(!socket.held, "nobody said that he would flush");
+        socket.taken().in_bursts();
+        let mut sent = piece.len();
+        for little in [false, true, false] {
+            for _ in 0..3 {
+                socket.write_all(&piece).await.unwrap();
+                assert!(socket.held);
+            }
+            sent += 3 * piece.len();
+            if little {
+                socket.write_all(b"x").await.unwrap();
+                sent += 1;
+            } else {
+                socket.flush().await.unwrap();
+            }
+            assert!(!socket.held);
+            let mut bytes = vec![0; sent];
+            peer.read_exact(&mut bytes).await.unwrap();
+            sent = 0;
+        }
+    }
+
+    #[tokio::test]
+    async fn who_takes_nothing_is_not_waited_for_with_something_held_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut peer, _) = listener.accept().await.unwrap();
+        let mut socket = Socket::new(client);
+        socket.taken().in_bursts();
+        socket.fast = true;
+        let all = vec![7; 32 << 20];
+        let write = async {
+            socket.write_all(&all).await.unwrap();
+            socket.flush().await.unwrap();
+        };
+        let read = async {
+            let mut bytes = vec![0; all.len()];
+            peer.read_exact(&mut bytes).await.unwrap();
+        };
+        tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(write, read) })
+            .await
+            .unwrap();
     }
 }

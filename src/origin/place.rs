@@ -35,7 +35,7 @@ struct Seat {
 impl Places {
     pub(super) fn new(limits: &Limits) -> Arc<Self> {
         let all = limits.origin_connections.clamp(1, Semaphore::MAX_PERMITS);
-        let turns = Lock::new(Turns::new(all, limits.origin_queue));
+        let turns = Lock::new(Turns::new(all, limits.origin_queue, limits.origin_client_percent));
         Arc::new(Self { turns, all, queued: AtomicUsize::new(0) })
     }
 

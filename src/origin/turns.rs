@@ -1,15 +1,16 @@
 //! Whose turn it is: an origin's places, and the queue before them, shared out among clients.
 //!
 //! ```text
-//! a client may take a place while it holds no more than are free
-//!   alone:                          half of them, and the other half waits for somebody else
-//!   n that want all they can get:   1/(n + 1) for each, and as much stays free for who comes next
+//! a client may take a place while what it holds is to what is free at most as 20 is to 80
+//!   alone:                          20 of 100, and 80 stay for others
+//!   three that want all they get:   14 each, and 57 stay
+//!   a hundred:                      nearly 1 each, and 4 stay for who comes next
 //! a place that comes free: to who holds fewest, among those to who has waited for longest
 //! ```
 //!
-//! So clients who ask for what hangs, or may not be stored, never have all places: who holds none finds
-//! one. The room of the queue is shared out by the same rule. Clients without a name, which are the
-//! exempt ones, hold nothing by this account.
+//! So clients who ask for what hangs, or take slowly what may not be stored, never have all places: who
+//! holds few finds one. The room of the queue is shared out by the same rule. Clients without a name,
+//! which are the exempt ones, hold nothing by this account.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -23,6 +24,8 @@ pub(super) struct Turns<T> {
     free: usize,
     /// How many more may wait.
     room: usize,
+    /// What one alone may have of either, in percent.
+    share: u128,
     holders: HashMap<Holder, Account<T>>,
     /// Those who have somebody waiting, the next first.
     order: BTreeSet<Rank>,
@@ -61,9 +64,10 @@ impl<T> Account<T> {
 }
 
 impl<T> Turns<T> {
-    /// So many places, all free, and room for so many who wait.
-    pub(super) fn new(places: usize, room: usize) -> Self {
-        Self { free: places, room, holders: HashMap::new(), order: BTreeSet::new(), next: 0 }
+    /// So many places, all free, and room for so many who wait; of either `share` percent for one alone.
+    pub(super) fn new(places: usize, room: usize, share: u32) -> Self {
+        let share = share.min(100).into();
+        Self { free: places, room, share, holders: HashMap::new(), order: BTreeSet::new(), next: 0 }
     }
 
     /// Places that nobody holds.
@@ -74,7 +78,7 @@ impl<T> Turns<T> {
     /// Takes a place if there is one for this holder.
     pub(super) fn take(&mut self, holder: Holder) -> bool {
         let held = self.holders.get(&holder).map_or(0, |account| account.weight(holder));
-        let may = is_within(held, self.free);
+        let may = self.may(held, self.free);
         if may {
             self.free -= 1;
             self.change(holder, |account| account.held += 1);
@@ -85,7 +89,7 @@ impl<T> Turns<T> {
     /// Joins the queue if it has room for this holder.
     pub(super) fn wait(&mut self, holder: Holder, tell: T) -> Option<Number> {
         let own = |account: &Account<T>| holder.map_or(0, |_| account.waiting.len());
-        if !is_within(self.holders.get(&holder).map_or(0, own), self.room) {
+        if !self.may(self.holders.get(&holder).map_or(0, own), self.room) {
             return None;
         }
         self.room -= 1;
@@ -115,7 +119,7 @@ impl<T> Turns<T> {
 
     fn next(&mut self) -> Option<(Holder, T)> {
         let (held, _, holder) = *self.order.first()?;
-        if !is_within(held, self.free) {
+        if !self.may(held, self.free) {
             return None;
         }
         let mut told = None;
@@ -127,6 +131,11 @@ impl<T> Turns<T> {
         self.free -= 1;
         self.room += 1;
         Some((holder, tell))
+    }
+
+    /// Whether one who has so many of something may have one more of those that are left.
+    fn may(&self, own: usize, left: usize) -> bool {
+        left > 0 && own as u128 * (100 - self.share) <= left as u128 * self.share
     }
 
     /// Changes a holder's account, and its place in the order with it.
@@ -146,11 +155,6 @@ impl<T> Turns<T> {
     }
 }
 
-/// Whether one who has so many of something may have one more of those that are left.
-fn is_within(own: usize, left: usize) -> bool {
-    left > 0 && own <= left
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -166,18 +170,31 @@ mod tests {
     }
 
     #[test]
-    fn one_alone_gets_half_and_who_comes_next_finds_places() {
-        let mut turns = Turns::new(256, 512);
-        assert_eq!(take_all(&mut turns, client(1)), 129);
-        assert_eq!(take_all(&mut turns, client(2)), 64);
-        let others: usize = (3..80).map(|other| take_all(&mut turns, client(other))).sum();
-        assert!(turns.free() > 0 || others == 63, "{others} of the rest taken");
-        assert_eq!(take_all(&mut turns, None), 63 - others, "the exempt ones get all");
+    fn one_alone_gets_its_share_and_who_comes_next_finds_places() {
+        let mut turns = Turns::new(256, 512, 20);
+        assert_eq!(take_all(&mut turns, client(1)), 52);
+        assert_eq!(take_all(&mut turns, client(2)), 41);
+        // Seventy-two want all they can get, turn by turn.
+        let mut turns = Turns::<u8>::new(256, 512, 20);
+        for _ in 0..256 {
+            let _takers = (1..=72).filter(|number| turns.take(client(*number))).count();
+        }
+        assert!((8..20).contains(&turns.free()), "{} free", turns.free());
+        assert!((0..2).all(|_| turns.take(client(200))), "who comes next");
+        let left = turns.free();
+        assert_eq!(take_all(&mut turns, None), left, "the exempt ones get all");
+    }
+
+    #[test]
+    fn a_share_of_all_is_no_share() {
+        let mut turns = Turns::new(7, 3, 100);
+        assert_eq!(take_all(&mut turns, client(1)), 7);
+        assert_eq!((0..9).map_while(|_| turns.wait(client(1), 0)).count(), 3);
     }
 
     #[test]
     fn a_place_goes_to_who_holds_fewest_then_to_who_came_first() {
-        let mut turns = Turns::new(4, 10);
+        let mut turns = Turns::new(4, 10, 50);
         assert!((0..2).all(|_| turns.take(client(1))));
         assert!((0..2).all(|_| turns.take(None)));
         for (name, holder) in [(1, client(1)), (2, client(2)), (3, client(3)), (4, client(2))] {
@@ -196,7 +213,7 @@ mod tests {
 
     #[test]
     fn the_queue_is_shared_out_too_and_who_leaves_gives_its_room_back() {
-        let mut turns = Turns::new(1, 8);
+        let mut turns = Turns::new(1, 8, 50);
         assert!(turns.take(None));
         let numbers: Vec<_> = (0..20).map_while(|_| turns.wait(client(1), 0)).collect();
         assert_eq!(numbers.len(), 5);
@@ -210,7 +227,7 @@ mod tests {
     #[test]
     fn few_places_are_for_use() {
         for places in 1..4 {
-            let mut turns = Turns::<u8>::new(places, 0);
+            let mut turns = Turns::<u8>::new(places, 0, 50);
             assert!(turns.take(client(1)));
             assert_eq!(turns.take(client(2)), places > 1);
             assert_eq!(turns.wait(client(1), 0), None, "no room");
@@ -224,9 +241,10 @@ mod tests {
         fn nothing_is_lost_or_made(
             places in 1_usize..9,
             room in 0_usize..9,
+            share in 1_u32..=100,
             steps in prop::collection::vec((0_u8..4, 0_u8..5), 1..200),
         ) {
-            let mut turns = Turns::new(places, room);
+            let mut turns = Turns::new(places, room, share);
             let (mut held, mut waiting) = (Vec::new(), Vec::new());
             for (step, who) in steps {
                 let holder = (who > 0).then(|| client(who)).flatten();
@@ -256,7 +274,7 @@ mod tests {
                 let first = turns.order.first().map(|(weight, ..)| *weight);
                 let with = turns.holders.values().filter(|one| !one.waiting.is_empty()).count();
                 prop_assert_eq!(turns.order.len(), with);
-                prop_assert!(first.is_none_or(|weight| !is_within(weight, turns.free)));
+                prop_assert!(first.is_none_or(|weight| !turns.may(weight, turns.free)));
             }
         }
     }

@@ -95,6 +95,7 @@ pub(super) fn read(mut table: Table<'_>, limits: &mut Limits) {
         origin_fields: count(8..=10_000),
         origin_interims: count(0..=1_000),
         origin_connections: count(1..=1_000_000),
+        origin_client_percent: percent(1..=100),
         origin_queue: count(0..=1_000_000),
         origin_queue_wait: time(0..=HOUR),
         origin_idle: time(0..=DAY),

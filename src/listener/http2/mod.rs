@@ -75,6 +75,7 @@ pub(super) async fn serve_http2<IO, H>(
         return;
     };
     cork.hold();
+    taken.in_bursts();
     let scheme = if client.tls.is_some() { Scheme::Https } else { Scheme::Http };
     let salt = u64::from(client.address.port()) ^ u64::from(begun.subsec_nanos());
     let age = context.connection_age(salt);

@@ -155,6 +155,7 @@ async fn who_asks_for_what_hangs_leaves_places_to_others() {
     .await;
     let side = Arc::new(tuned(&[origin.url()], |limits, _| {
         limits.origin_connections = 8;
+        limits.origin_client_percent = 50;
         limits.origin_queue = 8;
         limits.origin_queue_wait = Duration::from_millis(50);
     }));

@@ -190,6 +190,11 @@ const BOUNDS: &[(&str, &str, &str)] = &[
         "src/origin/tests/connections places_are_capped_with_a_queue_before_them",
     ),
     (
+        "origin_client_percent",
+        "\"20%\"",
+        "src/origin/tests/connections who_asks_for_what_hangs_leaves_places_to_others",
+    ),
+    (
         "origin_queue",
         "512",
         "src/origin/tests/connections places_are_capped_with_a_queue_before_them",
