@@ -9,9 +9,16 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::hash::Hasher as _;
 use std::sync::Arc;
 
+use siphasher::sip::SipHasher13;
+
 use super::identity::Name;
+
+/// Nodes of a [`Roster::panel`], at most. An even number: where one node more or less is in the mesh, one
+/// majority of the panel still meets every other.
+const PANEL: usize = 64;
 
 /// Every node with its PoP; shared, read only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,6 +93,21 @@ impl Roster {
     pub fn beside(&self, node: &Name) -> impl Iterator<Item = &Name> {
         let pop = self.place(node).and_then(|place| self.0.pops.get(place.pop));
         pop.into_iter().flat_map(|pop| &pop.nodes).filter_map(|place| self.name(*place))
+    }
+
+    /// Those that are asked where a majority of the mesh is to know something: all, or, of a large mesh,
+    /// some that are the same for whoever asks, wherever they are.
+    pub(super) fn panel(&self) -> Vec<&Name> {
+        let mut panel: Vec<&Name> = self.names().collect();
+        if panel.len() > PANEL {
+            panel.sort_by_cached_key(|name| {
+                let mut hasher = SipHasher13::new();
+                hasher.write(name.as_str().as_bytes());
+                hasher.finish()
+            });
+            panel.truncate(PANEL);
+        }
+        panel
     }
 
     /// One of `node`'s PoP, not itself; `draw` is given how many there are, which is not 0, and says
@@ -205,6 +227,28 @@ mod tests {
         let far = |me: &str, count| all(count, |number| roster.far(&me.into(), |_| number));
         assert_eq!([far("a", 4), far("b", 3), far("f", 5)], ["bdef", "acf", "abcde"]);
         assert_eq!(far("stranger", 6), "abcdef");
+    }
+
+    #[test]
+    fn of_a_large_mesh_the_same_few_are_asked_with_one_node_more_or_less() {
+        assert_eq!(roster().panel().len(), 6);
+        let large = |nodes: usize| -> Roster {
+            let name = |node: usize| Name::from(format!("n{node}").as_str());
+            (0..nodes).map(|node| (name(node), Name::from(["x", "y", "z"][node % 3]))).collect()
+        };
+        for nodes in [64, 65, 300] {
+            let (one, more) = (large(nodes), large(nodes + 1));
+            let same = one.panel().into_iter().filter(|name| more.panel().contains(name)).count();
+            assert_eq!((one.panel().len(), more.panel().len()), (PANEL, PANEL));
+            assert!(same >= PANEL - 1, "{same} of {nodes}");
+        }
+        let roster = large(300);
+        let pops = |pop: &str| {
+            let of =
+                roster.panel().into_iter().filter(|name| roster.pop(name) == Some(&pop.into()));
+            of.count()
+        };
+        assert!([pops("x"), pops("y"), pops("z")].iter().all(|pop| *pop > PANEL / 6));
     }
 
     #[test]

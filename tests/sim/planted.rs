@@ -16,7 +16,7 @@ const BLOCK: u64 = 40;
 
 /// Every planted bug, with a seed that finds it. A change of the protocol or the simulation moves
 /// these; `SIM_PLANTED=1` searches anew.
-const BUGS: [(Planted, u64); 33] = [
+const BUGS: [(Planted, u64); 35] = [
     (Planted::Core(Mutation::AcknowledgedBeforeMajority), 0),
     (Planted::Core(Mutation::AcknowledgedOverHole), 198),
     (Planted::Core(Mutation::DeadReplyCounted), 650),
@@ -40,6 +40,8 @@ const BUGS: [(Planted, u64); 33] = [
     (Planted::Core(Mutation::SetKnownByNumber), 5),
     (Planted::Core(Mutation::StateBeforeVector), 126),
     (Planted::Core(Mutation::AppliedOnce), 11),
+    (Planted::Core(Mutation::NewerSetNotAskedFor), 0),
+    (Planted::Core(Mutation::SetSpreadTooThin), 0),
     (Planted::Edge(EdgeBug::InsertUnchecked), 0),
     (Planted::Edge(EdgeBug::LeaseAfterLookup), 55),
     (Planted::Edge(EdgeBug::CoarseClock), 0),

@@ -169,6 +169,34 @@ fn changed(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fau
     lasts
 }
 
+/// Witnesses that others have taken the place of forget that, and are alone with each other and, at times,
+/// with those who never heard of it.
+pub(crate) fn replaced(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
+    cluster.witnesses = vec![0, 1, 2];
+    cluster.purge_every = cluster.purge_every.min(800 * MILLI);
+    let outside: Vec<usize> = (4..cluster.pops.len()).collect();
+    let at = CALM + dice.below(20 * SECOND);
+    let changes = at + dice.between(200 * MILLI, SECOND);
+    let turn = changes + dice.between(3 * SECOND, 6 * SECOND);
+    let lasts = dice.between(6 * SECOND, 10 * SECOND);
+    let mut alone = vec![0, 1];
+    let mut faults = Vec::new();
+    if dice.percent(50) {
+        faults.push(Fault { at, lasts: turn - at, kind: Kind::Split { mask: mask(&outside) } });
+        alone.extend(outside);
+    } else if dice.percent(50) {
+        alone.push(dice.between(2, 4) as usize);
+    }
+    let members = if dice.percent(50) { vec![1, 2, 3] } else { vec![2, 3, 4] };
+    faults.push(Fault { at: changes, lasts: SECOND, kind: Kind::ChangeWitnesses { members } });
+    for node in [0, 1] {
+        let lasts = dice.between(200 * MILLI, SECOND);
+        faults.push(Fault { at: turn, lasts, kind: Kind::Forget { node } });
+    }
+    faults.push(Fault { at: turn, lasts, kind: Kind::Split { mask: mask(&alone) } });
+    faults
+}
+
 /// A node whose configuration names fewer witnesses under the same number, on the side of a split where
 /// only those are.
 fn misread(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {

@@ -45,6 +45,7 @@ pub(crate) enum Thing {
     Misread,
     OtherWitnesses,
     Torn,
+    FormerForgot,
     // What only nodes that lie, or a copied disk, would bring about; not demanded.
     Refused,
     Conflict,
@@ -97,6 +98,7 @@ pub(crate) const NAMES: [&str; THINGS] = [
     "Misread",
     "OtherWitnesses",
     "Torn",
+    "FormerForgot",
     "Refused",
     "Conflict",
 ];
