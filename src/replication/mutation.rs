@@ -54,6 +54,8 @@ pub enum Mutation {
     /// A witness without memory begins a new generation of the set that it was told, and asks nobody
     /// whether there is a newer one.
     NewerSetNotAskedFor,
+    /// A witness without memory joins the new generation of another one, which alone has asked that.
+    JoinsUnasked,
     /// A joint set is left as soon as its witnesses serve, however few others know of it.
     SetSpreadTooThin,
     /// That a purge was applied is said once: where that word is lost, its receipt stays open.

@@ -163,7 +163,11 @@ impl Plan {
         // Drawn apart, so that the plans of other seeds stay what they were.
         let mut apart = Dice::new(seed ^ 0x7265_706c_6163_6564);
         if apart.percent(8) && cluster.pops.len() >= 5 && cluster.witnesses.len() > 1 {
-            faults = super::stories::replaced(&mut cluster, &mut apart);
+            faults = if cluster.pops.len() > 5 && apart.percent(40) {
+                super::stories::outdated(&mut cluster, &mut apart)
+            } else {
+                super::stories::replaced(&mut cluster, &mut apart)
+            };
         }
         let count = if faults.is_empty() { dice.between(1, 9) } else { dice.below(4) };
         faults.extend((0..count).map(|_| draw_fault(&cluster, &mut dice)));

@@ -197,6 +197,29 @@ pub(crate) fn replaced(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
     faults
 }
 
+/// A witness forgets, and asks while there is no newer set. Others take its place without its hearing
+/// of that; then a second one of the former set forgets, and the two are alone.
+pub(crate) fn outdated(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
+    cluster.witnesses = vec![0, 1, 2];
+    cluster.purge_every = cluster.purge_every.min(800 * MILLI);
+    let at = CALM + dice.below(20 * SECOND);
+    let asked = at + dice.between(1_500 * MILLI, 3 * SECOND);
+    let changes = asked + dice.between(300 * MILLI, SECOND);
+    let turn = changes + dice.between(4 * SECOND, 7 * SECOND);
+    let lasts = dice.between(6 * SECOND, 10 * SECOND);
+    let split = |nodes: &[usize]| Kind::Split { mask: mask(nodes) };
+    let down = dice.between(200 * MILLI, 800 * MILLI);
+    let members = vec![2, 3, 4];
+    vec![
+        Fault { at, lasts: down, kind: Kind::Forget { node: 0 } },
+        Fault { at, lasts: asked - at, kind: split(&[1, 2]) },
+        Fault { at: asked, lasts: turn - asked, kind: split(&[0]) },
+        Fault { at: changes, lasts: SECOND, kind: Kind::ChangeWitnesses { members } },
+        Fault { at: turn, lasts: down, kind: Kind::Forget { node: 1 } },
+        Fault { at: turn, lasts, kind: split(&[0, 1]) },
+    ]
+}
+
 /// A node whose configuration names fewer witnesses under the same number, on the side of a split where
 /// only those are.
 fn misread(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {

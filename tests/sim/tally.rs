@@ -46,6 +46,7 @@ pub(crate) enum Thing {
     OtherWitnesses,
     Torn,
     FormerForgot,
+    Unconfirmed,
     // What only nodes that lie, or a copied disk, would bring about; not demanded.
     Refused,
     Conflict,
@@ -99,6 +100,7 @@ pub(crate) const NAMES: [&str; THINGS] = [
     "OtherWitnesses",
     "Torn",
     "FormerForgot",
+    "Unconfirmed",
     "Refused",
     "Conflict",
 ];

@@ -478,6 +478,7 @@ impl World {
             Notice::Retired { .. } => Thing::Retired,
             Notice::Witnesses { .. } => Thing::WitnessesChanged,
             Notice::OtherWitnesses { .. } => Thing::OtherWitnesses,
+            Notice::Unconfirmed { .. } => Thing::Unconfirmed,
         });
     }
 

@@ -14,15 +14,20 @@
 //! forgets, asks later than that, and hears of it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::clock::Now;
 use crate::replication::identity::Name;
 use crate::replication::message::Message;
 use crate::replication::mutation::Mutation;
 use crate::replication::quorum::{Count, SetMark, Testimony, WitnessSet};
+use crate::replication::settings::Notice;
 
-use super::Replica;
 use super::attest::Phase;
+use super::{Replica, is_due};
+
+/// How often it is told that too few have answered.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// A question to others, and what came of it.
 #[derive(Debug)]
@@ -33,6 +38,8 @@ pub(super) struct Inquiry {
     about: About,
     /// Who holds the set, and as what each answers under it.
     holders: BTreeMap<Name, Option<Testimony>>,
+    /// When it was told last that they are too few.
+    told: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +124,17 @@ impl Replica {
         holders > panel.len() / 2 || self.mutation == Mutation::NewerSetNotAskedFor
     }
 
+    /// Says now and then that too few have said so.
+    pub(super) fn tell_unconfirmed(&mut self, now: Now) {
+        let panel = self.settings.roster.panel();
+        let (holders, asked) =
+            (panel.iter().filter(|name| self.holds_set(name)).count(), panel.len());
+        let Some(inquiry) = &mut self.inquiry else { return };
+        if is_due(&mut inquiry.told, TELL_EVERY, now) {
+            self.notice(Notice::Unconfirmed { holders, asked });
+        }
+    }
+
     /// The joint set is left for the next one once so many know of it that every majority of all nodes
     /// has one of them, whichever former witnesses forget, and after that a majority of both its halves
     /// answers under it.
@@ -139,7 +157,7 @@ impl Replica {
 
     fn begin_inquiry(&mut self, about: About, set: SetMark) {
         let question = self.dice.next();
-        self.inquiry = Some(Inquiry { question, set, about, holders: BTreeMap::new() });
+        self.inquiry = Some(Inquiry { question, set, about, holders: BTreeMap::new(), told: None });
     }
 
     fn holds_set(&self, name: &Name) -> bool {

@@ -68,9 +68,10 @@ impl Replica {
 
     pub(super) fn hear_begin(&mut self, beginning: Beginning, now: Now) {
         let own = (self.settings.me.clone(), self.witness.standing);
+        let asked = self.is_newest_set() || self.mutation == Mutation::JoinsUnasked;
         let fits = beginning.set == self.witnesses().mark(self.mutation)
             && beginning.members.contains(&own);
-        if fits && matches!(self.witness.phase, Phase::Recovering { .. }) && self.is_newest_set() {
+        if fits && matches!(self.witness.phase, Phase::Recovering { .. }) && asked {
             self.enter_beginning(beginning, now);
         }
     }
@@ -189,7 +190,7 @@ impl Replica {
         let me = &self.settings.me;
         let alone = set.everyone().count() == 1;
         let patience = if alone { Duration::ZERO } else { 3 * RECOVER_EVERY };
-        if now.boot < *since + patience || !self.is_newest_set() {
+        if now.boot < *since + patience {
             return;
         }
         let standing = |name: &Name| {
@@ -200,6 +201,9 @@ impl Replica {
         let names: Vec<&Name> = members.iter().map(|(name, _)| name).collect();
         if names.first() != Some(&me) || !set.is_majority(&names) {
             return;
+        }
+        if !self.is_newest_set() {
+            return self.tell_unconfirmed(now);
         }
         let set = set.mark(self.mutation);
         let generation = self.dice.next();
