@@ -266,8 +266,12 @@ fn tell_roster(world: &mut World) {
     }
 }
 
-/// The operator tells one witness, while no other change is under way.
+/// The operator tells one witness, while no other change is under way. Where the last one was lost with the
+/// memory of those who knew of it, the same is asked for again: of another one by the same number a late message
+/// could tell.
 fn change_witnesses(world: &mut World, members: &[usize]) {
+    let lost = known::lost(world).map(<[usize]>::to_vec);
+    let members = lost.as_deref().unwrap_or(members);
     let alive = || world.processes.iter().enumerate().filter(|(_, process)| process.alive);
     let mut numbers: Vec<u64> =
         alive().map(|(_, process)| process.replica.witnesses().number).collect();
@@ -282,7 +286,9 @@ fn change_witnesses(world: &mut World, members: &[usize]) {
         let old = (0..world.machines.len()).filter(|node| set.members.contains(&node_name(*node)));
         let change = Change::new(set.number + 1, old.collect(), members.to_vec());
         let members = members.iter().map(|node| node_name(*node)).collect();
-        world.changes.push(change);
+        if lost.is_none() {
+            world.changes.push(change);
+        }
         world.tell(first, Input::Witnesses(members));
     }
 }

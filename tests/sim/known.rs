@@ -44,8 +44,8 @@ fn number(world: &World, node: usize, of_disk: bool) -> Option<u64> {
     if of_disk { on_disk() } else { running.min().or_else(on_disk) }
 }
 
-/// The last change whose joint set was left for the next one.
-fn left(world: &World) -> Option<&Change> {
+/// The number of the newest set that was in force, or is about to be.
+fn newest(world: &World) -> Option<u64> {
     let alive = world.processes.iter().filter(|process| process.alive);
     let running = alive.map(|process| {
         let set = process.replica.witnesses();
@@ -53,8 +53,19 @@ fn left(world: &World) -> Option<&Change> {
     });
     let disks = world.machines.iter().filter_map(|machine| machine.disk.as_ref()?.set());
     let disks = disks.map(|set| if set.joining.is_some() { set.number - 1 } else { set.number });
-    let newest = running.chain(disks).max()?;
+    running.chain(disks).max()
+}
+
+/// The last change whose joint set was left for the next one.
+fn left(world: &World) -> Option<&Change> {
+    let newest = newest(world)?;
     world.changes.iter().rev().find(|change| change.joint + 1 == newest)
+}
+
+/// The witnesses that were asked for last, where they never came into force.
+pub(crate) fn lost(world: &World) -> Option<&[usize]> {
+    let last = world.changes.last()?;
+    (newest(world) <= Some(last.joint)).then_some(last.new.as_slice())
 }
 
 /// Whether what is assumed stays true if these nodes forget, and the mesh has these members then.
