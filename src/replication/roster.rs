@@ -29,6 +29,8 @@ struct Nodes {
     /// In order, each with the place of its PoP.
     names: Vec<(Name, usize)>,
     pops: Vec<Pop>,
+    /// Places of those that are asked.
+    panel: Vec<usize>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -98,16 +100,7 @@ impl Roster {
     /// Those that are asked where a majority of the mesh is to know something: all, or, of a large mesh,
     /// some that are the same for whoever asks, wherever they are.
     pub(super) fn panel(&self) -> Vec<&Name> {
-        let mut panel: Vec<&Name> = self.names().collect();
-        if panel.len() > PANEL {
-            panel.sort_by_cached_key(|name| {
-                let mut hasher = SipHasher13::new();
-                hasher.write(name.as_str().as_bytes());
-                hasher.finish()
-            });
-            panel.truncate(PANEL);
-        }
-        panel
+        self.0.panel.iter().filter_map(|place| self.name(*place)).collect()
     }
 
     /// One of `node`'s PoP, not itself; `draw` is given how many there are, which is not 0, and says
@@ -165,6 +158,21 @@ impl Roster {
     }
 }
 
+/// The places of all, or of those whose names have the lowest hashes.
+fn panel(names: &[(Name, usize)]) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..names.len()).collect();
+    if places.len() > PANEL {
+        places.sort_by_cached_key(|place| {
+            let mut hasher = SipHasher13::new();
+            let name = names.get(*place).map_or("", |(name, _)| name.as_str());
+            hasher.write(name.as_bytes());
+            hasher.finish()
+        });
+        places.truncate(PANEL);
+    }
+    places
+}
+
 /// The `number`th place that is not among those left out, which are in order.
 fn past(left_out: &[usize], number: usize) -> usize {
     left_out.iter().fold(number, |place, out| place + usize::from(*out <= place))
@@ -185,8 +193,10 @@ impl From<BTreeMap<Name, Name>> for Roster {
         let pops: Vec<Pop> =
             pops.into_iter().map(|(name, nodes)| Pop { name: name.clone(), nodes }).collect();
         let number = |pop: &Name| pops.partition_point(|other| other.name < *pop);
-        let names = nodes.iter().map(|(name, pop)| (name.clone(), number(pop))).collect();
-        Self(Arc::new(Nodes { names, pops }))
+        let names: Vec<(Name, usize)> =
+            nodes.iter().map(|(name, pop)| (name.clone(), number(pop))).collect();
+        let panel = panel(&names);
+        Self(Arc::new(Nodes { names, pops, panel }))
     }
 }
 
