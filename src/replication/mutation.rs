@@ -58,6 +58,8 @@ pub enum Mutation {
     JoinsUnasked,
     /// A joint set is left as soon as its witnesses serve, however few others know of it.
     SetSpreadTooThin,
+    /// That its witnesses serve under a joint set counts as they said before enough others knew of it.
+    ServiceHeardBefore,
     /// That a purge was applied is said once: where that word is lost, its receipt stays open.
     AppliedOnce,
     /// An answer is taken for the answer to the newest question, whatever number it bears.

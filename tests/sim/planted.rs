@@ -16,7 +16,7 @@ const BLOCK: u64 = 40;
 
 /// Every planted bug, with a seed that finds it. A change of the protocol or the simulation moves
 /// these; `SIM_PLANTED=1` searches anew.
-const BUGS: [(Planted, u64); 36] = [
+const BUGS: [(Planted, u64); 37] = [
     (Planted::Core(Mutation::AcknowledgedBeforeMajority), 0),
     (Planted::Core(Mutation::AcknowledgedOverHole), 50),
     (Planted::Core(Mutation::DeadReplyCounted), 488),
@@ -40,16 +40,17 @@ const BUGS: [(Planted, u64); 36] = [
     (Planted::Core(Mutation::SetKnownByNumber), 5),
     (Planted::Core(Mutation::StateBeforeVector), 65),
     (Planted::Core(Mutation::AppliedOnce), 41),
-    (Planted::Core(Mutation::NewerSetNotAskedFor), 176),
+    (Planted::Core(Mutation::NewerSetNotAskedFor), 200),
+    (Planted::Core(Mutation::ServiceHeardBefore), 1299),
     (Planted::Core(Mutation::JoinsUnasked), 239),
-    (Planted::Core(Mutation::SetSpreadTooThin), 38),
+    (Planted::Core(Mutation::SetSpreadTooThin), 79),
     (Planted::Edge(EdgeBug::InsertUnchecked), 0),
     (Planted::Edge(EdgeBug::LeaseAfterLookup), 0),
     (Planted::Edge(EdgeBug::CoarseClock), 0),
     (Planted::Edge(EdgeBug::ClockStopsInSuspend), 0),
     (Planted::Edge(EdgeBug::JoinWithoutLease), 0),
     (Planted::Edge(EdgeBug::FloorAfterRows), 6),
-    (Planted::Edge(EdgeBug::NarrowFirst), 38),
+    (Planted::Edge(EdgeBug::NarrowFirst), 115),
     (Planted::Edge(EdgeBug::RevivingNotModified), 4),
     (Planted::Edge(EdgeBug::BornAtArrival), 0),
     (Planted::Edge(EdgeBug::LeaseBeforeEpoch), 49),

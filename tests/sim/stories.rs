@@ -220,6 +220,27 @@ pub(crate) fn outdated(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
     ]
 }
 
+/// The only witness goes over to a joint set that hardly anybody hears of, forgets it, and is told by most that
+/// there is none. Then most hear of it from the other one.
+pub(crate) fn overtaken(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
+    cluster.witnesses = vec![0];
+    cluster.purge_every = cluster.purge_every.min(800 * MILLI);
+    let at = CALM + dice.below(15 * SECOND);
+    let changes = at + dice.between(200 * MILLI, SECOND);
+    let forgets = changes + dice.between(3 * SECOND, 5 * SECOND);
+    let turn = forgets + dice.between(2 * SECOND, 4 * SECOND);
+    let lasts = dice.between(6 * SECOND, 9 * SECOND);
+    let split = |nodes: &[usize]| Kind::Split { mask: mask(nodes) };
+    let down = dice.between(200 * MILLI, 800 * MILLI);
+    vec![
+        Fault { at, lasts: forgets - at, kind: split(&[0, 1]) },
+        Fault { at: changes, lasts: SECOND, kind: Kind::ChangeWitnesses { members: vec![1] } },
+        Fault { at: forgets, lasts: down, kind: Kind::Forget { node: 0 } },
+        Fault { at: forgets, lasts: turn - forgets, kind: split(&[1]) },
+        Fault { at: turn, lasts, kind: split(&[0, 5]) },
+    ]
+}
+
 /// A node whose configuration names fewer witnesses under the same number, on the side of a split where
 /// only those are.
 fn misread(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {

@@ -141,17 +141,18 @@ impl Replica {
     pub(super) fn finish_change(&mut self, now: Now) {
         let Some(after) = self.witnesses().after() else { return };
         let Some(inquiry) = &self.inquiry else { return };
-        match inquiry.about {
-            About::Spread if self.is_spread() => {
-                let set = inquiry.set;
-                self.begin_inquiry(About::Service, set);
-                self.inquire(now);
-            }
-            About::Service if self.is_in_service() => {
-                self.inquiry = None;
-                self.take_set(&after, now);
-            }
-            About::Spread | About::Service => {}
+        let (about, set) = (inquiry.about, inquiry.set);
+        let done = match about {
+            About::Spread if !self.is_spread() => return,
+            About::Spread => self.mutation == Mutation::ServiceHeardBefore && self.is_in_service(),
+            About::Service => self.is_in_service(),
+        };
+        if done {
+            self.inquiry = None;
+            self.take_set(&after, now);
+        } else if about == About::Spread {
+            self.begin_inquiry(About::Service, set);
+            self.inquire(now);
         }
     }
 
