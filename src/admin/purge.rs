@@ -311,6 +311,11 @@ fn not_taken(why: Busy) -> Problem {
             let detail = "this node purges faster than the mesh takes it (`mesh.purge_rate`)";
             Problem::wait("mesh-rate", detail, again)
         }
+        Busy::Elsewhere { again } => {
+            let detail =
+                "another process is taking this node's place: nothing was purged, repeat it";
+            Problem::wait("mesh-elsewhere", detail, again)
+        }
         Busy::Barred => {
             let detail = "by the roster of the mesh this node issues no purges: ask another";
             Problem::forbidden("not-an-issuer", detail)

@@ -118,6 +118,7 @@ async fn purge(shared: &Shared, settings: &config::Canary) -> Purged {
 fn told(busy: Busy) -> &'static str {
     match busy {
         Busy::TooMany { .. } => "purges come too fast",
+        Busy::Elsewhere { .. } => "another process is taking this node's place",
         Busy::Barred => "this node may not purge",
         Busy::TooLong => "its URL is too long",
     }

@@ -212,7 +212,7 @@ impl Core {
         match &issued {
             Ok(_) => self.around.metrics.mesh.issued.inc(),
             Err(Busy::TooMany { .. }) => self.around.metrics.mesh.too_many.inc(),
-            Err(Busy::Barred | Busy::TooLong) => {}
+            Err(Busy::Elsewhere { .. } | Busy::Barred | Busy::TooLong) => {}
         }
         issued
     }
@@ -362,6 +362,12 @@ impl Core {
                 tracing::info!(generation = %format_args!("{generation:016x}"), "this node counts as a witness");
             }
             Notice::Retired { sources } => tracing::info!(sources, "sources have left the vector"),
+            Notice::Unconfirmed { holders, asked } => tracing::warn!(
+                holders,
+                asked,
+                "most witnesses are without memory, and not enough nodes have said that they know no \
+                 newer set of witnesses: there are no leases until more than half have"
+            ),
             Notice::OtherWitnesses { node, number } => {
                 self.around.metrics.mesh.other_witnesses.inc();
                 tracing::error!(

@@ -26,6 +26,11 @@ pub enum Busy {
         /// When there is room again.
         again: Duration,
     },
+    /// Another process is taking this node's place; worth trying again after this.
+    Elsewhere {
+        /// When it will have.
+        again: Duration,
+    },
     /// The roster says that this node issues none.
     Barred,
     /// A selector of it is longer than a record may be.

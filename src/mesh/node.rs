@@ -130,7 +130,7 @@ impl Mesh {
                 return Err(Busy::Barred);
             }
             if core.part != Part::Taken {
-                return Err(Busy::TooMany { again: ELSEWHERE });
+                return Err(Busy::Elsewhere { again: ELSEWHERE });
             }
             let issued = core.submit(parts);
             (issued, std::mem::take(&mut core.dirty))

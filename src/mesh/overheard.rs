@@ -42,7 +42,9 @@ impl Overheard {
             | Message::Begin(_)
             | Message::Joined { .. }
             | Message::Conflict(_)
-            | Message::Witnesses(_) => Told::Other,
+            | Message::Witnesses(_)
+            | Message::Hold { .. }
+            | Message::Holds { .. } => Told::Other,
         };
         Some(Self { from: from.clone(), what })
     }

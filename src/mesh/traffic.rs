@@ -24,6 +24,8 @@ pub(super) fn of(message: &Message) -> (Traffic, Class) {
         | Message::Adopt { .. }
         | Message::Begin(_)
         | Message::Joined { .. }
-        | Message::Witnesses(_) => (Traffic::Witness, Class::Urgent),
+        | Message::Witnesses(_)
+        | Message::Hold { .. }
+        | Message::Holds { .. } => (Traffic::Witness, Class::Urgent),
     }
 }

@@ -1,4 +1,4 @@
-//! What a witness writes down before it answers.
+//! What a witness writes down before it answers; and any node, of a set of witnesses that it took over.
 //!
 //! Entries are appended in order; a process that starts reads them back into [`Saved`]. Only one
 //! process at a time may have the log open (the one who opens it locks it): one that finds it locked
@@ -33,13 +33,18 @@ pub enum Entry {
     Vector(Vector),
     /// A record, the next one of its source.
     Record(Arc<Record>),
+    /// The newest set of witnesses that the node knows, under which it does not answer. What it answered
+    /// as under an older one is over.
+    Set(WitnessSet),
 }
 
 /// What a log on disk amounts to.
 #[derive(Clone, Debug)]
 pub struct Saved {
-    /// As what the witness answered last; without it the log is as good as none.
+    /// As what the witness answered last; without it the records are as good as none.
     pub state: Option<State>,
+    /// The newest set of witnesses that was known, where the node did not answer under it.
+    pub set: Option<WitnessSet>,
     /// What it had.
     pub vector: Vector,
     /// The records that are still there.
@@ -50,13 +55,27 @@ impl Saved {
     /// Nothing yet, to hold so many records.
     #[must_use]
     pub fn new(most_records: usize, most_bytes: usize) -> Self {
-        Self { state: None, vector: Vector::default(), log: Log::new(most_records, most_bytes) }
+        let log = Log::new(most_records, most_bytes);
+        Self { state: None, set: None, vector: Vector::default(), log }
+    }
+
+    /// Whether a process that starts learns anything from it.
+    #[must_use]
+    pub fn tells_something(&self) -> bool {
+        self.state.is_some() || self.set.is_some()
+    }
+
+    /// The set that it tells of.
+    #[must_use]
+    pub fn set(&self) -> Option<&WitnessSet> {
+        self.set.as_ref().or(self.state.as_ref().map(|state| &state.set))
     }
 
     /// Reads the next entry.
     pub fn replay(&mut self, entry: Entry) {
         match entry {
-            Entry::State(state) => self.state = Some(state),
+            Entry::State(state) => (self.state, self.set) = (Some(state), None),
+            Entry::Set(set) => (self.state, self.set) = (None, Some(set)),
             Entry::Vector(vector) => {
                 let moved = |(source, mark): &(&_, &Mark)| self.vector.mark(source) != **mark;
                 vector.marks().filter(moved).for_each(|(source, _)| self.log.forget(source));

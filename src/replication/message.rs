@@ -99,6 +99,22 @@ pub enum Message {
     Conflict(Identity),
     /// A witness set that is newer than the receiver's.
     Witnesses(WitnessSet),
+    /// Asks whether the receiver holds this witness set. It takes it over where it is newer than its own.
+    Hold {
+        /// Number of the question, which the answer repeats.
+        question: u64,
+        /// The newest set that the asker knows.
+        set: WitnessSet,
+    },
+    /// The sender holds that set, knows no newer one, and will not go by an older one again.
+    Holds {
+        /// The question's number.
+        question: u64,
+        /// The set.
+        set: SetMark,
+        /// As what it answers under it, if it does so as a witness.
+        testimony: Option<Testimony>,
+    },
 }
 
 /// A sign of life.
@@ -113,8 +129,6 @@ pub struct Beat {
     pub digest: u64,
     /// The witness set that the sender holds.
     pub set: SetMark,
-    /// Whether it answers as a witness under it.
-    pub serves: bool,
     /// Whether it wants to hear how far its records are in force at the receiver.
     pub asks: bool,
 }

@@ -51,6 +51,15 @@ pub enum Mutation {
     SetKnownByNumber,
     /// What a witness stands for is written down before what it took over for that.
     StateBeforeVector,
+    /// A witness without memory begins a new generation of the set that it was told, and asks nobody
+    /// whether there is a newer one.
+    NewerSetNotAskedFor,
+    /// A witness without memory joins the new generation of another one, which alone has asked that.
+    JoinsUnasked,
+    /// A joint set is left as soon as its witnesses serve, however few others know of it.
+    SetSpreadTooThin,
+    /// That its witnesses serve under a joint set counts as they said before enough others knew of it.
+    ServiceHeardBefore,
     /// That a purge was applied is said once: where that word is lost, its receipt stays open.
     AppliedOnce,
     /// An answer is taken for the answer to the newest question, whatever number it bears.

@@ -113,6 +113,20 @@ impl WitnessSet {
         halves.all(|half| votes(half, others) > half.len() - majority(half))
     }
 
+    /// How many of those `among` others that hold this joint set know of it still, whichever witnesses of
+    /// the old half forget it: all of those that leave, and of those that stay as many as the new half
+    /// can be without.
+    pub(super) fn spared(&self, among: &[&Name], holds: impl Fn(&Name) -> bool) -> usize {
+        let count = |counts: &dyn Fn(&Name) -> bool| votes(among.iter().copied(), counts);
+        let Some(joining) = &self.joining else { return count(&holds) };
+        let old = |name: &Name| self.members.contains(name);
+        let stays = |name: &Name| old(name) && joining.contains(name);
+        let away = count(&|name| stays(name) && !holds(name));
+        let forgets = joining.len().saturating_sub(majority(joining) + away);
+        let staying = count(&|name| stays(name) && holds(name));
+        count(&|name| holds(name) && !old(name)) + staying.saturating_sub(forgets)
+    }
+
     /// The set that is in force after this joint one.
     #[must_use]
     pub fn after(&self) -> Option<Self> {
@@ -129,8 +143,8 @@ fn majority(half: &[Name]) -> usize {
     half.len() / 2 + 1
 }
 
-fn votes(half: &[Name], counts: impl Fn(&Name) -> bool) -> usize {
-    half.iter().filter(|name| counts(name)).count()
+fn votes<'a>(names: impl IntoIterator<Item = &'a Name>, counts: impl Fn(&Name) -> bool) -> usize {
+    names.into_iter().filter(|name| counts(name)).count()
 }
 
 /// What every reply of a witness bears.
@@ -246,6 +260,25 @@ mod tests {
             (set("b c d", Some("a c d")), "b c", true),
         ] {
             assert_eq!(set.may_adopt(&"a".into(), among(who)), may, "{who} of {set:?}");
+        }
+    }
+
+    #[test]
+    fn former_witnesses_that_may_forget_are_no_memory() {
+        for (old, new, holders, spared) in [
+            ("a", "b", "a b", 1),
+            ("a", "b", "a b c d", 3),
+            ("a b c", "a b d", "a b d", 2),
+            ("a b c", "a b d", "a b c d e", 3),
+            ("a b c", "b c d", "a b c d", 2),
+            ("a b c", "b d e", "a b d e", 2),
+            ("a b c", "d e f", "a b c d e f", 3),
+            ("a b c", "c", "a b c", 1),
+        ] {
+            let all = names("a b c d e f");
+            let among: Vec<&Name> = all.iter().collect();
+            let counted = set(old, Some(new)).spared(&among, self::among(holders));
+            assert_eq!(counted, spared, "{old} to {new}, held by {holders}");
         }
     }
 

@@ -9,9 +9,16 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::hash::Hasher as _;
 use std::sync::Arc;
 
+use siphasher::sip::SipHasher13;
+
 use super::identity::Name;
+
+/// Nodes of a [`Roster::panel`], at most. An even number: where one node more or less is in the mesh, one
+/// majority of the panel still meets every other.
+const PANEL: usize = 64;
 
 /// Every node with its PoP; shared, read only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +29,8 @@ struct Nodes {
     /// In order, each with the place of its PoP.
     names: Vec<(Name, usize)>,
     pops: Vec<Pop>,
+    /// Places of those that are asked.
+    panel: Vec<usize>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -88,6 +97,12 @@ impl Roster {
         pop.into_iter().flat_map(|pop| &pop.nodes).filter_map(|place| self.name(*place))
     }
 
+    /// Those that are asked where a majority of the mesh is to know something: all, or, of a large mesh,
+    /// some that are the same for whoever asks, wherever they are.
+    pub(super) fn panel(&self) -> Vec<&Name> {
+        self.0.panel.iter().filter_map(|place| self.name(*place)).collect()
+    }
+
     /// One of `node`'s PoP, not itself; `draw` is given how many there are, which is not 0, and says
     /// which.
     pub(super) fn near(&self, node: &Name, draw: impl FnOnce(usize) -> usize) -> Option<&Name> {
@@ -143,6 +158,21 @@ impl Roster {
     }
 }
 
+/// The places of all, or of those whose names have the lowest hashes.
+fn panel(names: &[(Name, usize)]) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..names.len()).collect();
+    if places.len() > PANEL {
+        places.sort_by_cached_key(|place| {
+            let mut hasher = SipHasher13::new();
+            let name = names.get(*place).map_or("", |(name, _)| name.as_str());
+            hasher.write(name.as_bytes());
+            hasher.finish()
+        });
+        places.truncate(PANEL);
+    }
+    places
+}
+
 /// The `number`th place that is not among those left out, which are in order.
 fn past(left_out: &[usize], number: usize) -> usize {
     left_out.iter().fold(number, |place, out| place + usize::from(*out <= place))
@@ -163,8 +193,10 @@ impl From<BTreeMap<Name, Name>> for Roster {
         let pops: Vec<Pop> =
             pops.into_iter().map(|(name, nodes)| Pop { name: name.clone(), nodes }).collect();
         let number = |pop: &Name| pops.partition_point(|other| other.name < *pop);
-        let names = nodes.iter().map(|(name, pop)| (name.clone(), number(pop))).collect();
-        Self(Arc::new(Nodes { names, pops }))
+        let names: Vec<(Name, usize)> =
+            nodes.iter().map(|(name, pop)| (name.clone(), number(pop))).collect();
+        let panel = panel(&names);
+        Self(Arc::new(Nodes { names, pops, panel }))
     }
 }
 
@@ -205,6 +237,28 @@ mod tests {
         let far = |me: &str, count| all(count, |number| roster.far(&me.into(), |_| number));
         assert_eq!([far("a", 4), far("b", 3), far("f", 5)], ["bdef", "acf", "abcde"]);
         assert_eq!(far("stranger", 6), "abcdef");
+    }
+
+    #[test]
+    fn of_a_large_mesh_the_same_few_are_asked_with_one_node_more_or_less() {
+        assert_eq!(roster().panel().len(), 6);
+        let large = |nodes: usize| -> Roster {
+            let name = |node: usize| Name::from(format!("n{node}").as_str());
+            (0..nodes).map(|node| (name(node), Name::from(["x", "y", "z"][node % 3]))).collect()
+        };
+        for nodes in [64, 65, 300] {
+            let (one, more) = (large(nodes), large(nodes + 1));
+            let same = one.panel().into_iter().filter(|name| more.panel().contains(name)).count();
+            assert_eq!((one.panel().len(), more.panel().len()), (PANEL, PANEL));
+            assert!(same >= PANEL - 1, "{same} of {nodes}");
+        }
+        let roster = large(300);
+        let pops = |pop: &str| {
+            let of =
+                roster.panel().into_iter().filter(|name| roster.pop(name) == Some(&pop.into()));
+            of.count()
+        };
+        assert!([pops("x"), pops("y"), pops("z")].iter().all(|pop| *pop > PANEL / 6));
     }
 
     #[test]

@@ -215,6 +215,14 @@ pub enum Notice {
         /// The number.
         number: u64,
     },
+    /// Most witnesses are without memory, this one among them, and too few nodes have said that they know
+    /// no newer set of witnesses: nobody has a lease until more do. Told again now and then.
+    Unconfirmed {
+        /// Nodes that have said so.
+        holders: usize,
+        /// Nodes that were asked; more than half have to.
+        asked: usize,
+    },
     /// Another set of witnesses is in force.
     Witnesses {
         /// Its number.

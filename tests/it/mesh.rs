@@ -4,6 +4,7 @@
 mod missed;
 mod rotation;
 mod upgrade;
+mod witnesses;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;

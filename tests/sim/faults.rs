@@ -2,6 +2,7 @@
 
 use atoll::replication::Event as Input;
 
+use super::known::{self, Change};
 use super::plan::{Kind, MILLI};
 use super::tally::Thing;
 use super::world::{Event, World, node_name, pop_name};
@@ -23,10 +24,18 @@ pub(crate) fn begin(world: &mut World, number: usize) {
         Kind::Suspend { node } | Kind::Freeze { node } if is_asleep(world, node) => {}
         Kind::Suspend { node } => suspend(world, node, fault.lasts),
         Kind::Freeze { node } => freeze(world, node, fault.lasts),
-        Kind::Restart { node } => stop(world, node, false),
+        Kind::Restart { node } => {
+            if known::may_end(world, node, false) {
+                stop(world, node, false);
+            }
+        }
         Kind::Misread { node, members } => misread(world, node, members),
         Kind::Forget { node } => {
-            if !are_two(world) || !is_witness(world, node) {
+            let one = !are_two(world) || !is_witness(world, node);
+            if one && known::may_end(world, node, true) {
+                if known::is_former(world, node) {
+                    world.tally.count(Thing::FormerForgot);
+                }
                 stop(world, node, true);
                 world.tally.count(Thing::Forgot);
             }
@@ -72,8 +81,10 @@ pub(crate) fn end(world: &mut World, number: usize) {
         Kind::Restart { node } | Kind::Forget { node } => start_again(world, node),
         Kind::Misread { node, .. } => {
             world.machines[node].misread = None;
-            stop(world, node, false);
-            start_again(world, node);
+            if known::may_end(world, node, false) {
+                stop(world, node, false);
+                start_again(world, node);
+            }
         }
         Kind::ForgetAll | Kind::ForgetMost => {
             (0..world.machines.len()).for_each(|node| start_again(world, node));
@@ -160,7 +171,8 @@ fn stop(world: &mut World, node: usize, forget: bool) {
 
 /// A node that is no witness starts anew with a configuration that names others.
 fn misread(world: &mut World, node: usize, members: Vec<usize>) {
-    if world.machines[node].is_member && !is_witness(world, node) {
+    let free = world.machines[node].is_member && !is_witness(world, node);
+    if free && known::may_end(world, node, false) {
         stop(world, node, false);
         world.machines[node].misread = Some(members);
         world.start(node);
@@ -174,8 +186,10 @@ fn forget_some(world: &mut World, most: usize, thing: Thing) {
     }
     let nodes: Vec<usize> =
         (0..world.machines.len()).filter(|node| is_witness(world, *node)).take(most).collect();
-    nodes.into_iter().for_each(|node| stop(world, node, true));
-    world.tally.count(thing);
+    if known::stays_known(world, &nodes, &known::members(world)) {
+        nodes.into_iter().for_each(|node| stop(world, node, true));
+        world.tally.count(thing);
+    }
 }
 
 /// A second process of a node starts while the first one, which may be paused, still runs. It has no
@@ -191,6 +205,9 @@ fn twice(world: &mut World, node: usize, mask: u64, ends: u64) {
     });
     let alone = world.plan.cluster.witnesses.len() == 1;
     if alone || are_two(world) || forgotten || world.machines[node].processes.is_empty() {
+        return;
+    }
+    if !known::may_end(world, node, true) {
         return;
     }
     if world.dice.percent(70) {
@@ -212,7 +229,9 @@ fn by(world: &World, machine: &super::machine::Machine) -> usize {
 
 fn add(world: &mut World) {
     let node = world.machines.len() - 1;
-    if world.machines[node].is_member {
+    let mut members = known::members(world);
+    members.push(node);
+    if world.machines[node].is_member || !known::stays_known(world, &[], &members) {
         return;
     }
     world.tally.count(Thing::Added);
@@ -223,7 +242,12 @@ fn add(world: &mut World) {
 }
 
 fn remove(world: &mut World, node: usize) {
+    let mut members = known::members(world);
+    members.retain(|other| *other != node);
     if is_witness(world, node) || !world.machines[node].is_member {
+        return;
+    }
+    if !known::stays_known(world, &[node], &members) {
         return;
     }
     world.tally.count(Thing::Removed);
@@ -242,8 +266,12 @@ fn tell_roster(world: &mut World) {
     }
 }
 
-/// The operator tells one witness, while no other change is under way.
+/// The operator tells one witness, while no other change is under way. Where the last one was lost with the
+/// memory of those who knew of it, the same is asked for again: of another one by the same number a late message
+/// could tell.
 fn change_witnesses(world: &mut World, members: &[usize]) {
+    let lost = known::lost(world).map(<[usize]>::to_vec);
+    let members = lost.as_deref().unwrap_or(members);
     let alive = || world.processes.iter().enumerate().filter(|(_, process)| process.alive);
     let mut numbers: Vec<u64> =
         alive().map(|(_, process)| process.replica.witnesses().number).collect();
@@ -254,7 +282,13 @@ fn change_witnesses(world: &mut World, members: &[usize]) {
     let first = stays.or_else(|| serving().next()).map(|(first, _)| first);
     let present = members.iter().all(|node| world.machines[*node].is_member);
     if let (1, true, Some(first), true) = (numbers.len(), settled, first, present) {
+        let set = world.processes[first].replica.witnesses();
+        let old = (0..world.machines.len()).filter(|node| set.members.contains(&node_name(*node)));
+        let change = Change::new(set.number + 1, old.collect(), members.to_vec());
         let members = members.iter().map(|node| node_name(*node)).collect();
+        if lost.is_none() {
+            world.changes.push(change);
+        }
         world.tell(first, Input::Witnesses(members));
     }
 }

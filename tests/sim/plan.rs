@@ -160,6 +160,19 @@ impl Plan {
         if dice.percent(60) {
             faults = super::stories::draw(&mut cluster, &mut dice);
         }
+        // Drawn apart, so that the plans of other seeds stay what they were.
+        let mut apart = Dice::new(seed ^ 0x7265_706c_6163_6564);
+        if apart.percent(10) && cluster.pops.len() >= 5 && cluster.witnesses.len() > 1 {
+            faults = match apart.below(10) {
+                0..=1 if cluster.pops.len() > 5 => {
+                    super::stories::outdated(&mut cluster, &mut apart)
+                }
+                2..=5 if cluster.pops.len() > 5 => {
+                    super::stories::overtaken(&mut cluster, &mut apart)
+                }
+                _ => super::stories::replaced(&mut cluster, &mut apart),
+            };
+        }
         let count = if faults.is_empty() { dice.between(1, 9) } else { dice.below(4) };
         faults.extend((0..count).map(|_| draw_fault(&cluster, &mut dice)));
         faults.sort_by_key(|fault| fault.at);

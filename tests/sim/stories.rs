@@ -169,6 +169,78 @@ fn changed(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fau
     lasts
 }
 
+/// Witnesses that others have taken the place of forget that, and are alone with each other and, at times,
+/// with those who never heard of it.
+pub(crate) fn replaced(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
+    cluster.witnesses = vec![0, 1, 2];
+    cluster.purge_every = cluster.purge_every.min(800 * MILLI);
+    let outside: Vec<usize> = (4..cluster.pops.len()).collect();
+    let at = CALM + dice.below(20 * SECOND);
+    let changes = at + dice.between(200 * MILLI, SECOND);
+    let turn = changes + dice.between(3 * SECOND, 6 * SECOND);
+    let lasts = dice.between(6 * SECOND, 10 * SECOND);
+    let mut alone = vec![0, 1];
+    let mut faults = Vec::new();
+    if dice.percent(50) {
+        faults.push(Fault { at, lasts: turn - at, kind: Kind::Split { mask: mask(&outside) } });
+        alone.extend(outside);
+    } else if dice.percent(50) {
+        alone.push(dice.between(2, 4) as usize);
+    }
+    let members = if dice.percent(50) { vec![1, 2, 3] } else { vec![2, 3, 4] };
+    faults.push(Fault { at: changes, lasts: SECOND, kind: Kind::ChangeWitnesses { members } });
+    for node in [0, 1] {
+        let lasts = dice.between(200 * MILLI, SECOND);
+        faults.push(Fault { at: turn, lasts, kind: Kind::Forget { node } });
+    }
+    faults.push(Fault { at: turn, lasts, kind: Kind::Split { mask: mask(&alone) } });
+    faults
+}
+
+/// A witness forgets, and asks while there is no newer set. Others take its place without its hearing
+/// of that; then a second one of the former set forgets, and the two are alone.
+pub(crate) fn outdated(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
+    cluster.witnesses = vec![0, 1, 2];
+    cluster.purge_every = cluster.purge_every.min(800 * MILLI);
+    let at = CALM + dice.below(20 * SECOND);
+    let asked = at + dice.between(1_500 * MILLI, 3 * SECOND);
+    let changes = asked + dice.between(300 * MILLI, SECOND);
+    let turn = changes + dice.between(4 * SECOND, 7 * SECOND);
+    let lasts = dice.between(6 * SECOND, 10 * SECOND);
+    let split = |nodes: &[usize]| Kind::Split { mask: mask(nodes) };
+    let down = dice.between(200 * MILLI, 800 * MILLI);
+    let members = vec![2, 3, 4];
+    vec![
+        Fault { at, lasts: down, kind: Kind::Forget { node: 0 } },
+        Fault { at, lasts: asked - at, kind: split(&[1, 2]) },
+        Fault { at: asked, lasts: turn - asked, kind: split(&[0]) },
+        Fault { at: changes, lasts: SECOND, kind: Kind::ChangeWitnesses { members } },
+        Fault { at: turn, lasts: down, kind: Kind::Forget { node: 1 } },
+        Fault { at: turn, lasts, kind: split(&[0, 1]) },
+    ]
+}
+
+/// The only witness goes over to a joint set that hardly anybody hears of, forgets it, and is told by most that
+/// there is none. Then most hear of it from the other one.
+pub(crate) fn overtaken(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
+    cluster.witnesses = vec![0];
+    cluster.purge_every = cluster.purge_every.min(800 * MILLI);
+    let at = CALM + dice.below(15 * SECOND);
+    let changes = at + dice.between(200 * MILLI, SECOND);
+    let forgets = changes + dice.between(3 * SECOND, 5 * SECOND);
+    let turn = forgets + dice.between(2 * SECOND, 4 * SECOND);
+    let lasts = dice.between(6 * SECOND, 9 * SECOND);
+    let split = |nodes: &[usize]| Kind::Split { mask: mask(nodes) };
+    let down = dice.between(200 * MILLI, 800 * MILLI);
+    vec![
+        Fault { at, lasts: forgets - at, kind: split(&[0, 1]) },
+        Fault { at: changes, lasts: SECOND, kind: Kind::ChangeWitnesses { members: vec![1] } },
+        Fault { at: forgets, lasts: down, kind: Kind::Forget { node: 0 } },
+        Fault { at: forgets, lasts: turn - forgets, kind: split(&[1]) },
+        Fault { at: turn, lasts, kind: split(&[0, 5]) },
+    ]
+}
+
 /// A node whose configuration names fewer witnesses under the same number, on the side of a split where
 /// only those are.
 fn misread(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {

@@ -45,6 +45,8 @@ pub(crate) enum Thing {
     Misread,
     OtherWitnesses,
     Torn,
+    FormerForgot,
+    Unconfirmed,
     // What only nodes that lie, or a copied disk, would bring about; not demanded.
     Refused,
     Conflict,
@@ -97,6 +99,8 @@ pub(crate) const NAMES: [&str; THINGS] = [
     "Misread",
     "OtherWitnesses",
     "Torn",
+    "FormerForgot",
+    "Unconfirmed",
     "Refused",
     "Conflict",
 ];

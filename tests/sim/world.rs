@@ -11,6 +11,7 @@ use atoll::replication::{
 
 use super::dice::Dice;
 use super::edge::{Edge, EdgeBug, Request, Step, Want};
+use super::known::Change;
 use super::machine::{Clock, Machine, Process};
 use super::network::Network;
 use super::observer::{Broken, Observer};
@@ -64,6 +65,8 @@ pub(crate) struct World {
     pub(crate) tally: Tally,
     pub(crate) roster: BTreeMap<Name, Name>,
     pub(crate) running: BTreeSet<usize>,
+    /// Changes of the witnesses that were asked for.
+    pub(crate) changes: Vec<Change>,
 }
 
 impl World {
@@ -115,6 +118,7 @@ impl World {
             tally: Tally::default(),
             roster,
             running: BTreeSet::new(),
+            changes: Vec::new(),
         };
         for node in 0..count {
             world.start(node);
@@ -184,7 +188,7 @@ impl World {
         let machine = &mut self.machines[node];
         let has_disk = settings.disk && machine.locked_by.is_none();
         settings.disk = has_disk;
-        let saved = machine.disk.take().filter(|saved| saved.state.is_some());
+        let saved = machine.disk.take().filter(Saved::tells_something);
         let start = match saved {
             Some(saved) if has_disk => {
                 machine.disk = Some(saved.clone());
@@ -277,7 +281,10 @@ impl World {
             Event::Deliver { from, to, message } => {
                 let reply = matches!(
                     message,
-                    Message::Adopt { .. } | Message::Answer { .. } | Message::Relayed { .. }
+                    Message::Adopt { .. }
+                        | Message::Answer { .. }
+                        | Message::Relayed { .. }
+                        | Message::Holds { .. }
                 );
                 if let ([old, new], true) = (&self.machines[to].processes[..], reply) {
                     // A reply takes the link on which it was asked for.
@@ -471,6 +478,7 @@ impl World {
             Notice::Retired { .. } => Thing::Retired,
             Notice::Witnesses { .. } => Thing::WitnessesChanged,
             Notice::OtherWitnesses { .. } => Thing::OtherWitnesses,
+            Notice::Unconfirmed { .. } => Thing::Unconfirmed,
         });
     }
 

@@ -220,6 +220,7 @@ async fn what_the_mesh_does_not_take_is_not_done() {
     let again = Duration::from_millis(1500);
     for (why, status, code) in [
         (Busy::TooMany { again }, 429, "mesh-rate"),
+        (Busy::Elsewhere { again }, 429, "mesh-elsewhere"),
         (Busy::Barred, 403, "not-an-issuer"),
         (Busy::TooLong, 400, "value"),
     ] {

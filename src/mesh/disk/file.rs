@@ -87,7 +87,8 @@ impl LogFile {
         let bytes = reader.at;
         let mut log = Self { file, bytes };
         log.cut(length)?;
-        let found = if into.state.is_some() { Found::Log(Box::new(into)) } else { Found::Nothing };
+        let found =
+            if into.tells_something() { Found::Log(Box::new(into)) } else { Found::Nothing };
         Ok((log, found))
     }
 

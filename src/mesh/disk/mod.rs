@@ -280,7 +280,7 @@ fn weight_bytes(entry: &Entry) -> usize {
     match entry {
         Entry::Record(record) => record.weight_bytes(),
         Entry::Vector(vector) => 64 + 128 * vector.len(),
-        Entry::State(_) => 256,
+        Entry::State(_) | Entry::Set(_) => 256,
     }
 }
 

@@ -122,6 +122,22 @@ fn what_was_safe_is_there_again() {
 }
 
 #[test]
+fn who_the_witnesses_are_is_kept_by_a_node_that_is_none() {
+    let folder = Folder::new("set");
+    written(&folder, 3);
+    let newer = WitnessSet { number: 3, members: vec!["nyc-1".into()], joining: None };
+    let disk = folder.open().disk.unwrap();
+    write_all(&disk, vec![vec![Entry::Set(newer.clone())]]);
+    let started = saved(disk.start_over());
+    assert_eq!((started.set(), started.state.is_some()), (Some(&newer), false));
+    drop(disk);
+    let opened = saved(folder.open().start);
+    assert_eq!(opened.set(), Some(&newer));
+    let (entries, _) = thread::taken_apart(&opened);
+    assert_eq!(entries.first(), Some(&Entry::Set(newer)), "and by a file that takes its place");
+}
+
+#[test]
 fn a_log_cut_anywhere_has_what_was_whole_and_can_be_written_on() {
     let folder = Folder::new("cut");
     written(&folder, 3);

@@ -108,7 +108,7 @@ impl Writer {
                     self.state.safe.store(0, Ordering::Release);
                     let healthy = self.state.healthy.load(Ordering::Acquire);
                     let saved = healthy.then(|| self.mirror.clone());
-                    let saved = saved.filter(|saved| saved.state.is_some());
+                    let saved = saved.filter(Saved::tells_something);
                     // Nobody waits any more: then nobody needs it.
                     let _ = told.send(saved.map(Box::new));
                 }
@@ -247,7 +247,8 @@ pub(super) fn taken_apart(saved: &Saved) -> (Vec<Entry>, VecDeque<Arc<Record>>) 
         base.set(source, before);
     }
     let state = saved.state.clone().map(Entry::State);
-    (state.into_iter().chain([Entry::Vector(base)]).collect(), left)
+    let set = saved.set.clone().map(Entry::Set);
+    (state.into_iter().chain(set).chain([Entry::Vector(base)]).collect(), left)
 }
 
 /// Has a folder keep the names in it.

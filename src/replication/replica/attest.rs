@@ -104,6 +104,9 @@ impl Witness {
 impl Replica {
     /// Goes on where the former process ended.
     pub(super) fn resume(&mut self, saved: Saved) {
+        if let Some(set) = saved.set {
+            self.sets.insert(set.number, set);
+        }
         let Some(state) = saved.state else { return };
         self.vector = saved.vector;
         self.log = saved.log;
@@ -117,6 +120,7 @@ impl Replica {
 
     /// Finds its place in the newest set.
     pub(super) fn enter_set(&mut self, now: Now) {
+        self.inquiry = None;
         if !self.witnesses().contains(&self.settings.me) {
             self.witness.phase = Phase::Outside;
         } else if self.is_serving() {
@@ -129,6 +133,7 @@ impl Replica {
     /// Is without memory from here on, as a process that has just begun.
     pub(super) fn lose_standing(&mut self, now: Now) {
         if self.is_serving() {
+            self.inquiry = None;
             self.witness.standing.count += 1;
             self.witness.standing.incarnation = Incarnation(self.dice.next());
             self.witness.recover(now.boot);
@@ -192,6 +197,7 @@ impl Replica {
         }
         if recovering {
             self.ask_to_recover();
+            self.inquire(now);
             self.begin(now);
         } else if now.boot.saturating_sub(since) > FORGOTTEN_FOR {
             self.witness.recover(now.boot);
@@ -266,15 +272,7 @@ impl Replica {
         let early = self.mutation == Mutation::AcknowledgedBeforeDisk;
         let waits = self.settings.disk && !(entries.is_empty() && self.witness.behind.is_empty());
         if self.settings.disk && !entries.is_empty() {
-            self.witness.tickets += 1;
-            let ticket = self.witness.tickets;
-            self.out.push(Action::Persist { ticket, entries });
-            match self.witness.behind.back_mut() {
-                // Nothing waits for the ticket before: however slow the disk is, no more tickets
-                // are kept than messages.
-                Some((waiting, messages)) if messages.is_empty() => *waiting = ticket,
-                _ => self.witness.behind.push_back((ticket, Vec::new())),
-            }
+            self.persist(entries);
         }
         let room = self.witness.behind_disk() < BEHIND_DISK;
         match self.witness.behind.back_mut() {
@@ -284,6 +282,18 @@ impl Replica {
                 }
             }
             _ => self.loop_back(messages),
+        }
+    }
+
+    fn persist(&mut self, entries: Vec<Entry>) {
+        self.witness.tickets += 1;
+        let ticket = self.witness.tickets;
+        self.out.push(Action::Persist { ticket, entries });
+        match self.witness.behind.back_mut() {
+            // Nothing waits for the ticket before: however slow the disk is, no more tickets
+            // are kept than messages.
+            Some((waiting, messages)) if messages.is_empty() => *waiting = ticket,
+            _ => self.witness.behind.push_back((ticket, Vec::new())),
         }
     }
 
@@ -328,6 +338,14 @@ impl Replica {
     pub(super) fn write_state(&mut self) {
         let state = self.state().into_iter().collect();
         self.write_down(state, Vec::new());
+    }
+
+    /// Has the disk keep the set of a node that does not answer under it.
+    pub(super) fn write_set(&mut self) {
+        if self.settings.disk && !self.is_serving() {
+            let set = self.witnesses().clone();
+            self.persist(vec![Entry::Set(set)]);
+        }
     }
 
     /// As what it answers.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! set 4: a b c  -->  set 5: a b c and b c d, a majority of each needed  -->  set 6: b c d
-//!                    '-- until a majority of both answers under 5 --'
+//!                    '-- until all know of 5, more or less, and then a majority
+//!                        of both answers under 5 (see `inquire`) --'
 //! ```
 
 use std::collections::BTreeMap;
@@ -27,7 +28,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     heard: BTreeMap<Name, Heard>,
-    /// Since when a source is where it is.
+    /// Since when a source is where it is, and nothing was heard of its life.
     quiet: BTreeMap<Source, (u64, Duration)>,
     looked: Option<Duration>,
     to_self: Vec<Message>,
@@ -37,13 +38,15 @@ pub(super) struct Changes {
 struct Heard {
     source: Source,
     set: SetMark,
-    serves: bool,
 }
 
 impl Changes {
-    pub(super) fn hear(&mut self, from: &Name, beat: &Beat) {
-        let heard = Heard { source: beat.source.clone(), set: beat.set, serves: beat.serves };
+    pub(super) fn hear(&mut self, from: &Name, beat: &Beat, now: Now) {
+        let heard = Heard { source: beat.source.clone(), set: beat.set };
         self.heard.insert(from.clone(), heard);
+        if let Some((_, since)) = self.quiet.get_mut(&beat.source) {
+            *since = now.boot;
+        }
     }
 
     /// Forgets those who are in the mesh no more.
@@ -71,6 +74,7 @@ impl Replica {
         self.changes.keep(&roster);
         self.repair.keep(&roster);
         self.settings.roster = roster;
+        self.inquiry = None;
     }
 
     /// The operator wants these witnesses: old and new together first.
@@ -123,11 +127,14 @@ impl Replica {
         if !is_due(&mut self.changes.looked, LOOK_EVERY, now) || !self.is_serving() {
             return;
         }
-        self.finish_change(now);
+        if self.witnesses().joining.is_some() {
+            self.inquire(now);
+            self.finish_change(now);
+        }
         self.retire_sources(now);
     }
 
-    fn take_set(&mut self, set: &WitnessSet, now: Now) {
+    pub(super) fn take_set(&mut self, set: &WitnessSet, now: Now) {
         self.notice(Notice::Witnesses { number: set.number });
         let tell: Vec<Name> = set.everyone().cloned().collect();
         self.sets.insert(set.number, set.clone());
@@ -135,24 +142,9 @@ impl Replica {
             self.sets.pop_first();
         }
         self.enter_set(now);
+        self.write_set();
         for name in tell {
             self.send(&name, Message::Witnesses(set.clone()));
-        }
-    }
-
-    /// The joint set is in force once a majority of both halves answers under it.
-    fn finish_change(&mut self, now: Now) {
-        let set = self.witnesses();
-        let Some(after) = set.after() else { return };
-        let mark = set.mark(self.mutation);
-        let holds = |name: &&Name| {
-            let heard = self.changes.heard.get(*name);
-            **name == self.settings.me
-                || heard.is_some_and(|heard| heard.serves && heard.set == mark)
-        };
-        let voters: Vec<&Name> = set.everyone().filter(holds).collect();
-        if set.is_majority(&voters) {
-            self.take_set(&after, now);
         }
     }
 

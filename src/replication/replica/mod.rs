@@ -9,11 +9,13 @@
 //! | `attest` | acknowledges and answers as a witness |
 //! | `recover` | brings a witness back that forgot; begins a new generation |
 //! | `ask` | asks the witnesses and reckons the lease |
+//! | `inquire` | asks all whether they know a newer set of witnesses |
 //! | `change` | changes the set of witnesses; retires sources |
 
 mod ask;
 mod attest;
 mod change;
+mod inquire;
 mod issue;
 mod receive;
 mod recover;
@@ -39,6 +41,7 @@ use super::vector::{Mark, Vector};
 use ask::Leasing;
 use attest::Witness;
 use change::Changes;
+use inquire::Inquiry;
 use issue::Issuer;
 pub use issue::{NodeState, Receipt, Refusal, T as PROMISE};
 use receive::Waiting;
@@ -72,6 +75,7 @@ pub struct Replica {
     witness: Witness,
     leasing: Leasing,
     changes: Changes,
+    inquiry: Option<Inquiry>,
     dice: Dice,
     out: Vec<Action>,
 }
@@ -116,6 +120,7 @@ impl Replica {
             witness: Witness::new(incarnation),
             leasing: Leasing::new(dice.next()),
             changes: Changes::default(),
+            inquiry: None,
             dice,
             out: Vec::new(),
             settings,
@@ -225,6 +230,10 @@ impl Replica {
             Message::Applied(identity) => self.hear_applied(from, &identity, now),
             Message::Conflict(identity) => self.hear_conflict(&identity),
             Message::Witnesses(set) => self.hear_set(&set, now),
+            Message::Hold { question, set } => self.hear_hold(from, question, &set, now),
+            Message::Holds { question, set, testimony } => {
+                self.hear_holds(from, question, set, testimony, now);
+            }
         }
     }
 

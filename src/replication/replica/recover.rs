@@ -13,6 +13,7 @@
 //! that whatever its former life may still say counts no more beside theirs.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::clock::Now;
 use crate::replication::identity::Name;
@@ -67,9 +68,10 @@ impl Replica {
 
     pub(super) fn hear_begin(&mut self, beginning: Beginning, now: Now) {
         let own = (self.settings.me.clone(), self.witness.standing);
+        let asked = self.is_newest_set() || self.mutation == Mutation::JoinsUnasked;
         let fits = beginning.set == self.witnesses().mark(self.mutation)
             && beginning.members.contains(&own);
-        if fits && matches!(self.witness.phase, Phase::Recovering { .. }) {
+        if fits && matches!(self.witness.phase, Phase::Recovering { .. }) && asked {
             self.enter_beginning(beginning, now);
         }
     }
@@ -180,13 +182,15 @@ impl Replica {
         self.reset(why, vector, now);
     }
 
-    /// Where a majority has forgotten, its first begins a new generation.
+    /// Where a majority has forgotten, its first begins a new generation: of a set that is the newest, by
+    /// the word of most nodes.
     pub(super) fn begin(&mut self, now: Now) {
         let Phase::Recovering { forgotten, since, .. } = &self.witness.phase else { return };
         let set = self.witnesses();
         let me = &self.settings.me;
         let alone = set.everyone().count() == 1;
-        if !alone && now.boot.saturating_sub(*since) < 3 * RECOVER_EVERY {
+        let patience = if alone { Duration::ZERO } else { 3 * RECOVER_EVERY };
+        if now.boot < *since + patience {
             return;
         }
         let standing = |name: &Name| {
@@ -197,6 +201,9 @@ impl Replica {
         let names: Vec<&Name> = members.iter().map(|(name, _)| name).collect();
         if names.first() != Some(&me) || !set.is_majority(&names) {
             return;
+        }
+        if !self.is_newest_set() {
+            return self.tell_unconfirmed(now);
         }
         let set = set.mark(self.mutation);
         let generation = self.dice.next();

@@ -81,7 +81,7 @@ impl Repair {
 impl Replica {
     pub(super) fn hear_beat(&mut self, from: &Name, beat: &Beat, now: Now) {
         self.compare_sets(from, beat.set);
-        self.changes.hear(from, beat);
+        self.changes.hear(from, beat, now);
         self.answer_beat(beat);
         if beat.source != self.issuer.source {
             self.want(from, &beat.source, beat.mark.sequence, now);
@@ -349,7 +349,6 @@ impl Replica {
             mark: self.vector.mark(&self.issuer.source),
             digest: half(self.vector.digest()),
             set: self.witnesses().mark(self.mutation),
-            serves: self.is_serving(),
             asks: false,
         }
     }

@@ -1,3 +1,5 @@
+mod sets;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -311,9 +313,8 @@ fn one_that_has_left_stands_for_nobody_who_is_silent() {
 #[test]
 fn witnesses_of_another_set_of_the_same_number_give_no_lease() {
     let mut fellow = node(0, |settings| settings.witnesses.members.truncate(1));
-    for second in 2..5 {
-        fellow.handle(Event::Tick, second, Now::at(second));
-    }
+    let actions = fellow.handle(Event::Tick, 7, Now::at(2));
+    sets::agree(&mut fellow, &actions, &["n3", "n4", "n5"]);
     assert!(fellow.is_serving(), "alone, as it was told");
     for (members, leased) in [(1, true), (3, false)] {
         let mut asker = node(4, |settings| settings.witnesses.members.truncate(members));

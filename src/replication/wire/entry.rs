@@ -1,4 +1,4 @@
-//! Entries of a witness's log as bytes: `kind 1 byte | body`, the body as in messages. Their length
+//! Entries of a node's log as bytes: `kind 1 byte | body`, the body as in messages. Their length
 //! and their checksum come from the file.
 
 use super::WireError;
@@ -26,6 +26,10 @@ pub fn encode_entry(entry: &Entry) -> Vec<u8> {
             to.byte(3);
             to.record(record);
         }
+        Entry::Set(set) => {
+            to.byte(4);
+            to.witnesses(set);
+        }
     }
     to.finish()
 }
@@ -45,6 +49,7 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Entry, WireError> {
         }),
         2 => Entry::Vector(from.vector()?),
         3 => Entry::Record(from.record()?),
+        4 => Entry::Set(from.witnesses()?),
         other => return Err(WireError::UnknownKind(other)),
     };
     from.end()?;

@@ -84,6 +84,8 @@ fn kind(message: &Message) -> u8 {
         Message::Applied(_) => 16,
         Message::Conflict(_) => 17,
         Message::Witnesses(_) => 18,
+        Message::Hold { .. } => 19,
+        Message::Holds { .. } => 20,
     }
 }
 
@@ -99,7 +101,6 @@ fn write_body(message: &Message, to: &mut Writer) {
             to.mark(beat.mark);
             to.u64(beat.digest);
             to.set_mark(beat.set);
-            to.bool(beat.serves);
             to.bool(beat.asks);
         }
         Message::Vector(holding) | Message::Beyond(holding) => write_holding(holding, to),
@@ -147,6 +148,15 @@ fn write_body(message: &Message, to: &mut Writer) {
         }
         Message::Applied(identity) | Message::Conflict(identity) => to.identity(identity),
         Message::Witnesses(set) => to.witnesses(set),
+        Message::Hold { question, set } => {
+            to.u64(*question);
+            to.witnesses(set);
+        }
+        Message::Holds { question, set, testimony } => {
+            to.u64(*question);
+            to.set_mark(*set);
+            to.option(testimony.as_ref(), Writer::testimony);
+        }
     }
 }
 
@@ -162,7 +172,6 @@ fn read_body(kind: u8, from: &mut Reader<'_>) -> Result<Message, WireError> {
             mark: from.mark()?,
             digest: from.u64()?,
             set: from.set_mark()?,
-            serves: from.bool()?,
             asks: from.bool()?,
         }),
         4 => Message::Vector(read_holding(from)?),
@@ -204,6 +213,12 @@ fn read_body(kind: u8, from: &mut Reader<'_>) -> Result<Message, WireError> {
         16 => Message::Applied(from.identity()?),
         17 => Message::Conflict(from.identity()?),
         18 => Message::Witnesses(from.witnesses()?),
+        19 => Message::Hold { question: from.u64()?, set: from.witnesses()? },
+        20 => Message::Holds {
+            question: from.u64()?,
+            set: from.set_mark()?,
+            testimony: from.option(Reader::testimony)?,
+        },
         other => return Err(WireError::UnknownKind(other)),
     })
 }

@@ -101,9 +101,9 @@ fn spread() -> impl Strategy<Value = Message> {
         (records(), any::<bool>())
             .prop_map(|(record, pass_on)| Message::Record { record, pass_on }),
         proptest::collection::vec(records(), 0..4).prop_map(Message::Records),
-        (sources(), marks(), any::<u64>(), sets(), any::<[bool; 2]>()).prop_map(
-            |(source, mark, digest, set, [serves, asks])| {
-                Message::Beat(Beat { source, mark, digest, set, serves, asks })
+        (sources(), marks(), any::<u64>(), sets(), any::<bool>()).prop_map(
+            |(source, mark, digest, set, asks)| {
+                Message::Beat(Beat { source, mark, digest, set, asks })
             }
         ),
         holdings().prop_map(Message::Vector),
@@ -143,6 +143,9 @@ fn attested() -> impl Strategy<Value = Message> {
             Message::Adopt { noted, testimony, holding }
         }),
         beginnings().prop_map(Message::Begin),
+        (any::<u64>(), witnesses()).prop_map(|(question, set)| Message::Hold { question, set }),
+        (any::<u64>(), sets(), proptest::option::of(testimonies()))
+            .prop_map(|(question, set, testimony)| Message::Holds { question, set, testimony }),
         (beginnings(), any::<bool>())
             .prop_map(|(beginning, settled)| Message::Joined { beginning, settled }),
     ]
@@ -209,7 +212,8 @@ fn entries() -> impl Strategy<Value = Entry> {
         },
     );
     let vectors = holdings().prop_map(|holding| Entry::Vector(holding.vector));
-    prop_oneof![states, vectors, records().prop_map(Entry::Record)]
+    let sets = witnesses().prop_map(Entry::Set);
+    prop_oneof![states, vectors, records().prop_map(Entry::Record), sets]
 }
 
 proptest! {

@@ -100,3 +100,35 @@ async fn an_upgrade_that_fails_gives_the_node_its_place_back() {
     holds(reef.node(1), true).await;
     assert_eq!(view(reef.node(1)).await["missing"], 0);
 }
+
+#[tokio::test]
+async fn a_purge_at_a_node_that_is_being_handed_over_is_refused_and_goes_through_later() {
+    let (mut reef, program) = Reef::with_program("upgrade = \"4s\"").await;
+    let (status, told) = purged_at(&program, "/before", "everywhere").await;
+    assert_eq!((status, &told["state"]), (200, &"everywhere".into()), "{told}");
+    // Nobody has a lease, which the new process waits for; the old one is the node no more by then.
+    reef.end(1).await;
+    reef.end(2).await;
+    let body = purge("/a", "local").to_string();
+    let refused = async {
+        loop {
+            let answer = program.manage("POST", "/v1/purge", Some(&body)).await;
+            if answer.status() != 200 {
+                return answer;
+            }
+        }
+    };
+    let upgraded = program.manage("POST", "/v1/upgrade", None);
+    let (upgraded, refused) = tokio::join!(upgraded, refused);
+    let told: Value = serde_json::from_slice(&refused.body).unwrap();
+    assert_eq!((refused.status(), &told["code"]), (429, &"mesh-elsewhere".into()), "{told}");
+    assert_eq!(refused.field("retry-after"), Some("1"), "{refused:?}");
+    assert_eq!(upgraded.status(), 504, "{upgraded:?}");
+    let again = || async { purged_at(&program, "/a", "local").await.0 == 200 };
+    until("the purge to be taken, as the node has its place back", again).await;
+    reef.begin(1);
+    reef.begin(2);
+    reef.all_hold().await;
+    let (status, told) = purged_at(&program, "/a", "everywhere").await;
+    assert_eq!((status, &told["state"]), (200, &"everywhere".into()), "{told}");
+}

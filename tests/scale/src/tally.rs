@@ -71,6 +71,8 @@ fn kind(message: &Message) -> usize {
         Message::Beat(_)
         | Message::Conflict(_)
         | Message::Witnesses(_)
+        | Message::Hold { .. }
+        | Message::Holds { .. }
         | Message::Recover(_)
         | Message::Adopt { .. }
         | Message::Begin(_)

@@ -1,0 +1,106 @@
+//! What is assumed of the nodes' memory of witness sets, and so which faults are not thrown.
+//!
+//! Once a joint set was left for the next one, so many nodes know of it that every majority of all has
+//! one of them, and stay as many, whichever witnesses of the former set forget it, as long as the new
+//! ones have a majority that does not. A fault that would leave fewer is left out. Whether the protocol
+//! lets a joint set go while too few know of it is for the promise to show: a fault that takes
+//! nothing away from what is assumed is thrown however few there are.
+
+use super::world::{World, node_name};
+
+/// The operator has asked for other witnesses.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    /// Number of the joint set.
+    joint: u64,
+    old: Vec<usize>,
+    new: Vec<usize>,
+}
+
+impl Change {
+    pub(crate) fn new(joint: u64, old: Vec<usize>, new: Vec<usize>) -> Self {
+        Self { joint, old, new }
+    }
+
+    /// Of those who know, so many do whichever former witnesses forget.
+    fn spared(&self, knowing: &[usize]) -> usize {
+        let knows = |node: &usize| knowing.contains(node);
+        let stays: Vec<usize> =
+            self.old.iter().copied().filter(|node| self.new.contains(node)).collect();
+        let staying = stays.iter().filter(|node| knows(node)).count();
+        let without = self.new.len() - (self.new.len() / 2 + 1);
+        let forget = without.saturating_sub(stays.len() - staying);
+        let others = knowing.iter().filter(|node| !self.old.contains(node)).count();
+        others + staying.saturating_sub(forget)
+    }
+}
+
+/// What a node would go by if all its processes began again with what their disk has, or go by now.
+fn number(world: &World, node: usize, of_disk: bool) -> Option<u64> {
+    let machine = &world.machines[node];
+    let running = machine.processes.iter();
+    let running = running.map(|process| world.processes[*process].replica.witnesses().number);
+    let on_disk = || machine.disk.as_ref().and_then(|disk| Some(disk.set()?.number));
+    if of_disk { on_disk() } else { running.min().or_else(on_disk) }
+}
+
+/// The number of the newest set that was in force, or is about to be.
+fn newest(world: &World) -> Option<u64> {
+    let alive = world.processes.iter().filter(|process| process.alive);
+    let running = alive.map(|process| {
+        let set = process.replica.witnesses();
+        if set.joining.is_some() { set.number - 1 } else { set.number }
+    });
+    let disks = world.machines.iter().filter_map(|machine| machine.disk.as_ref()?.set());
+    let disks = disks.map(|set| if set.joining.is_some() { set.number - 1 } else { set.number });
+    running.chain(disks).max()
+}
+
+/// The last change whose joint set was left for the next one.
+fn left(world: &World) -> Option<&Change> {
+    let newest = newest(world)?;
+    world.changes.iter().rev().find(|change| change.joint + 1 == newest)
+}
+
+/// The witnesses that were asked for last, where they never came into force.
+pub(crate) fn lost(world: &World) -> Option<&[usize]> {
+    let last = world.changes.last()?;
+    (newest(world) <= Some(last.joint)).then_some(last.new.as_slice())
+}
+
+/// Whether what is assumed stays true if these nodes forget, and the mesh has these members then.
+pub(crate) fn stays_known(world: &World, forgetting: &[usize], members: &[usize]) -> bool {
+    let Some(change) = left(world) else { return true };
+    let knows = |node: &usize| number(world, *node, false) >= Some(change.joint);
+    let is_member = |node: &usize| world.machines[*node].is_member;
+    let before: Vec<usize> =
+        (0..world.machines.len()).filter(|node| is_member(node) && knows(node)).collect();
+    let after: Vec<usize> = before
+        .iter()
+        .copied()
+        .filter(|node| members.contains(node) && !forgetting.contains(node))
+        .collect();
+    let met = members.len() + 1 - (members.len() / 2 + 1);
+    let (before, after) = (change.spared(&before), change.spared(&after));
+    after >= met || after >= before && members.len() <= world.roster.len()
+}
+
+/// The members, as they are.
+pub(crate) fn members(world: &World) -> Vec<usize> {
+    (0..world.machines.len()).filter(|node| world.machines[*node].is_member).collect()
+}
+
+/// Whether a node may begin again with what its disk has, or without that.
+pub(crate) fn may_end(world: &mut World, node: usize, forget: bool) -> bool {
+    world.flush_disks();
+    let known = if forget { None } else { number(world, node, true) };
+    let forgets = left(world).is_some_and(|change| known < Some(change.joint));
+    !forgets || stays_known(world, &[node], &members(world))
+}
+
+/// Whether a node that was a witness by its configuration is none any more.
+pub(crate) fn is_former(world: &World, node: usize) -> bool {
+    let listed = world.plan.cluster.witnesses.contains(&node);
+    let mut alive = world.processes.iter().filter(|process| process.alive);
+    listed && !alive.any(|process| process.replica.witnesses().contains(&node_name(node)))
+}
