@@ -33,6 +33,10 @@ pub(super) async fn serve(worker: &Arc<Worker>, incoming: Request) -> Response {
 }
 
 /// What comes of a step: an answer, or what has to be waited for.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are answers, and each box would be made for one"
+)]
 enum Next<'a> {
     Answer(Response),
     Later(Pin<Box<dyn Future<Output = Response> + Send + 'a>>),
@@ -250,6 +254,10 @@ fn answer(
 }
 
 /// What a look into the store came to.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are answers, and each box would be made for one"
+)]
 enum Looked {
     Answer(Response),
     Else(Box<Found>),
