@@ -220,7 +220,8 @@ async fn e33_one_that_returns_takes_up_its_load_by_and_by() {
     });
     let steady = Origin::serving(Reply::ok("x"));
     // A probe that comes late on a busy machine must not take it out again.
-    let probe = "probe = { path = \"/health\", interval = \"2s\", timeout = \"2s\", rise = 1, fall = 1 }";
+    let probe =
+        "probe = { path = \"/health\", interval = \"2s\", timeout = \"2s\", rise = 1, fall = 1 }";
     let edge = Plan::before(&[returning.address, steady.address])
         .origin_too(probe)
         .limits("slow_start = \"6s\"")
