@@ -219,11 +219,12 @@ async fn e33_one_that_returns_takes_up_its_load_by_and_by() {
         _ => Reply::ok("x"),
     });
     let steady = Origin::serving(Reply::ok("x"));
-    // A probe that comes late on a busy machine must not take it out again.
-    let probe =
-        "probe = { path = \"/health\", interval = \"2s\", timeout = \"2s\", rise = 1, fall = 1 }";
+    // On a busy machine a probe that comes late must not take it out again, nor one slow answer leave it
+    // without requests: they take turns, whatever their latencies.
+    let manner = "balance = \"round-robin\"\n\
+        probe = { path = \"/health\", interval = \"2s\", timeout = \"2s\", rise = 1, fall = 1 }";
     let edge = Plan::before(&[returning.address, steady.address])
-        .origin_too(probe)
+        .origin_too(manner)
         .limits("slow_start = \"6s\"")
         .start();
     until("it to be down", || async { states(&edge).await == ["down", "up"] }).await;
