@@ -9,7 +9,7 @@
 //! [`Config::within`] has the rest of a new configuration put in force, and [`WAITS`] says which keys
 //! wait for a restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use serde::Serialize;
@@ -251,17 +251,23 @@ fn flatten(table: &Table, prefix: &str, folder: &Path, rows: &mut BTreeMap<Strin
         match value {
             Value::Table(inner) => flatten(inner, &key, folder, rows),
             Value::Array(list) if list.first().is_some_and(Value::is_table) => {
+                let mut seen: HashMap<String, usize> = HashMap::new();
                 for (at, inner) in list.iter().enumerate() {
                     let Value::Table(inner) = inner else { continue };
                     let name = NAMES.iter().find_map(|name| inner.get(*name));
                     let name = name.map_or_else(|| at.to_string(), plain);
-                    let mut row = format!("{key}[{name}]");
                     // Two of one name are told apart by their order.
-                    let mut again = 1;
-                    while rows.keys().any(|known| known.starts_with(&format!("{row}."))) {
-                        again += 1;
-                        row = format!("{key}[{name}#{again}]");
-                    }
+                    let count = seen.entry(name.clone()).or_default();
+                    let row = loop {
+                        *count += 1;
+                        let row = match *count {
+                            1 => format!("{key}[{name}]"),
+                            again => format!("{key}[{name}#{again}]"),
+                        };
+                        if !has_table(rows, &row) {
+                            break row;
+                        }
+                    };
                     flatten(inner, &row, folder, rows);
                 }
             }
@@ -274,6 +280,12 @@ fn flatten(table: &Table, prefix: &str, folder: &Path, rows: &mut BTreeMap<Strin
             }
         }
     }
+}
+
+/// Whether a table of this name has been written down.
+fn has_table(rows: &BTreeMap<String, String>, name: &str) -> bool {
+    let inside = format!("{name}.");
+    rows.range(inside.clone()..).next().is_some_and(|(key, _)| key.starts_with(&inside))
 }
 
 /// A text without its quotes.
@@ -446,6 +458,18 @@ mod tests {
                 expected.into_iter().map(|row| (row.0.to_owned(), row.1, row.2, row.3)).collect();
             assert_eq!(changes(&old, &new), expected);
         }
+    }
+
+    #[test]
+    fn tables_of_one_name_are_told_apart_by_their_order() {
+        let rule = |lifetime: u32| format!("[[rule]]\npath = \"/a\"\nlifetime = \"{lifetime}s\"\n");
+        let (one, two) =
+            ([rule(1), rule(2), rule(3)].concat(), [rule(1), rule(2), rule(4)].concat());
+        let told = |number: u32| Some(format!("\"{number}s\""));
+        assert_eq!(
+            changes(&one, &two),
+            [("rule[/a#3].lifetime".to_owned(), told(3), told(4), false)]
+        );
     }
 
     #[test]

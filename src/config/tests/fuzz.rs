@@ -119,6 +119,15 @@ fn large_nonsense_takes_bounded_time() {
     }
     let lines: String = (0..size / 12).map(|i| format!("k{i:07} = 1\n")).collect();
     total(&lines);
+    let site = |i: usize| {
+        format!("[[site]]\nname = \"s{i}\"\nhosts = [\"s{i}.test\"]\norigin = \"main\"\n")
+    };
+    let sites: String = (0..10_000).map(site).collect();
+    let begun = clock::now();
+    let sound =
+        load_text(&format!("{sites}[[origin]]\nname = \"main\"\nservers = [\"http://a.test\"]\n"));
+    assert_eq!(sound.map(|loaded| loaded.config.sites.len()).ok(), Some(10_000));
+    assert!(clock::now().since(begun) < Duration::from_secs(10));
     let long_line = format!("nam = \"{}\"", "x".repeat(size - 20));
     assert!(load_text(&long_line).expect_err("unknown key").render(false).len() < 10_000);
     assert!(load_text(&" ".repeat(size + 1)).is_err());
