@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
 use webpki::{EndEntityCert, KeyUsage};
 
@@ -29,7 +29,6 @@ pub struct CertificateFacts {
     pub expired: bool,
     /// Whether its validity has not begun.
     pub not_yet: bool,
-    leaf: CertificateDer<'static>,
 }
 
 /// Reads a certificate chain and its key, and checks that they belong together.
@@ -38,7 +37,7 @@ pub struct CertificateFacts {
 /// Says which file is wrong, why, and what would be right.
 pub fn inspect_certificate(files: &CertificateFiles, now: Now) -> Result<CertificateFacts, String> {
     let (chain, _) = read_pair(files)?;
-    let leaf = chain.first().cloned().ok_or("the chain is empty")?;
+    let leaf = chain.first().ok_or("the chain is empty")?;
     facts(leaf, now).map_err(|error| format!("{}: {error}", files.chain.display()))
 }
 
@@ -75,19 +74,6 @@ pub fn read_pair(
         other => format!("{}: {other}", files.chain.display()),
     })?;
     Ok((chain, key))
-}
-
-impl CertificateFacts {
-    /// Whether clients that ask for `host` (a site's host pattern) are shown a name they accept.
-    #[must_use]
-    pub fn covers(&self, host: &str) -> bool {
-        if host.starts_with('*') {
-            return self.names.iter().any(|name| name.eq_ignore_ascii_case(host));
-        }
-        let Ok(name) = ServerName::try_from(host) else { return false };
-        EndEntityCert::try_from(&self.leaf)
-            .is_ok_and(|leaf| leaf.verify_is_valid_for_subject_name(&name).is_ok())
-    }
 }
 
 /// Reads certificate authorities and checks that each can be trusted as one.
@@ -140,8 +126,8 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String
     Err(format!("{}: {what}", path.display()))
 }
 
-fn facts(leaf: CertificateDer<'static>, now: Now) -> Result<CertificateFacts, String> {
-    let certificate = EndEntityCert::try_from(&leaf).map_err(|error| error.to_string())?;
+fn facts(leaf: &CertificateDer<'_>, now: Now) -> Result<CertificateFacts, String> {
+    let certificate = EndEntityCert::try_from(leaf).map_err(|error| error.to_string())?;
     let names = certificate.valid_dns_names().map(str::to_owned).collect();
     let since_epoch = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let today = validity(&certificate, since_epoch);
@@ -158,7 +144,6 @@ fn facts(leaf: CertificateDer<'static>, now: Now) -> Result<CertificateFacts, St
         not_after,
         expired: matches!(today, Some(webpki::Error::CertExpired { .. })),
         not_yet: matches!(today, Some(webpki::Error::CertNotValidYet { .. })),
-        leaf,
     })
 }
 
@@ -212,7 +197,7 @@ pub fn read_mesh_credentials(
     }
     let shown = files.chain.display();
     let leaf = chain.first().ok_or("the chain is empty")?;
-    let known = facts(leaf.clone(), now).map_err(|error| format!("{shown}: {error}"))?;
+    let known = facts(leaf, now).map_err(|error| format!("{shown}: {error}"))?;
     if !known.names.iter().any(|known| known == name) {
         let names = known.names.join(", ");
         return Err(format!("{shown}: is for {names}, not for the node \"{name}\""));

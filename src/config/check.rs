@@ -1,7 +1,7 @@
 //! How a configuration hangs together: references, names taken twice, addresses taken twice,
 //! certificates and the hosts they are for. Here a draft becomes a [`Config`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -476,18 +476,27 @@ fn check_tls(
         return;
     }
     let only_tls = listeners.iter().all(|found| found.value.tls);
+    let names = || facts.iter().flat_map(|facts| &facts.names);
+    let covered: HashSet<String> = names().map(|name| name.to_ascii_lowercase()).collect();
     for host in sites.iter().flat_map(|site| &site.hosts) {
         let by_name = host.value != "*" && host.value.parse::<IpAddr>().is_err();
-        if !by_name || facts.iter().any(|facts| facts.covers(&host.value)) {
+        if !by_name || is_covered(&host.value, &covered) {
             continue;
         }
         let problem =
             Problem::new(format!("no certificate is for the host {}", shown(&host.value)))
                 .at(host.place.span.clone())
                 .label("not in any certificate");
-        let known: Vec<&str> =
-            facts.iter().flat_map(|facts| &facts.names).map(String::as_str).take(20).collect();
+        let known: Vec<&str> = names().map(String::as_str).take(20).collect();
         let problem = problem.help(format!("the certificates are for: {}", known.join(", ")));
         sink.push(if only_tls { problem } else { problem.warning() });
     }
+}
+
+/// Whether clients that ask for a site's host are shown a name they accept: itself, or, where it is no
+/// pattern, one with a `*` for its first label (RFC 9525, 6.3).
+fn is_covered(host: &str, names: &HashSet<String>) -> bool {
+    let wildcard = || host.split_once('.').map(|(_, parent)| format!("*.{parent}"));
+    names.contains(host)
+        || !host.starts_with('*') && wildcard().is_some_and(|name| names.contains(&name))
 }
