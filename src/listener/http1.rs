@@ -124,6 +124,8 @@ struct Connection<IO> {
     read: BytesMut,
     /// The client has sent everything it will send.
     ended: bool,
+    /// The connection is broken: nothing can be said on it.
+    lost: bool,
     output: Output,
     progress: Progress,
     timer: Timer,
@@ -162,6 +164,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
             parser: RequestParser::default(),
             read: first,
             ended: false,
+            lost: false,
             output: Output::default(),
             progress: Progress::of(taken),
             timer: Timer::default(),
@@ -223,7 +226,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
                 self.context.metrics.doors.bytes_received.inc_by(space.filled().len() as u64);
                 return Poll::Ready(Arrived::Bytes);
             }
-            Poll::Ready(_) => return Poll::Ready(Arrived::End),
+            Poll::Ready(read) => {
+                self.lost = read.is_err();
+                return Poll::Ready(Arrived::End);
+            }
             Poll::Pending => {}
         }
         if idle && self.drain.is_over(context) {
@@ -262,6 +268,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Connection<IO> {
     /// Ends the connection.
     async fn end(mut self, flow: Flow) -> Option<IO> {
         match flow {
+            Flow::Next | Flow::Close if self.lost => None,
             Flow::Next | Flow::Close => {
                 // A TLS client is told; one that does not take it is not waited for.
                 poll_fn(|context| {

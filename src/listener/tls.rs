@@ -48,6 +48,9 @@ impl TlsAcceptorState {
             None => rustls::crypto::aws_lc_rs::Ticketer::new()?,
         };
         config.session_storage = Arc::new(NoServerSessionStorage {});
+        // Each connection brings one for the next; making a second costs every handshake, and clients that
+        // open several at once had several before.
+        config.send_tls13_tickets = 1;
         config.max_early_data_size = 0;
         config.alpn_protocols = vec![HTTP1.to_vec()];
         let without_http2 = TlsAcceptor::from(Arc::new(config.clone()));

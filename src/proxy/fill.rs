@@ -207,7 +207,8 @@ impl Worker {
         let job = Job { ask: Arc::clone(ask), stale, part, conditions, interim, own };
         let worker = Arc::clone(self);
         // A panic in there drops the writer, and the writer's end breaks the fill off visibly.
-        tokio::spawn(async move { worker.run(writer, job).await });
+        // Boxed: a task is moved when it is made and again when it ends, and this one is large.
+        tokio::spawn(Box::pin(worker.run(writer, job)));
         receiver
     }
 
