@@ -60,6 +60,8 @@ pub enum Mutation {
     SetSpreadTooThin,
     /// That its witnesses serve under a joint set counts as they said before enough others knew of it.
     ServiceHeardBefore,
+    /// A joint set that too few nodes can know of for good is taken, and left when all of those know of it.
+    SetLeftForTooFew,
     /// That a purge was applied is said once: where that word is lost, its receipt stays open.
     AppliedOnce,
     /// An answer is taken for the answer to the newest question, whatever number it bears.

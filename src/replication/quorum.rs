@@ -127,6 +127,20 @@ impl WitnessSet {
         count(&|name| holds(name) && !old(name)) + staying.saturating_sub(forgets)
     }
 
+    /// Whether it may be left for the next one when these `among` all nodes hold it: every majority of them
+    /// has one that does, whichever witnesses of the old half forget it.
+    pub(super) fn may_be_left(&self, among: &[&Name], holds: impl Fn(&Name) -> bool) -> bool {
+        let least_majority = among.len() / 2 + 1;
+        self.spared(among, holds) + least_majority > among.len()
+    }
+
+    /// The joint set on the way from this one to other witnesses.
+    #[must_use]
+    pub fn joined_by(&self, members: &[Name]) -> Self {
+        let joining = Some(members.to_vec());
+        Self { number: self.number + 1, members: self.members.clone(), joining }
+    }
+
     /// The set that is in force after this joint one.
     #[must_use]
     pub fn after(&self) -> Option<Self> {

@@ -143,7 +143,7 @@ impl Replica {
         let Some(inquiry) = &self.inquiry else { return };
         let (about, set) = (inquiry.about, inquiry.set);
         let done = match about {
-            About::Spread if !self.is_spread() => return,
+            About::Spread if !self.is_spread() => return self.tell_stuck(now),
             About::Spread => self.mutation == Mutation::ServiceHeardBefore && self.is_in_service(),
             About::Service => self.is_in_service(),
         };
@@ -169,11 +169,21 @@ impl Replica {
 
     fn is_spread(&self) -> bool {
         let (set, panel) = (self.witnesses(), self.settings.roster.panel());
-        let majority = panel.len() / 2 + 1;
-        let met = (panel.len() + 1).saturating_sub(majority);
-        // Where all of them are too few, all it is.
-        let least = met.min(set.spared(&panel, |_| true));
-        set.spared(&panel, |name| self.holds_set(name)) >= least
+        if self.mutation == Mutation::SetLeftForTooFew
+            && set.spared(&panel, |name| self.holds_set(name)) >= set.spared(&panel, |_| true)
+        {
+            return true;
+        }
+        set.may_be_left(&panel, |name| self.holds_set(name))
+    }
+
+    /// Says now and then that the nodes have become too few for the change to end.
+    fn tell_stuck(&mut self, now: Now) {
+        let Some(too_few) = self.too_few_for(self.witnesses()) else { return };
+        let Some(inquiry) = &mut self.inquiry else { return };
+        if is_due(&mut inquiry.told, TELL_EVERY, now) {
+            self.notice(Notice::ChangeStuck(too_few));
+        }
     }
 
     fn is_in_service(&self) -> bool {
