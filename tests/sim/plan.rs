@@ -167,6 +167,7 @@ impl Plan {
                 0..=3 if cluster.pops.len() == 5 => {
                     super::stories::outnumbered(&mut cluster, &mut apart)
                 }
+                4..=7 if cluster.pops.len() == 5 => super::stories::faded(&mut cluster, &mut apart),
                 0..=1 if cluster.pops.len() > 5 => {
                     super::stories::outdated(&mut cluster, &mut apart)
                 }

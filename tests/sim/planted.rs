@@ -16,7 +16,7 @@ const BLOCK: u64 = 40;
 
 /// Every planted bug, with a seed that finds it. A change of the protocol or the simulation moves
 /// these; `SIM_PLANTED=1` searches anew.
-const BUGS: [(Planted, u64); 38] = [
+const BUGS: [(Planted, u64); 39] = [
     (Planted::Core(Mutation::AcknowledgedBeforeMajority), 0),
     (Planted::Core(Mutation::AcknowledgedOverHole), 50),
     (Planted::Core(Mutation::DeadReplyCounted), 488),
@@ -45,6 +45,7 @@ const BUGS: [(Planted, u64); 38] = [
     (Planted::Core(Mutation::JoinsUnasked), 239),
     (Planted::Core(Mutation::SetSpreadTooThin), 79),
     (Planted::Core(Mutation::SetLeftForTooFew), 38),
+    (Planted::Core(Mutation::HoldersCountForever), 0),
     (Planted::Edge(EdgeBug::InsertUnchecked), 0),
     (Planted::Edge(EdgeBug::LeaseAfterLookup), 0),
     (Planted::Edge(EdgeBug::CoarseClock), 0),

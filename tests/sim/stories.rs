@@ -219,6 +219,29 @@ pub(crate) fn outnumbered(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> 
     ]
 }
 
+/// A witness is replaced while its successor is down. Who knows of that forgets it before the successor
+/// comes back, and so do two former witnesses afterwards, with whom it is alone then.
+pub(crate) fn faded(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
+    cluster.witnesses = vec![0, 1, 2];
+    cluster.purge_every = cluster.purge_every.min(800 * MILLI);
+    let at = CALM + dice.below(12 * SECOND);
+    let changes = at + dice.between(200 * MILLI, SECOND);
+    let apart = changes + dice.between(2 * SECOND, 3 * SECOND);
+    let back = apart + dice.between(7 * SECOND, 9 * SECOND);
+    let turn = back + dice.between(2 * SECOND, 4 * SECOND);
+    let lasts = dice.between(6 * SECOND, 10 * SECOND);
+    let (down, members) = (dice.between(200 * MILLI, 800 * MILLI), vec![1, 2, 3]);
+    vec![
+        Fault { at, lasts: back - at, kind: Kind::Restart { node: 3 } },
+        Fault { at: changes, lasts: SECOND, kind: Kind::ChangeWitnesses { members } },
+        Fault { at: apart, lasts: turn - apart, kind: Kind::Split { mask: mask(&[4]) } },
+        Fault { at: apart, lasts: down, kind: Kind::Forget { node: 4 } },
+        Fault { at: turn, lasts: down, kind: Kind::Forget { node: 0 } },
+        Fault { at: turn, lasts: down, kind: Kind::Forget { node: 1 } },
+        Fault { at: turn, lasts, kind: Kind::Split { mask: mask(&[0, 1, 4]) } },
+    ]
+}
+
 /// A witness forgets, and asks while there is no newer set. Others take its place without its hearing
 /// of that; then a second one of the former set forgets, and the two are alone.
 pub(crate) fn outdated(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {

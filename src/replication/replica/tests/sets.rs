@@ -164,6 +164,28 @@ fn a_joint_set_is_left_when_enough_nodes_know_of_it_and_then_its_witnesses_serve
     assert_eq!(witness.witnesses(), &set(3, &["n1"], None));
 }
 
+#[test]
+fn who_said_long_ago_that_it_holds_a_joint_set_is_asked_again() {
+    let mut witness = lone(|_| {});
+    let actions = witness.handle(Event::Tick, 7, Now::at(2));
+    agree(&mut witness, &actions, &["n3", "n4", "n5"]);
+    want(&mut witness, &["n1"]);
+    let asks = |actions: &[Action], name: &str| {
+        said(actions, name).iter().any(|message| matches!(message, Message::Hold { .. }))
+    };
+    let first = witness.handle(Event::Tick, 7, Now::at(3));
+    agree(&mut witness, &first, &["n1", "n4"]);
+    let soon = witness.handle(Event::Tick, 8, Now::at(7));
+    assert_eq!(["n1", "n4", "n5"].map(|name| asks(&soon, name)), [false, false, true]);
+    let later = witness.handle(Event::Tick, 9, Now::at(8));
+    assert_eq!(["n1", "n4", "n5"].map(|name| asks(&later, name)), [true, true, true]);
+    let late = agree(&mut witness, &first, &["n5"]);
+    let turn = agree(&mut witness, &later, &["n5"]);
+    assert!(late.is_empty() && !asks(&turn, "n1"), "those two may have forgotten it since");
+    let turn = agree(&mut witness, &later, &["n1", "n4"]);
+    assert!(asks(&turn, "n1"), "now its witnesses are asked");
+}
+
 /// The first so many of six nodes, as a roster.
 fn roster(nodes: usize) -> Roster {
     let all = ["n0", "n1", "n2", "n3", "n4", "n5"];
