@@ -272,8 +272,9 @@ pub(crate) fn overtaken(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
     cluster.purge_every = cluster.purge_every.min(800 * MILLI);
     let at = CALM + dice.below(15 * SECOND);
     let changes = at + dice.between(200 * MILLI, SECOND);
-    let forgets = changes + dice.between(3 * SECOND, 5 * SECOND);
-    let turn = forgets + dice.between(2 * SECOND, 4 * SECOND);
+    // What it says of the joint set counts for five seconds: just after it was asked anew.
+    let forgets = changes + dice.between(5_200 * MILLI, 6_500 * MILLI);
+    let turn = forgets + dice.between(1_500 * MILLI, 3 * SECOND);
     let lasts = dice.between(6 * SECOND, 9 * SECOND);
     let split = |nodes: &[usize]| Kind::Split { mask: mask(nodes) };
     let down = dice.between(200 * MILLI, 800 * MILLI);
