@@ -86,6 +86,7 @@ impl Shared {
     ) -> Result<Ready, StartError> {
         let old = self.in_force();
         let config = Arc::new(config.within(&old.config));
+        self.check_witnesses(&config)?;
         let limits = Arc::new(config.limits.clone());
         let files = Watched::of(&config.certificates);
         let certificates = match &told.tls {

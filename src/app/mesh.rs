@@ -159,6 +159,12 @@ impl Shared {
         all.filter(|selector| seen.insert(selector.clone())).collect()
     }
 
+    /// Other witnesses that the mesh cannot go over to are told before anything has changed.
+    pub(super) fn check_witnesses(&self, config: &Config) -> Result<(), StartError> {
+        let (Some(mesh), Some(settings)) = (&self.mesh, &config.mesh) else { return Ok(()) };
+        mesh.may_reconfigure(settings).map_err(StartError::Witnesses)
+    }
+
     /// Tells the mesh what a configuration says of it that may change while it runs.
     pub(super) fn reconfigure_mesh(&self, config: &Config) {
         let (Some(mesh), Some(settings)) = (&self.mesh, &config.mesh) else { return };

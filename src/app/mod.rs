@@ -49,7 +49,7 @@ use crate::mesh::{Mesh, MeshError};
 use crate::origin::{OriginConfigError, Origins};
 use crate::proxy::{Edge, Proxy};
 use crate::purge::Secret;
-use crate::replication::{self, Incarnation};
+use crate::replication::{self, Incarnation, TooFewForChange};
 use crate::store::{Events, FillLimits, Fills, PurgeLimits, Purges, Store, StoreLimits, What};
 use crate::telemetry::{AccessLog, LogError, Metrics, RequestIds};
 use crate::tickets::{KeyPaces, Tickets};
@@ -113,6 +113,8 @@ pub enum StartError {
     },
     /// The node cannot take its place in the mesh.
     Mesh(MeshError),
+    /// Other witnesses are wanted than the mesh can go over to.
+    Witnesses(TooFewForChange),
     /// What the process before hands over cannot be taken.
     Handover(std::io::Error),
     /// The process log cannot be started.
@@ -138,6 +140,7 @@ impl fmt::Display for StartError {
                 write!(out, "the audit log {} cannot be used: {error}", path.display())
             }
             Self::Mesh(error) => write!(out, "{error}"),
+            Self::Witnesses(too_few) => write!(out, "{too_few}"),
             Self::Handover(error) => write!(out, "the process before hands nothing over: {error}"),
             Self::Log(error) => write!(out, "{error}"),
             Self::System(error) => write!(out, "{error}"),

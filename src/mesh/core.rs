@@ -376,6 +376,13 @@ impl Core {
                      never counted together, and whoever has no majority has no lease"
                 );
             }
+            Notice::ChangeRefused(too_few) => {
+                tracing::error!("the witnesses stay: {too_few}");
+            }
+            Notice::ChangeStuck(too_few) => tracing::error!(
+                "the change of the witnesses cannot end, and purges need most of the former and of the new \
+                 ones until nodes are added: {too_few}"
+            ),
             Notice::Witnesses { number } => {
                 tracing::info!(number, members = ?self.replica.witnesses().members, "another set of witnesses");
             }

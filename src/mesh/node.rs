@@ -34,7 +34,7 @@ use super::peers::PeerView;
 use crate::clock::{self, Now};
 use crate::config;
 use crate::purge::{Selector, Strength};
-use crate::replication::{Event, Identity, Message, Name, Settings, WitnessSet};
+use crate::replication::{Event, Identity, Message, Name, Settings, TooFewForChange, WitnessSet};
 use crate::store::Author;
 
 /// Time between two ticks of the protocol.
@@ -191,12 +191,17 @@ impl Mesh {
         self.first().standing.caught_up
     }
 
+    /// Whether the witnesses of a configuration that was read anew can take the place of those that are.
+    ///
+    /// # Errors
+    /// There are too few nodes to exchange so many at once.
+    pub fn may_reconfigure(&self, config: &config::Mesh) -> Result<(), TooFewForChange> {
+        self.first().may_reconfigure(&witnesses(config))
+    }
+
     /// Another roster, and other witnesses, from a configuration that was read anew.
     pub fn reconfigure(&self, config: &config::Mesh) {
-        self.first().reconfigure(
-            roster(config),
-            config.witnesses.iter().map(|member| name(member)).collect(),
-        );
+        self.first().reconfigure(roster(config), witnesses(config));
     }
 
     /// What selectors mean here, by a configuration that was read anew.
@@ -339,15 +344,16 @@ fn roster(config: &config::Mesh) -> Roster {
     config.nodes.iter().map(node).collect()
 }
 
+fn witnesses(config: &config::Mesh) -> Vec<Name> {
+    config.witnesses.iter().map(|member| name(member)).collect()
+}
+
 /// What the configuration means to the protocol.
 pub(super) fn settings(config: &config::Mesh, me: Name) -> Settings {
     let roster: BTreeMap<Name, Name> =
         roster(config).into_iter().map(|(name, (pop, _))| (name, pop)).collect();
-    let witnesses = WitnessSet {
-        number: config.witness_set,
-        members: config.witnesses.iter().map(|member| name(member)).collect(),
-        joining: None,
-    };
+    let witnesses =
+        WitnessSet { number: config.witness_set, members: witnesses(config), joining: None };
     let mut settings = Settings::new(me, roster, witnesses);
     settings.lease = config.lease;
     settings.relays = config.relays;

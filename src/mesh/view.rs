@@ -11,7 +11,7 @@ use super::handle::{
 };
 use super::peers::{LinkState as PeerState, PeerView};
 use crate::clock::Now;
-use crate::replication::{Event, Identity, Name, NodeState, Receipt};
+use crate::replication::{Event, Identity, Name, NodeState, Receipt, TooFewForChange};
 
 impl Core {
     /// Whether this node issues purges, by the roster. One that is not in it issues none.
@@ -161,6 +161,14 @@ impl Core {
         }
     }
 
+    /// Whether a configuration that names these witnesses can be put in force.
+    pub(super) fn may_reconfigure(&self, witnesses: &[Name]) -> Result<(), TooFewForChange> {
+        if self.configured == witnesses {
+            return Ok(());
+        }
+        self.replica.may_change_to(witnesses)
+    }
+
     /// Another roster, and other witnesses.
     pub(super) fn reconfigure(&mut self, roster: Roster, witnesses: Vec<Name>) {
         if self.roster != roster {
@@ -172,8 +180,11 @@ impl Core {
             self.handle(Event::Roster(pops.into()));
         }
         if self.configured != witnesses {
-            self.configured.clone_from(&witnesses);
-            self.handle(Event::Witnesses(witnesses));
+            self.handle(Event::Witnesses(witnesses.clone()));
+            // What was refused can be asked for again.
+            if self.replica.may_change_to(&witnesses).is_ok() {
+                self.configured = witnesses;
+            }
         }
         self.dirty = true;
     }

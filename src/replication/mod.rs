@@ -45,6 +45,8 @@ pub use record::{Chain, Meaning, Record, Scope, meaning};
 pub use replica::{NodeState, PROMISE, Receipt, Refusal, Replica, Sizes};
 pub use retire::Step;
 pub use roster::Roster;
-pub use settings::{ASK_RELAYS_ABOVE, Action, Event, Notice, Reset, ResetWhy, Settings, Start};
+pub use settings::{
+    ASK_RELAYS_ABOVE, Action, Event, Notice, Reset, ResetWhy, Settings, Start, TooFewForChange,
+};
 pub use vector::{Mark, Retired, Vector};
 pub use wire::{FRAME_BYTES, WireError, decode, decode_entry, encode, encode_entry};

@@ -60,6 +60,10 @@ pub enum Mutation {
     SetSpreadTooThin,
     /// That its witnesses serve under a joint set counts as they said before enough others knew of it.
     ServiceHeardBefore,
+    /// A joint set that too few nodes can know of for good is taken, and left when all of those know of it.
+    SetLeftForTooFew,
+    /// Who said once that it holds a joint set counts, however long ago.
+    HoldersCountForever,
     /// That a purge was applied is said once: where that word is lost, its receipt stays open.
     AppliedOnce,
     /// An answer is taken for the answer to the newest question, whatever number it bears.

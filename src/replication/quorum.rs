@@ -127,6 +127,20 @@ impl WitnessSet {
         count(&|name| holds(name) && !old(name)) + staying.saturating_sub(forgets)
     }
 
+    /// Whether it may be left for the next one when these `among` all nodes hold it: every majority of them
+    /// has one that does, whichever witnesses of the old half forget it.
+    pub(super) fn may_be_left(&self, among: &[&Name], holds: impl Fn(&Name) -> bool) -> bool {
+        let least_majority = among.len() / 2 + 1;
+        self.spared(among, holds) + least_majority > among.len()
+    }
+
+    /// The joint set on the way from this one to other witnesses.
+    #[must_use]
+    pub fn joined_by(&self, members: &[Name]) -> Self {
+        let joining = Some(members.to_vec());
+        Self { number: self.number + 1, members: self.members.clone(), joining }
+    }
+
     /// The set that is in force after this joint one.
     #[must_use]
     pub fn after(&self) -> Option<Self> {
@@ -280,6 +294,90 @@ mod tests {
             let counted = set(old, Some(new)).spared(&among, self::among(holders));
             assert_eq!(counted, spared, "{old} to {new}, held by {holders}");
         }
+    }
+
+    /// Those of `a` to `f` that a mask has.
+    fn of(mask: usize) -> Vec<Name> {
+        ["a", "b", "c", "d", "e", "f"]
+            .iter()
+            .enumerate()
+            .filter(|(bit, _)| mask & 1 << bit != 0)
+            .map(|(_, name)| Name::from(*name))
+            .collect()
+    }
+
+    fn can_change(nodes: usize, old: usize, new: usize) -> bool {
+        let all = of((1 << nodes) - 1);
+        let old = WitnessSet { number: 1, members: of(old), joining: None };
+        old.joined_by(&of(new)).may_be_left(&all.iter().collect::<Vec<_>>(), |_| true)
+    }
+
+    #[test]
+    fn one_witness_comes_goes_or_is_replaced_in_a_mesh_of_any_size() {
+        let mut changes = 0;
+        for nodes in 1..=6 {
+            let sets = || 1_usize..1 << nodes;
+            for (old, new) in sets().flat_map(|old| sets().map(move |new| (old, new))) {
+                let (gone, come) = ((old & !new).count_ones(), (new & !old).count_ones());
+                if gone <= 1 && come <= 1 {
+                    assert!(can_change(nodes, old, new), "of {nodes}: {old:b} to {new:b}");
+                    changes += 1;
+                }
+            }
+        }
+        assert!(changes > 1_000, "{changes}");
+    }
+
+    #[test]
+    fn several_at_once_need_more_nodes() {
+        for (old, new, needs) in [
+            (0b111, 0b011_100, 6),
+            (0b111, 0b111_000, 6),
+            (0b111, 0b001, 4),
+            (0b111, 0b001_000, 6),
+            (0b001, 0b111, 3),
+            (0b111, 0b11_111, 5),
+            (0b11_111, 0b111, 6),
+            (0b11_111, 0b111_110, 6),
+        ] {
+            let held = |nodes: usize| old | new < 1 << nodes;
+            let least = (1..=6).find(|nodes| held(*nodes) && can_change(*nodes, old, new));
+            assert_eq!(least, Some(needs), "{old:b} to {new:b}");
+        }
+    }
+
+    /// Whoever of the former witnesses forgets, as long as most of the new ones do not: those who know nothing of
+    /// the newer set are never a majority.
+    #[test]
+    fn once_a_joint_set_may_be_left_no_majority_knows_nothing_of_it() {
+        let mut left = 0;
+        for nodes in 1..=5_usize {
+            let (all, masks) = (of((1 << nodes) - 1), || 0_usize..1 << nodes);
+            let all: Vec<&Name> = all.iter().collect();
+            for (old, new) in
+                masks().skip(1).flat_map(|old| masks().skip(1).map(move |new| (old, new)))
+            {
+                let before = WitnessSet { number: 1, members: of(old), joining: None };
+                let joint = before.joined_by(&of(new));
+                for held in masks() {
+                    let holders = of(held);
+                    if !joint.may_be_left(&all, |name| holders.contains(name)) {
+                        continue;
+                    }
+                    for forgotten in masks().filter(|forgotten| forgotten & !(old & held) == 0) {
+                        let know = held & !forgotten;
+                        let serve = (know & new).count_ones() > new.count_ones() / 2;
+                        let ignorant = nodes - know.count_ones() as usize;
+                        assert!(
+                            !serve || ignorant <= nodes / 2,
+                            "{old:b} to {new:b}, {know:b} know"
+                        );
+                        left += usize::from(serve);
+                    }
+                }
+            }
+        }
+        assert!(left > 1_000, "{left}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the core is told at its start, and the two ends of it: events in, actions out.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -223,9 +224,42 @@ pub enum Notice {
         /// Nodes that were asked; more than half have to.
         asked: usize,
     },
+    /// The operator wants other witnesses, and that was refused.
+    ChangeRefused(TooFewForChange),
+    /// The set of witnesses is changing, and the roster has become too small for the change to end: purges
+    /// need most of the old and of the new ones until nodes are added. Told again now and then.
+    ChangeStuck(TooFewForChange),
     /// Another set of witnesses is in force.
     Witnesses {
         /// Its number.
         number: u64,
     },
 }
+
+/// So many witnesses cannot be exchanged at once: if those that were forgot it, a majority of the nodes could be
+/// left in which nobody knows that they are witnesses no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TooFewForChange {
+    /// The witnesses that are.
+    pub from: Vec<Name>,
+    /// Those that were to be.
+    pub to: Vec<Name>,
+    /// How many nodes there are.
+    pub nodes: usize,
+}
+
+impl fmt::Display for TooFewForChange {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |names: &[Name]| names.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
+        write!(
+            out,
+            "a mesh of {} nodes is too small for the witnesses to become {} instead of {} at once: too few would \
+             know of it for sure; exchange fewer at a time, or add nodes first",
+            self.nodes,
+            list(&self.to),
+            list(&self.from)
+        )
+    }
+}
+
+impl std::error::Error for TooFewForChange {}

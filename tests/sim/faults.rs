@@ -1,6 +1,6 @@
 //! What a fault does when it begins and when it ends.
 
-use atoll::replication::Event as Input;
+use atoll::replication::{Event as Input, Name};
 
 use super::known::{self, Change};
 use super::plan::{Kind, MILLI};
@@ -285,8 +285,10 @@ fn change_witnesses(world: &mut World, members: &[usize]) {
         let set = world.processes[first].replica.witnesses();
         let old = (0..world.machines.len()).filter(|node| set.members.contains(&node_name(*node)));
         let change = Change::new(set.number + 1, old.collect(), members.to_vec());
-        let members = members.iter().map(|node| node_name(*node)).collect();
-        if lost.is_none() {
+        let members: Vec<Name> = members.iter().map(|node| node_name(*node)).collect();
+        // What is refused is no change.
+        let taken = world.processes[first].replica.may_change_to(&members).is_ok();
+        if lost.is_none() && taken {
             world.changes.push(change);
         }
         world.tell(first, Input::Witnesses(members));

@@ -4,7 +4,8 @@
 //! one of them, and stay as many, whichever witnesses of the former set forget it, as long as the new
 //! ones have a majority that does not. A fault that would leave fewer is left out. Whether the protocol
 //! lets a joint set go while too few know of it is for the promise to show: a fault that takes
-//! nothing away from what is assumed is thrown however few there are.
+//! nothing away from what is assumed is thrown however few there are. A joint set that so many know of that it
+//! may be left at any moment counts as left: who forgets it then may have been counted a moment before.
 
 use super::world::{World, node_name};
 
@@ -68,9 +69,33 @@ pub(crate) fn lost(world: &World) -> Option<&[usize]> {
     (newest(world) <= Some(last.joint)).then_some(last.new.as_slice())
 }
 
+/// The last change, while its joint set is in force.
+fn under_way(world: &World) -> Option<&Change> {
+    let newest = newest(world)?;
+    world.changes.last().filter(|change| change.joint == newest + 1)
+}
+
 /// Whether what is assumed stays true if these nodes forget, and the mesh has these members then.
 pub(crate) fn stays_known(world: &World, forgetting: &[usize], members: &[usize]) -> bool {
-    let Some(change) = left(world) else { return true };
+    let met = members.len() + 1 - (members.len() / 2 + 1);
+    let of_left = left(world).is_none_or(|change| {
+        let (before, after) = known_of(world, change, forgetting, members);
+        after >= met || after >= before && members.len() <= world.roster.len()
+    });
+    let of_next = under_way(world).is_none_or(|change| {
+        let (before, after) = known_of(world, change, forgetting, members);
+        after >= met || before < met
+    });
+    of_left && of_next
+}
+
+/// How many know of a change whichever former witnesses forget it, before and after this.
+fn known_of(
+    world: &World,
+    change: &Change,
+    forgetting: &[usize],
+    members: &[usize],
+) -> (usize, usize) {
     let knows = |node: &usize| number(world, *node, false) >= Some(change.joint);
     let is_member = |node: &usize| world.machines[*node].is_member;
     let before: Vec<usize> =
@@ -80,9 +105,7 @@ pub(crate) fn stays_known(world: &World, forgetting: &[usize], members: &[usize]
         .copied()
         .filter(|node| members.contains(node) && !forgetting.contains(node))
         .collect();
-    let met = members.len() + 1 - (members.len() / 2 + 1);
-    let (before, after) = (change.spared(&before), change.spared(&after));
-    after >= met || after >= before && members.len() <= world.roster.len()
+    (change.spared(&before), change.spared(&after))
 }
 
 /// The members, as they are.
@@ -94,7 +117,8 @@ pub(crate) fn members(world: &World) -> Vec<usize> {
 pub(crate) fn may_end(world: &mut World, node: usize, forget: bool) -> bool {
     world.flush_disks();
     let known = if forget { None } else { number(world, node, true) };
-    let forgets = left(world).is_some_and(|change| known < Some(change.joint));
+    let mut changes = left(world).into_iter().chain(under_way(world));
+    let forgets = changes.any(|change| known < Some(change.joint));
     !forgets || stays_known(world, &[node], &members(world))
 }
 

@@ -164,6 +164,10 @@ impl Plan {
         let mut apart = Dice::new(seed ^ 0x7265_706c_6163_6564);
         if apart.percent(10) && cluster.pops.len() >= 5 && cluster.witnesses.len() > 1 {
             faults = match apart.below(10) {
+                0..=3 if cluster.pops.len() == 5 => {
+                    super::stories::outnumbered(&mut cluster, &mut apart)
+                }
+                4..=7 if cluster.pops.len() == 5 => super::stories::faded(&mut cluster, &mut apart),
                 0..=1 if cluster.pops.len() > 5 => {
                     super::stories::outdated(&mut cluster, &mut apart)
                 }

@@ -161,9 +161,11 @@ fn reborn(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Faul
 /// The witnesses are changed on one side of a split, of which the other side hears nothing.
 fn changed(cluster: &mut Cluster, at: u64, dice: &mut Dice, faults: &mut Vec<Fault>) -> u64 {
     cluster.witnesses = vec![0, 1, 2];
-    let members = vec![2, 3, 4];
+    // Of five nodes one witness at a time.
+    let few = cluster.pops.len() == 5;
+    let (members, side) = if few { (vec![1, 2, 3], [1, 3, 4]) } else { (vec![2, 3, 4], [2, 3, 4]) };
     let lasts = dice.between(6 * SECOND, 9 * SECOND);
-    faults.push(Fault { at, lasts, kind: Kind::Split { mask: mask(&members) } });
+    faults.push(Fault { at, lasts, kind: Kind::Split { mask: mask(&side) } });
     let at = at + dice.between(300 * MILLI, SECOND);
     faults.push(Fault { at, lasts: SECOND, kind: Kind::ChangeWitnesses { members } });
     lasts
@@ -187,7 +189,8 @@ pub(crate) fn replaced(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
     } else if dice.percent(50) {
         alone.push(dice.between(2, 4) as usize);
     }
-    let members = if dice.percent(50) { vec![1, 2, 3] } else { vec![2, 3, 4] };
+    let one = dice.percent(50) || cluster.pops.len() == 5;
+    let members = if one { vec![1, 2, 3] } else { vec![2, 3, 4] };
     faults.push(Fault { at: changes, lasts: SECOND, kind: Kind::ChangeWitnesses { members } });
     for node in [0, 1] {
         let lasts = dice.between(200 * MILLI, SECOND);
@@ -195,6 +198,48 @@ pub(crate) fn replaced(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
     }
     faults.push(Fault { at: turn, lasts, kind: Kind::Split { mask: mask(&alone) } });
     faults
+}
+
+/// Two of three witnesses are replaced where the nodes are too few for that, while the third is down. Then
+/// those two forget it, and are most of the nodes together with the third.
+pub(crate) fn outnumbered(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
+    cluster.witnesses = vec![0, 1, 2];
+    cluster.purge_every = cluster.purge_every.min(800 * MILLI);
+    let at = CALM + dice.below(20 * SECOND);
+    let changes = at + dice.between(200 * MILLI, SECOND);
+    let turn = changes + dice.between(3 * SECOND, 6 * SECOND);
+    let lasts = dice.between(6 * SECOND, 10 * SECOND);
+    let (down, members) = (dice.between(200 * MILLI, 800 * MILLI), vec![2, 3, 4]);
+    vec![
+        Fault { at, lasts: turn + down - at, kind: Kind::Restart { node: 2 } },
+        Fault { at: changes, lasts: SECOND, kind: Kind::ChangeWitnesses { members } },
+        Fault { at: turn, lasts: down, kind: Kind::Forget { node: 0 } },
+        Fault { at: turn, lasts: down, kind: Kind::Forget { node: 1 } },
+        Fault { at: turn, lasts, kind: Kind::Split { mask: mask(&[0, 1, 2]) } },
+    ]
+}
+
+/// A witness is replaced while its successor is down. Who knows of that forgets it before the successor
+/// comes back, and so do two former witnesses afterwards, with whom it is alone then.
+pub(crate) fn faded(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
+    cluster.witnesses = vec![0, 1, 2];
+    cluster.purge_every = cluster.purge_every.min(800 * MILLI);
+    let at = CALM + dice.below(12 * SECOND);
+    let changes = at + dice.between(200 * MILLI, SECOND);
+    let apart = changes + dice.between(2 * SECOND, 3 * SECOND);
+    let back = apart + dice.between(7 * SECOND, 9 * SECOND);
+    let turn = back + dice.between(2 * SECOND, 4 * SECOND);
+    let lasts = dice.between(6 * SECOND, 10 * SECOND);
+    let (down, members) = (dice.between(200 * MILLI, 800 * MILLI), vec![1, 2, 3]);
+    vec![
+        Fault { at, lasts: back - at, kind: Kind::Restart { node: 3 } },
+        Fault { at: changes, lasts: SECOND, kind: Kind::ChangeWitnesses { members } },
+        Fault { at: apart, lasts: turn - apart, kind: Kind::Split { mask: mask(&[4]) } },
+        Fault { at: apart, lasts: down, kind: Kind::Forget { node: 4 } },
+        Fault { at: turn, lasts: down, kind: Kind::Forget { node: 0 } },
+        Fault { at: turn, lasts: down, kind: Kind::Forget { node: 1 } },
+        Fault { at: turn, lasts, kind: Kind::Split { mask: mask(&[0, 1, 4]) } },
+    ]
 }
 
 /// A witness forgets, and asks while there is no newer set. Others take its place without its hearing
@@ -227,8 +272,9 @@ pub(crate) fn overtaken(cluster: &mut Cluster, dice: &mut Dice) -> Vec<Fault> {
     cluster.purge_every = cluster.purge_every.min(800 * MILLI);
     let at = CALM + dice.below(15 * SECOND);
     let changes = at + dice.between(200 * MILLI, SECOND);
-    let forgets = changes + dice.between(3 * SECOND, 5 * SECOND);
-    let turn = forgets + dice.between(2 * SECOND, 4 * SECOND);
+    // What it says of the joint set counts for five seconds: just after it was asked anew.
+    let forgets = changes + dice.between(5_200 * MILLI, 6_500 * MILLI);
+    let turn = forgets + dice.between(1_500 * MILLI, 3 * SECOND);
     let lasts = dice.between(6 * SECOND, 9 * SECOND);
     let split = |nodes: &[usize]| Kind::Split { mask: mask(nodes) };
     let down = dice.between(200 * MILLI, 800 * MILLI);

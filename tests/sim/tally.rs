@@ -47,14 +47,17 @@ pub(crate) enum Thing {
     Torn,
     FormerForgot,
     Unconfirmed,
+    ChangeRefused,
     // What only nodes that lie, or a copied disk, would bring about; not demanded.
     Refused,
     Conflict,
+    // What needs a roster that shrinks during a change.
+    ChangeStuck,
 }
 
 /// Those that are demanded.
 pub(crate) const DEMANDED: usize = Thing::Refused as usize;
-pub(crate) const THINGS: usize = Thing::Conflict as usize + 1;
+pub(crate) const THINGS: usize = Thing::ChangeStuck as usize + 1;
 
 /// As they are told, in the same order.
 pub(crate) const NAMES: [&str; THINGS] = [
@@ -101,8 +104,10 @@ pub(crate) const NAMES: [&str; THINGS] = [
     "Torn",
     "FormerForgot",
     "Unconfirmed",
+    "ChangeRefused",
     "Refused",
     "Conflict",
+    "ChangeStuck",
 ];
 
 #[derive(Clone, Debug)]

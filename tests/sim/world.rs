@@ -479,6 +479,8 @@ impl World {
             Notice::Witnesses { .. } => Thing::WitnessesChanged,
             Notice::OtherWitnesses { .. } => Thing::OtherWitnesses,
             Notice::Unconfirmed { .. } => Thing::Unconfirmed,
+            Notice::ChangeRefused(_) => Thing::ChangeRefused,
+            Notice::ChangeStuck(_) => Thing::ChangeStuck,
         });
     }
 

@@ -16,7 +16,7 @@ use crate::replication::mutation::Mutation;
 use crate::replication::quorum::{SetMark, Standing, WitnessSet};
 use crate::replication::retire::{SOURCES_PER_STEP, Step};
 use crate::replication::roster::Roster;
-use crate::replication::settings::Notice;
+use crate::replication::settings::{Notice, TooFewForChange};
 use crate::replication::vector::Mark;
 
 use super::{Replica, SETS, is_due};
@@ -77,18 +77,44 @@ impl Replica {
         self.inquiry = None;
     }
 
-    /// The operator wants these witnesses: old and new together first.
+    /// The operator wants these witnesses: old and new together first, if those can be left again.
     pub(super) fn want_witnesses(&mut self, members: Vec<Name>, now: Now) {
-        let set = self.witnesses();
-        if set.joining.is_some() || set.members == members || members.is_empty() {
+        if !self.would_change(&members) {
             return;
         }
-        let number = set.number + 1;
-        let joint =
-            WitnessSet { number, members: set.members.clone(), joining: Some(members.clone()) };
-        let at_once = WitnessSet { number, members, joining: None };
+        if let Err(too_few) = self.may_change_to(&members) {
+            return self.notice(Notice::ChangeRefused(too_few));
+        }
+        let joint = self.witnesses().joined_by(&members);
+        let at_once = WitnessSet { number: joint.number, members, joining: None };
         let hasty = self.mutation == Mutation::SetChangedInOneStep;
         self.take_set(if hasty { &at_once } else { &joint }, now);
+    }
+
+    /// Whether these can become the witnesses, if they are not: a joint set that could never be left is
+    /// not taken.
+    ///
+    /// # Errors
+    /// There are too few nodes.
+    pub fn may_change_to(&self, members: &[Name]) -> Result<(), TooFewForChange> {
+        if !self.would_change(members) || self.mutation == Mutation::SetLeftForTooFew {
+            return Ok(());
+        }
+        self.too_few_for(&self.witnesses().joined_by(members)).map_or(Ok(()), Err)
+    }
+
+    /// Whether a change would begin. None does before the last one has ended.
+    fn would_change(&self, members: &[Name]) -> bool {
+        let set = self.witnesses();
+        set.joining.is_none() && set.members != members && !members.is_empty()
+    }
+
+    /// Whether even if all nodes held the joint set it could not be left.
+    pub(super) fn too_few_for(&self, joint: &WitnessSet) -> Option<TooFewForChange> {
+        let panel = self.settings.roster.panel();
+        let (from, to) = (joint.members.clone(), joint.joining.clone()?);
+        let too_few = TooFewForChange { from, to, nodes: panel.len() };
+        (!joint.may_be_left(&panel, |_| true)).then_some(too_few)
     }
 
     pub(super) fn hear_set(&mut self, set: &WitnessSet, now: Now) {

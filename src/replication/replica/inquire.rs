@@ -29,6 +29,9 @@ use super::{Replica, is_due};
 /// How often it is told that too few have answered.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
+/// What is said of a joint set counts for so long: who said it may forget it since.
+const COUNTS: Duration = Duration::from_secs(5);
+
 /// A question to others, and what came of it.
 #[derive(Debug)]
 pub(super) struct Inquiry {
@@ -38,6 +41,8 @@ pub(super) struct Inquiry {
     about: About,
     /// Who holds the set, and as what each answers under it.
     holders: BTreeMap<Name, Option<Testimony>>,
+    /// When the first question about the set was put, of those that count together.
+    since: Duration,
     /// When it was told last that they are too few.
     told: Option<Duration>,
 }
@@ -54,10 +59,11 @@ impl Replica {
     /// Asks those who did not say yet that they hold the newest set that is known here.
     pub(super) fn inquire(&mut self, now: Now) {
         let mark = self.witnesses().mark(self.mutation);
-        if self.inquiry.as_ref().is_none_or(|inquiry| inquiry.set != mark) {
+        let other = |inquiry: &Inquiry| inquiry.set != mark || self.is_outdated(inquiry, now);
+        if self.inquiry.as_ref().is_none_or(other) {
             let hasty = self.mutation == Mutation::SetSpreadTooThin && self.is_serving();
             let about = if hasty { About::Service } else { About::Spread };
-            self.begin_inquiry(about, mark);
+            self.begin_inquiry(about, mark, now.boot);
         }
         let Some(inquiry) = &self.inquiry else { return };
         let (question, set) = (inquiry.question, self.witnesses().clone());
@@ -141,9 +147,12 @@ impl Replica {
     pub(super) fn finish_change(&mut self, now: Now) {
         let Some(after) = self.witnesses().after() else { return };
         let Some(inquiry) = &self.inquiry else { return };
-        let (about, set) = (inquiry.about, inquiry.set);
+        if self.is_outdated(inquiry, now) {
+            return;
+        }
+        let (about, set, since) = (inquiry.about, inquiry.set, inquiry.since);
         let done = match about {
-            About::Spread if !self.is_spread() => return,
+            About::Spread if !self.is_spread() => return self.tell_stuck(now),
             About::Spread => self.mutation == Mutation::ServiceHeardBefore && self.is_in_service(),
             About::Service => self.is_in_service(),
         };
@@ -151,14 +160,22 @@ impl Replica {
             self.inquiry = None;
             self.take_set(&after, now);
         } else if about == About::Spread {
-            self.begin_inquiry(About::Service, set);
+            self.begin_inquiry(About::Service, set, since);
             self.inquire(now);
         }
     }
 
-    fn begin_inquiry(&mut self, about: About, set: SetMark) {
-        let question = self.dice.next();
-        self.inquiry = Some(Inquiry { question, set, about, holders: BTreeMap::new(), told: None });
+    fn begin_inquiry(&mut self, about: About, set: SetMark, since: Duration) {
+        let (question, holders) = (self.dice.next(), BTreeMap::new());
+        let told = self.inquiry.as_ref().and_then(|inquiry| inquiry.told);
+        self.inquiry = Some(Inquiry { question, set, about, holders, since, told });
+    }
+
+    /// Whether what was said of a joint set may be true no more. A witness without memory asks once: what
+    /// matters to it is that it asked after it forgot.
+    fn is_outdated(&self, inquiry: &Inquiry, now: Now) -> bool {
+        let old = now.boot.saturating_sub(inquiry.since) >= COUNTS;
+        old && self.is_serving() && self.mutation != Mutation::HoldersCountForever
     }
 
     fn holds_set(&self, name: &Name) -> bool {
@@ -169,11 +186,21 @@ impl Replica {
 
     fn is_spread(&self) -> bool {
         let (set, panel) = (self.witnesses(), self.settings.roster.panel());
-        let majority = panel.len() / 2 + 1;
-        let met = (panel.len() + 1).saturating_sub(majority);
-        // Where all of them are too few, all it is.
-        let least = met.min(set.spared(&panel, |_| true));
-        set.spared(&panel, |name| self.holds_set(name)) >= least
+        if self.mutation == Mutation::SetLeftForTooFew
+            && set.spared(&panel, |name| self.holds_set(name)) >= set.spared(&panel, |_| true)
+        {
+            return true;
+        }
+        set.may_be_left(&panel, |name| self.holds_set(name))
+    }
+
+    /// Says now and then that the nodes have become too few for the change to end.
+    fn tell_stuck(&mut self, now: Now) {
+        let Some(too_few) = self.too_few_for(self.witnesses()) else { return };
+        let Some(inquiry) = &mut self.inquiry else { return };
+        if is_due(&mut inquiry.told, TELL_EVERY, now) {
+            self.notice(Notice::ChangeStuck(too_few));
+        }
     }
 
     fn is_in_service(&self) -> bool {

@@ -17,6 +17,30 @@ fn witnessed_by(file: &str, who: &str) -> String {
 }
 
 #[tokio::test]
+async fn more_witnesses_than_the_nodes_allow_are_not_replaced_at_once() {
+    let reef = Reef::start().await;
+    for _ in 0..2 {
+        reef.node(1).rewrite(&witnessed_by(&reef.file(1), "b"));
+        let answer = reef.node(1).reload().await;
+        assert_eq!(answer.status(), 422, "{answer:?}");
+        let text = answer.text();
+        assert!(
+            text.contains("too small for the witnesses to become b instead of a, b, c"),
+            "{text}"
+        );
+    }
+    let witnesses = reef.view(1).await["witnesses"].take();
+    assert_eq!(witnesses["members"], serde_json::json!(NAMES), "{witnesses}");
+    assert_eq!((&witnesses["set"], &witnesses["joining"]), (&1.into(), &serde_json::Value::Null));
+    let refused = reef.node(1).metric("atoll_reloads_total{outcome=\"refused\"}").await;
+    assert!((refused - 2.0).abs() < 0.1, "what was refused is asked for again: {refused}");
+    reef.node(1).rewrite(&reef.file(1));
+    assert_eq!(reef.node(1).reload().await.status(), 200, "a file with the former ones is taken");
+    let receipt = reef.node(0).purge(purge("/a", "everywhere")).await;
+    assert_eq!(receipt["state"], "everywhere", "{receipt}");
+}
+
+#[tokio::test]
 async fn a_former_witness_that_lost_its_log_is_none_whatever_its_file_says() {
     let mut reef = Reef::before();
     let old = |file: String| witnessed_by(&file, "a");

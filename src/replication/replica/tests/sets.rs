@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::replication::{
-    Beat, Entry, Incarnation, Mark, Saved, SetMark, Source, Standing, Standings, State, Testimony,
+    Beat, Entry, Incarnation, Mark, Roster, Saved, SetMark, Source, Standing, Standings, State,
+    Testimony, TooFewForChange,
 };
 
 fn set(number: u64, members: &[&str], joining: Option<&[&str]>) -> WitnessSet {
@@ -161,6 +162,112 @@ fn a_joint_set_is_left_when_enough_nodes_know_of_it_and_then_its_witnesses_serve
     );
     hear(&mut witness, "n1", serves(service));
     assert_eq!(witness.witnesses(), &set(3, &["n1"], None));
+}
+
+#[test]
+fn who_said_long_ago_that_it_holds_a_joint_set_is_asked_again() {
+    let mut witness = lone(|_| {});
+    let actions = witness.handle(Event::Tick, 7, Now::at(2));
+    agree(&mut witness, &actions, &["n3", "n4", "n5"]);
+    want(&mut witness, &["n1"]);
+    let asks = |actions: &[Action], name: &str| {
+        said(actions, name).iter().any(|message| matches!(message, Message::Hold { .. }))
+    };
+    let first = witness.handle(Event::Tick, 7, Now::at(3));
+    agree(&mut witness, &first, &["n1", "n4"]);
+    let soon = witness.handle(Event::Tick, 8, Now::at(7));
+    assert_eq!(["n1", "n4", "n5"].map(|name| asks(&soon, name)), [false, false, true]);
+    let later = witness.handle(Event::Tick, 9, Now::at(8));
+    assert_eq!(["n1", "n4", "n5"].map(|name| asks(&later, name)), [true, true, true]);
+    let late = agree(&mut witness, &first, &["n5"]);
+    let turn = agree(&mut witness, &later, &["n5"]);
+    assert!(late.is_empty() && !asks(&turn, "n1"), "those two may have forgotten it since");
+    let turn = agree(&mut witness, &later, &["n1", "n4"]);
+    assert!(asks(&turn, "n1"), "now its witnesses are asked");
+}
+
+/// The first so many of six nodes, as a roster.
+fn roster(nodes: usize) -> Roster {
+    let all = ["n0", "n1", "n2", "n3", "n4", "n5"];
+    all.iter().take(nodes).map(|name| (Name::from(*name), "fra".into())).collect()
+}
+
+/// One of three witnesses among so many nodes, which serves.
+fn one_of_three(nodes: usize) -> Replica {
+    let mut settings = node(0, |_| {}).settings;
+    settings.roster = roster(nodes);
+    let standing = Standing { count: 1, incarnation: Incarnation(9) };
+    let (set, known) = (settings.witnesses.clone(), Standings::new());
+    let mut saved = Saved::new(10, 1_000);
+    saved.replay(Entry::State(State { set, generation: 4, standing, known }));
+    let start = Start::Saved(Box::new(saved));
+    let witness = Replica::new(settings, start, Mutation::None, 3, Now::at(2));
+    assert!(witness.is_serving());
+    witness
+}
+
+fn want(witness: &mut Replica, members: &[&str]) -> Vec<Action> {
+    let members = members.iter().map(|name| Name::from(*name)).collect();
+    witness.handle(Event::Witnesses(members), 7, Now::at(2))
+}
+
+fn noticed(actions: &[Action], wanted: &Notice) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Notice(notice) if notice == wanted))
+}
+
+fn too_few() -> TooFewForChange {
+    let names = |names: [&str; 3]| names.map(Name::from).to_vec();
+    TooFewForChange { from: names(["n0", "n1", "n2"]), to: names(["n2", "n3", "n4"]), nodes: 5 }
+}
+
+#[test]
+fn more_witnesses_than_the_nodes_allow_are_not_replaced_at_once() {
+    let mut witness = one_of_three(5);
+    let before = witness.witnesses().clone();
+    for _ in 0..2 {
+        let actions = want(&mut witness, &["n2", "n3", "n4"]);
+        assert!(noticed(&actions, &Notice::ChangeRefused(too_few())), "{actions:?}");
+        assert_eq!((actions.len(), witness.witnesses()), (1, &before), "and nobody hears of it");
+    }
+    assert_eq!(
+        too_few().to_string(),
+        "a mesh of 5 nodes is too small for the witnesses to become n2, n3, n4 instead of n0, n1, n2 at once: \
+         too few would know of it for sure; exchange fewer at a time, or add nodes first"
+    );
+    assert!(want(&mut witness, &["n0", "n1", "n2"]).is_empty(), "no change is no trouble");
+    witness.handle(Event::Roster(roster(6)), 7, Now::at(2));
+    want(&mut witness, &["n2", "n3", "n4"]);
+    let joint = set(2, &["n0", "n1", "n2"], Some(&["n2", "n3", "n4"]));
+    assert_eq!(witness.witnesses(), &joint, "of six it is a change like others");
+    let other = want(&mut witness, &["n0", "n1", "n5"]);
+    assert!(other.is_empty() && witness.witnesses() == &joint, "one change at a time");
+}
+
+#[test]
+fn of_five_nodes_one_witness_is_replaced_at_a_time() {
+    let mut witness = one_of_three(5);
+    want(&mut witness, &["n1", "n2", "n3"]);
+    assert_eq!(witness.witnesses(), &set(2, &["n0", "n1", "n2"], Some(&["n1", "n2", "n3"])));
+}
+
+#[test]
+fn a_joint_set_stays_while_the_nodes_are_too_few_for_it() {
+    let mut witness = one_of_three(6);
+    want(&mut witness, &["n2", "n3", "n4"]);
+    let joint = witness.witnesses().clone();
+    let asks = |actions: &[Action]| {
+        said(actions, "n1").iter().any(|message| matches!(message, Message::Hold { .. }))
+    };
+    for (nodes, second) in [(5, 3), (6, 20)] {
+        witness.handle(Event::Roster(roster(nodes)), 7, Now::at(second));
+        let first = witness.handle(Event::Tick, 7, Now::at(second));
+        assert!(asks(&first), "who holds it");
+        let turn = agree(&mut witness, &first, &["n1", "n2", "n3", "n4", "n5"]);
+        assert_eq!(asks(&turn), nodes == 6, "who serves under it, once it can be left");
+        let stuck = Notice::ChangeStuck(too_few());
+        let told = noticed(&first, &stuck) || noticed(&turn, &stuck);
+        assert_eq!((told, witness.witnesses()), (nodes == 5, &joint));
+    }
 }
 
 #[test]
