@@ -161,12 +161,14 @@ fn freeze(world: &mut World, node: usize, lasts: u64) {
 }
 
 fn stop(world: &mut World, node: usize, forget: bool) {
+    let joint = known::joint_known_to(world, node);
     for process in world.machines[node].processes.clone() {
         world.kill(process);
     }
     if forget {
         world.machines[node].disk = None;
     }
+    known::note_forgotten(world, node, joint);
 }
 
 /// A node that is no witness starts anew with a configuration that names others.
@@ -219,7 +221,9 @@ fn twice(world: &mut World, node: usize, mask: u64, ends: u64) {
     }
     let turns = world.dice.between(world.at, 2 * ends - world.at);
     world.machines[node].links = (mask, turns);
+    let joint = known::joint_known_to(world, node);
     world.start(node);
+    known::note_forgotten(world, node, joint);
     world.tally.count(Thing::TwoAtOnce);
 }
 

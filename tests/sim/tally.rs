@@ -53,11 +53,13 @@ pub(crate) enum Thing {
     Conflict,
     // What needs a roster that shrinks during a change.
     ChangeStuck,
+    // What ends a run unjudged.
+    Beyond,
 }
 
 /// Those that are demanded.
 pub(crate) const DEMANDED: usize = Thing::Refused as usize;
-pub(crate) const THINGS: usize = Thing::ChangeStuck as usize + 1;
+pub(crate) const THINGS: usize = Thing::Beyond as usize + 1;
 
 /// As they are told, in the same order.
 pub(crate) const NAMES: [&str; THINGS] = [
@@ -108,6 +110,7 @@ pub(crate) const NAMES: [&str; THINGS] = [
     "Refused",
     "Conflict",
     "ChangeStuck",
+    "Beyond",
 ];
 
 #[derive(Clone, Debug)]

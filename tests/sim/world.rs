@@ -67,6 +67,12 @@ pub(crate) struct World {
     pub(crate) running: BTreeSet<usize>,
     /// Changes of the witnesses that were asked for.
     pub(crate) changes: Vec<Change>,
+    /// Who forgot which joint set, and when.
+    pub(crate) forgotten: Vec<(u64, usize, u64)>,
+    /// The newest set of witnesses that a node went over to.
+    newest_set: u64,
+    /// More was forgotten than is assumed: nothing is promised any more.
+    beyond: bool,
 }
 
 impl World {
@@ -119,6 +125,9 @@ impl World {
             roster,
             running: BTreeSet::new(),
             changes: Vec::new(),
+            forgotten: Vec::new(),
+            newest_set: 1,
+            beyond: false,
         };
         for node in 0..count {
             world.start(node);
@@ -136,7 +145,7 @@ impl World {
     pub(crate) fn run(&mut self) {
         let end = TROUBLE + HEALING;
         while let Some(Reverse((at, _, slot))) = self.queue.pop() {
-            if at > end || self.observer.broken.is_some() {
+            if at > end || self.observer.broken.is_some() || self.beyond {
                 break;
             }
             self.at = at;
@@ -148,7 +157,7 @@ impl World {
                 self.happen(event);
             }
         }
-        if self.observer.broken.is_none() {
+        if self.observer.broken.is_none() && !self.beyond {
             self.at = end;
             super::ending::judge(self);
         }
@@ -470,6 +479,15 @@ impl World {
     }
 
     fn notice(&mut self, notice: &Notice) {
+        if let Notice::Witnesses { number } = notice
+            && *number > self.newest_set
+        {
+            self.newest_set = *number;
+            if super::known::was_left_on_old_word(self, *number) {
+                self.beyond = true;
+                self.tally.count(Thing::Beyond);
+            }
+        }
         self.tally.count(match notice {
             Notice::Refused(_) => Thing::Refused,
             Notice::Reborn => Thing::Reborn,
