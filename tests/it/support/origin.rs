@@ -3,6 +3,7 @@
 //! A script is a function from a request's head to a [`Reply`]; it is called when the head is
 //! complete. All origins live on one thread of their own, so that a busy story does not slow them.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -77,6 +78,8 @@ struct Shared {
     script: Box<Script>,
     tls: Option<TlsAcceptor>,
     seen: watch::Sender<Vec<Seen>>,
+    /// How often each target was asked for.
+    counts: Mutex<HashMap<String, usize>>,
     connections: AtomicUsize,
     received: AtomicU64,
 }
@@ -136,6 +139,7 @@ impl Origin {
             script: Box::new(script),
             tls,
             seen: watch::Sender::new(Vec::new()),
+            counts: Mutex::default(),
             connections: AtomicUsize::new(0),
             received: AtomicU64::new(0),
         });
@@ -342,7 +346,10 @@ impl Connection {
         let mut seen = Seen { method, target, nth: 0, connection, fields, raw, body };
         let mut index = 0;
         self.shared.seen.send_modify(|all| {
-            seen.nth = 1 + all.iter().filter(|other| other.target == seen.target).count();
+            let mut counts = self.shared.counts.lock().unwrap();
+            let count = counts.entry(seen.target.clone()).or_default();
+            *count += 1;
+            seen.nth = *count;
             index = all.len();
             all.push(seen.clone());
         });
