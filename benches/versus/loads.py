@@ -54,7 +54,7 @@ class Loads:
         command = [binary("h2load"), "-t1", "-c32", "-m16", "-D", seconds,
                    "--tls13-ciphers", "TLS_AES_128_GCM_SHA256", "--connect-to", f"127.0.0.1:{server.tls}",
                    f"https://bench.test:{server.tls}{path}"]
-        text = self.generate(command, seconds, patience=20)
+        text = self.generate(command, seconds, patience=8)
         failed = re.search(r"(\d+) failed, (\d+) errored, (\d+) timeout", text)
         if any(int(number) for number in failed.groups()):
             say(f"versus: {server.name} {path}: {failed.group(0)}")
@@ -90,7 +90,7 @@ class Loads:
 
         A generator that does not end is ended and begins anew: h2load now and then misses its own time.
         """
-        for _again in range(2):
+        for _again in range(5):
             try:
                 return self.measure_once(server, work, seconds)
             except subprocess.TimeoutExpired as late:
